@@ -1,0 +1,56 @@
+"""The command line of every verb: flags from dataclasses (tyro), one line for a wrong one."""
+
+import argparse
+import contextlib
+import io
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import tyro
+
+from kfusion.terminal import fail
+
+T = TypeVar("T")
+
+
+def parse(kind: Callable[..., T], prog: str, args: Sequence[str] | None = None, default: T | None = None) -> T:
+    """Reads the command line into a dataclass; a wrong flag ends the program with one line and status 2.
+
+    Args:
+        kind: a dataclass; each field is a flag, its docstring the help.
+        prog: the command, for the help.
+        args: the words; None: those of the process.
+        default: where the fields' defaults come from, if not from the dataclass.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            given = {} if default is None else {"default": default}
+            return tyro.cli(kind, prog=prog, args=args, **given)  # type: ignore[call-overload]
+    except SystemExit as end:
+        if end.code in (0, None):
+            raise
+        fail(f"{_first_message(said.getvalue())} (see {prog} --help)")
+        raise
+
+
+def _first_message(box: str) -> str:
+    """The sentence in tyro's box, up to its first rule."""
+    inside = [line.strip("│ ").strip() for line in box.splitlines()[1:]]
+    words: list[str] = []
+    for line in inside:
+        if not line or line.startswith(("─", "╰")):
+            break
+        words.append(line)
+    return " ".join(words) or "the command line could not be read"
+
+
+def early_flags(names: Sequence[str], args: Sequence[str] | None = None) -> dict[str, str | None]:
+    """The values of a few flags that decide the defaults of all others; those not given are None."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in names:
+        parser.add_argument(f"--{name}")
+    try:
+        return vars(parser.parse_known_args(args)[0])
+    except argparse.ArgumentError:
+        return dict.fromkeys(names)  # The real parser will say what is wrong.

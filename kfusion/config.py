@@ -1,0 +1,175 @@
+"""Every setting of a training run, with its default and its range; and the recipes, which are named settings.
+
+`Config` is what `python -m kfusion.train --help` lists, what `config.json` in a run folder holds, and what
+`--config FILE` reads back (`config_file.py`).
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+
+def require(rule: bool, name: str, text: str, received: object) -> None:
+    if not rule:
+        raise ValueError(f"'{name}' must be {text}. Received: {received!r}")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the pairs come from and how they are divided."""
+
+    data: str = "builtin"
+    """'builtin', or a folder in the competition's, Zenodo's or kfusion's own layout."""
+    split: Literal["clip", "random", "speaker"] = "clip"
+    """clip: no image or clip on two sides; random: the paper's, which leaks; speaker: people held out (builtin)."""
+    val_share: float = 0.1
+    """Share of the rows for validation."""
+    test_share: float = 0.1
+    """Share of the rows for the test; 0 rows are taken where the data brings its own labelled test files."""
+    test_speakers: tuple[str, ...] = ()
+    """split=speaker: the people of the test part; empty: the last in the table."""
+    val_speakers: tuple[str, ...] = ()
+    """split=speaker: the people of the validation part; empty: the one before the first test person."""
+    test_labels: str = ""
+    """A CSV with the labels of the competition's test files, which then are the test part."""
+    limit: int = 0
+    """Use at most this many images and clips, evenly over the classes; 0: all."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.val_share < 1, "val_share", "in (0, 1)", self.val_share)
+        require(0 < self.test_share < 1, "test_share", "in (0, 1)", self.test_share)
+        total = self.val_share + self.test_share
+        require(total < 1, "val_share + test_share", "below 1", total)
+        require(self.limit >= 0, "limit", "≥ 0", self.limit)
+        both = sorted(set(self.test_speakers) & set(self.val_speakers))
+        require(not both, "val_speakers", "other people than 'test_speakers'", both)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network: two encoders, a fusion head, a softmax."""
+
+    fusion: Literal["lstm", "attention", "late"] = "lstm"
+    """lstm: the paper's; attention: a transformer encoder with a class token; late: joined log posteriors."""
+    embed_dim: int = 128
+    """Features of each modality's embedding."""
+    hidden_dim: int = 256
+    """Units of the LSTM, or of the transformer's feed-forward layer."""
+    filters: tuple[int, ...] = (32, 64)
+    """Filters of the convolution blocks, two convolutions and a max-pooling each."""
+    audio_units: tuple[int, ...] = (512, 256)
+    """Units of the dense layers before the audio embedding."""
+    dropout: float = 0.3
+    """Share of the audio encoder's units dropped in training."""
+    image_dropout: float = 0.0
+    """Share of the flattened image features dropped in training."""
+    embed_dropout: float = 0.0
+    """Share of both embeddings' features dropped in training."""
+    utterance_trim: float = -1.0
+    """Normalise each sound by itself, cut where its energy stays below this share of its range; negative: do not."""
+    utterance_jitter: float = 0.0
+    """Standard deviation by which these cuts move in training, in frames."""
+
+    def __post_init__(self) -> None:
+        require(self.embed_dim >= 1, "embed_dim", "≥ 1", self.embed_dim)
+        require(self.hidden_dim >= 1, "hidden_dim", "≥ 1", self.hidden_dim)
+        require(bool(self.filters) and min(self.filters) >= 1, "filters", "one or more sizes ≥ 1", self.filters)
+        require(all(units >= 1 for units in self.audio_units), "audio_units", "sizes ≥ 1", self.audio_units)
+        for name in ("dropout", "image_dropout", "embed_dropout"):
+            require(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
+        require(self.utterance_trim < 1, "utterance_trim", "below 1", self.utterance_trim)
+        require(self.utterance_jitter >= 0, "utterance_jitter", "≥ 0", self.utterance_jitter)
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes of the training samples; each a pure function of (seed, epoch, sample)."""
+
+    flip: Literal["none", "horizontal", "vertical", "horizontal_and_vertical"] = "horizontal_and_vertical"
+    """Mirror images at random, as Keras' RandomFlip."""
+    rotation: float = 0.05
+    """Turn by up to this share of a full turn either way, as Keras' RandomRotation."""
+    crop: int = 2
+    """Pad by this many pixels, then cut the old size out at a random place, as Keras' RandomCrop."""
+    zoom: float = 0.0
+    """Enlarge or shrink images by up to this share."""
+    shear: float = 0.0
+    """Slant images by up to this many pixels per pixel of height, either way."""
+    background: float = 0.0
+    """Probability that a sound gets steady background noise; needs features in decibels."""
+    time_shift: float = 0.0
+    """Shift the sound by up to this many frames either way."""
+    time_stretch: float = 0.0
+    """Make the sound faster or slower by up to this share."""
+    time_warp: float = 0.0
+    """Make it so unevenly, by up to this share."""
+    time_mask: int = 0
+    """Hide up to this many neighbouring frames."""
+    frequency_mask: int = 0
+    """Hide up to this many neighbouring coefficients."""
+    modality_dropout: float = 0.0
+    """Probability that a sample loses one modality (never both)."""
+    repair: bool = False
+    """Pair images and sounds of a class anew each epoch."""
+    wrong_sound: float = 0.0
+    """Share of the pairs with a sound of another class, where the image's is to be answered. Needs 'repair'."""
+    wrong_image: float = 0.0
+    """Share of the pairs with an image of another class, where the sound's is to be answered. Needs 'repair'."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.rotation <= 0.5, "rotation", "in [0, 0.5] turns", self.rotation)
+        require(0 <= self.zoom < 1, "zoom", "in [0, 1)", self.zoom)
+        for name in ("background", "time_stretch", "time_warp", "wrong_sound", "wrong_image"):
+            require(0 <= getattr(self, name) <= 1, name, "in [0, 1]", getattr(self, name))
+        wrong = self.wrong_sound + self.wrong_image
+        require(wrong < 1, "wrong_sound + wrong_image", "below 1", wrong)
+        require(self.repair or not wrong, "wrong_sound + wrong_image", "0 unless 'repair' is on", wrong)
+        for name in ("crop", "shear", "time_shift", "time_mask", "frequency_mask"):
+            require(getattr(self, name) >= 0, name, "≥ 0", getattr(self, name))
+        require(0 <= self.modality_dropout <= 1, "modality_dropout", "in [0, 1]", self.modality_dropout)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long, how fast, and with which arithmetic."""
+
+    epochs: int = 50
+    """Passes over the training part."""
+    batch_size: int = 64
+    """Pairs per step."""
+    peak_learning_rate: float = 1e-3
+    """The learning rate at the end of the warmup."""
+    warmup_share: float = 0.1
+    """Share of all steps that the linear warmup takes."""
+    weight_decay: float = 1e-2
+    """AdamW's decoupled weight decay."""
+    views: Literal["fused", "all"] = "fused"
+    """fused: the loss of the answer to both modalities; all: the mean of it and of those to image and sound alone."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 where the hardware computes it, else float32."""
+    augment_on: Literal["auto", "device", "pipeline"] = "auto"
+    """Where augmentation runs; auto: on the accelerator where there is one, else in the tf.data pipeline."""
+    seed: int = 0
+    """Decides the weights, the split, the pairing, the order and every augmentation."""
+    deterministic: bool = False
+    """The same weights, bit for bit, from the same command on the same machine."""
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, "epochs", "≥ 1", self.epochs)
+        require(self.batch_size >= 1, "batch_size", "≥ 1", self.batch_size)
+        require(self.peak_learning_rate > 0, "peak_learning_rate", "> 0", self.peak_learning_rate)
+        require(0 <= self.warmup_share < 1, "warmup_share", "in [0, 1)", self.warmup_share)
+        require(self.weight_decay >= 0, "weight_decay", "≥ 0", self.weight_decay)
+        require(0 <= self.seed < 2**31, "seed", "in [0, 2^31)", self.seed)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole training run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)

@@ -1,0 +1,57 @@
+"""Configs as JSON: what `--config FILE` and a run folder's config.json hold."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from kfusion.config import Config, require
+from kfusion.files import read_json
+
+
+def config_from_json(values: Any) -> Config:
+    """Reads what `Config.to_json` gave; settings that are left out keep their defaults.
+
+    Raises:
+        ValueError: a section or a setting that does not exist, or a value of another type or out of its range.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"a config must be a JSON object. Received: {type(values).__name__}")
+    _known(values, Config, "config")
+    default = Config()
+    return replace(default, **{name: _section(getattr(default, name), name, part) for name, part in values.items()})
+
+
+def load_config(path: Path) -> Config:
+    """The config in a JSON file, as a run folder holds it.
+
+    Raises:
+        ValueError: the file is missing, is not JSON, or holds an unknown setting.
+    """
+    values = read_json(path)
+    try:
+        return config_from_json(values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _known(values: dict[str, Any], kind: Any, where: str) -> None:
+    names = [f.name for f in fields(kind)]
+    unknown = sorted(set(values) - set(names))
+    require(not unknown, where, f"made of {', '.join(names)}", unknown)
+
+
+def _section(default: Any, name: str, values: Any) -> Any:
+    if not isinstance(values, dict):
+        raise ValueError(f"'{name}' must be a JSON object. Received: {values!r}")
+    _known(values, type(default), name)
+    return replace(default, **{key: _value(getattr(default, key), f"{name}.{key}", v) for key, v in values.items()})
+
+
+def _value(default: Any, name: str, value: Any) -> Any:
+    """The value in the type of its default: JSON knows no tuples, and writes 1 for 1.0."""
+    if isinstance(default, tuple) and isinstance(value, list):
+        return tuple(value)
+    if isinstance(default, float) and type(value) is int:
+        return float(value)
+    require(type(value) is type(default), name, f"a {type(default).__name__}", value)
+    return value

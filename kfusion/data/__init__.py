@@ -1,0 +1,1 @@
+"""From files to pairs of an image and a sound: reading, checking, splitting, augmenting, batching."""

@@ -1,0 +1,111 @@
+"""Random changes of sounds on their grid of frames × coefficients.
+
+All are keyed by sample (`keyed.py`) and computed for the whole batch at once.
+"""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kfusion.config import AugmentConfig
+from kfusion.data.background import add_background
+from kfusion.data.keyed import uniform
+
+TIME, MASKS, BACKGROUND = 2, 3, 4
+"""Uses of random numbers (`keyed.uniform`)."""
+
+
+def warp_time(grid: Any, draws: Any, config: AugmentConfig) -> tf.Tensor:
+    """Reads each sound at other moments: shifted, faster or slower, and unevenly so.
+
+    With t from 0 to 1 over the sound, frame t is read at
+
+        0.5 + (t - 0.5) (1 + stretch) + shift + warp sin(πt) / π + ½ warp' sin(2πt) / π
+
+    and beyond the edges at the edge frame; between frames linearly.
+
+    Args:
+        grid: float32 (batch, frames, coefficients).
+        draws: float32 (batch, 4) in [0, 1): stretch, shift, warp, warp'.
+        config: `time_stretch` and `time_warp`, shares; `time_shift`, frames.
+    """
+    last = int(grid.shape[1]) - 1.0
+    stretch, shift, warp, second = tf.split(2.0 * draws - 1.0, 4, axis=1)
+    t = tf.range(last + 1.0)[None] / last
+    place = 0.5 + (t - 0.5) * (1.0 + stretch * config.time_stretch) + shift * config.time_shift / last
+    place += config.time_warp / math.pi * (warp * tf.sin(math.pi * t) + 0.5 * second * tf.sin(2.0 * math.pi * t))
+    place = tf.clip_by_value(place * last, 0.0, last)
+    left = tf.minimum(tf.floor(place), last - 1.0)
+    weight = (place - left)[..., None]
+    before = tf.cast(left, tf.int32)
+    return tf.gather(grid, before, batch_dims=1) * (1.0 - weight) + tf.gather(grid, before + 1, batch_dims=1) * weight
+
+
+def hidden_span(draws: tf.Tensor, longest: int, size: int) -> tf.Tensor:
+    """Spans of random length in [0, longest] at a random place: bool (batch, size), true where hidden.
+
+    Args:
+        draws: float32 (batch, 2) in [0, 1): length and place.
+        longest: in [0, size].
+        size: of the axis.
+    """
+    length = tf.floor(draws[:, 0] * (longest + 1))
+    start = tf.floor(draws[:, 1] * (size - length + 1))
+    place = tf.range(size, dtype=tf.float32)[None]
+    return (place >= start[:, None]) & (place < (start + length)[:, None])
+
+
+@keras.saving.register_keras_serializable("kfusion")
+class RandomSound(keras.layers.Layer):
+    """Background noise, change of time, time mask and frequency mask, in this order.
+
+    Args:
+        config: which of them, and how far.
+        grid: frames and coefficients of a sound.
+        mean: of each feature over the training part, (frames · coefficients,); masks fill with it.
+        decibels: whether the features are a cosine transform of decibels; background noise is added to no others.
+
+    Input shape:
+        audio float32 (batch, frames · coefficients), frame-major, and keys int64 (batch,).
+
+    Output shape:
+        As the audio's; outside training, the audio itself. Reference: Park et al. 2019 (SpecAugment) for the masks.
+    """
+
+    def __init__(self, config: AugmentConfig | dict[str, Any], grid: Any, mean: Any, decibels: bool, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.config = AugmentConfig(**config) if isinstance(config, dict) else config
+        self.grid = (int(grid[0]), int(grid[1]))
+        self.mean = np.asarray(mean, np.float32)
+        self.decibels = decibels
+
+    def call(self, audio: Any, keys: Any, training: bool | None = None) -> Any:
+        if not training:
+            return audio
+        config, (frames, coefficients) = self.config, self.grid
+        grid = tf.reshape(audio, (-1, frames, coefficients))
+        if config.background and self.decibels:
+            grid = add_background(grid, uniform(keys, BACKGROUND, 6), config.background)
+        if frames > 1 and (config.time_shift or config.time_stretch or config.time_warp):
+            grid = warp_time(grid, uniform(keys, TIME, 4), config)
+        if config.time_mask or config.frequency_mask:
+            grid = self._masked(grid, uniform(keys, MASKS, 4))
+        return tf.reshape(grid, (-1, frames * coefficients))
+
+    def _masked(self, grid: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        frames, coefficients = self.grid
+        in_time = hidden_span(draws[:, :2], min(self.config.time_mask, frames), frames)
+        in_frequency = hidden_span(draws[:, 2:], min(self.config.frequency_mask, coefficients), coefficients)
+        # The training part's mean, which the network sees as 0.
+        fill = tf.constant(self.mean.reshape(1, frames, coefficients))
+        return tf.where(in_time[:, :, None] | in_frequency[:, None, :], fill, grid)
+
+    def compute_output_shape(self, audio_shape: Any, keys_shape: Any) -> Any:
+        return audio_shape
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"config": vars(self.config), "grid": list(self.grid), "decibels": self.decibels}
+        return {**super().get_config(), **own, "mean": self.mean.tolist()}

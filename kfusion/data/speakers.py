@@ -1,0 +1,52 @@
+"""Holding whole people out: who is heard in which part."""
+
+import numpy as np
+
+from kfusion.config import DataConfig
+from kfusion.data.pairs import Source
+from kfusion.data.parts import TEST, TRAIN, VAL
+
+
+def choose_speakers(source: Source, config: DataConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The people of the validation and of the test part.
+
+    Where the config names nobody, the test part is the last person in the table, and the validation part the one
+    before the first test person; whoever is taken already is passed over.
+
+    Returns:
+        Names of the validation part, names of the test part; both empty for the other splits.
+
+    Raises:
+        ValueError: names without split=speaker, data that do not say who speaks, an unknown name, or nobody left.
+    """
+    if config.split != "speaker":
+        if config.test_speakers or config.val_speakers:
+            who = ", ".join(config.test_speakers + config.val_speakers)
+            raise ValueError(f"'test_speakers' and 'val_speakers' must be empty unless split=speaker. Received: {who}")
+        return (), ()
+    names = source.speaker_names
+    if source.audio_speaker is None or source.aligned:
+        name = source.info.get("name", "data")
+        raise ValueError(f"'split' must be clip or random: {name} does not say who speaks. Received: 'speaker'")
+    for field in ("test_speakers", "val_speakers"):
+        unknown = [name for name in getattr(config, field) if name not in names]
+        if unknown:
+            raise ValueError(f"'{field}' must be among {', '.join(names)}. Received: {unknown[0]!r}")
+    free = [name for name in names if name not in config.val_speakers + config.test_speakers]
+    test = config.test_speakers or tuple(free[-1:])
+    first = min((names.index(name) for name in test), default=0)
+    before = [name for name in names[first:] + names[:first] if name in free and name not in test]
+    val = config.val_speakers or tuple(before[-1:])
+    if not test or not val or len(set(test) | set(val)) == len(names):
+        raise ValueError(
+            f"'test_speakers' and 'val_speakers' must leave somebody of {', '.join(names)} for each part. "
+            f"Received: {', '.join(test)} and {', '.join(val)}"
+        )
+    return val, test
+
+
+def deal_speakers(source: Source, val: tuple[str, ...], test: tuple[str, ...]) -> np.ndarray:
+    """int8 (m,): the part of each sound."""
+    names = np.array(source.speaker_names)
+    part_of_name = np.where(np.isin(names, test), TEST, np.where(np.isin(names, val), VAL, TRAIN)).astype(np.int8)
+    return part_of_name[source.audio_speaker]

@@ -1,0 +1,81 @@
+"""What a run is made of before the first step: the data, its parts, and what was measured on the training part."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kfusion.config import Config
+from kfusion.data.augmentation import Augmentation
+from kfusion.data.pairs import Source
+from kfusion.data.sources import load
+from kfusion.data.splits import Split, split
+from kfusion.data.statistics import Statistics, measure
+from kfusion.model.encoders import utterance_norm
+from kfusion.run import FORMAT
+from kfusion.spec import Spec
+
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """A config and the data that it names, read, divided and measured."""
+
+    config: Config
+    source: Source
+    parts: Split
+    statistics: Statistics
+
+    @property
+    def spec(self) -> Spec:
+        return self.parts.train.spec
+
+    def augmentation(self) -> Augmentation:
+        """The random changes of the training samples."""
+        # Only a front end that is known is known to give decibels.
+        decibels = self.source.info["front_end"] is not None
+        return Augmentation(self.config.augment, self.spec, self.statistics.mean, decibels)
+
+    def facts(self) -> dict[str, Any]:
+        """The content of a run folder's data.json."""
+        statistics = self.statistics
+        return {
+            "format": FORMAT,
+            "spec": self.spec.to_json(),
+            "source": self.source.info,
+            "audit": self.parts.audit.lines(),
+            "num_pairs": {name: len(getattr(self.parts, name)) for name in PARTS},
+            "image_range": statistics.image_range,
+            "audio_range": statistics.audio_range,
+            "prior": statistics.prior.tolist(),
+            "audio_mean": statistics.mean.tolist(),
+            "audio_variance": statistics.variance.tolist(),
+        }
+
+    def rows(self) -> dict[str, Any]:
+        """The content of a run folder's split.npz: the rows of each part, pair by pair."""
+        rows = {}
+        for name in PARTS:
+            part = getattr(self.parts, name)
+            rows |= {f"{name}_image": part.image_row, f"{name}_audio": part.audio_row}
+        return rows
+
+    def lines(self) -> list[str]:
+        """What is said of the data before training."""
+        sizes = ", ".join(f"{len(getattr(self.parts, name)):,} {name}" for name in PARTS)
+        lines = [f"data: {self.source.info['name']}; pairs: {sizes}; split: {self.config.data.split}"]
+        lines += self.parts.audit.lines()
+        if self.config.augment.background and self.source.info["front_end"] is None:
+            lines.append("background noise is left out: these audio features are not known to be decibels")
+        return lines
+
+
+def gather(config: Config) -> Material:
+    """Reads, divides and measures the data of a config; writes nothing.
+
+    Raises:
+        ValueError: the data or the split break a rule.
+    """
+    source = load(config.data)
+    parts = split(source, config.data, config.training.seed)
+    prepare = utterance_norm(config.model, parts.train.spec)
+    return Material(config, source, parts, measure(parts.train, prepare))

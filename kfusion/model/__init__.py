@@ -1,0 +1,1 @@
+"""The network: encoders, fusion heads, and the function that joins them."""

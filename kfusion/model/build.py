@@ -1,0 +1,89 @@
+"""The model's contents page: config and spec -> keras.Model."""
+
+import keras
+import numpy as np
+from keras import layers, ops
+from numpy.typing import ArrayLike
+
+from kfusion.config import ModelConfig
+from kfusion.model.encoders import encode_audio, encode_image, utterance_norm
+from kfusion.model.fusion import HEADS
+from kfusion.spec import MODALITIES, VIEWS, Spec
+
+
+def build_model(config: ModelConfig, spec: Spec, mean: ArrayLike, variance: ArrayLike) -> keras.Model:
+    """Image encoder and audio encoder, their embeddings as a sequence, a fusion head, a softmax.
+
+    Args:
+        config: the widths and the head's name.
+        spec: the shapes and the number of classes.
+        mean, variance: (num_audio,), of each audio feature over the training part, after `utterance_norm` where the
+            config has it; they become part of the graph.
+
+    Returns:
+        A functional model: {"image": float32 (batch, height, width, channels) in 0 to `spec.pixel_max`, "audio":
+        float32 (batch, num_audio), "present": bool (batch, 2)} -> probabilities float32 (batch, num_classes).
+
+    Raises:
+        ValueError: `mean` or `variance` has another length than the spec's audio.
+    """
+    for name, values in (("mean", mean), ("variance", variance)):
+        if np.shape(values) != (spec.num_audio,):
+            raise ValueError(
+                f"'{name}' must have {spec.num_audio} values, one per feature. Received: {np.size(values)}"
+            )
+    image = keras.Input(spec.image_shape, name="image")
+    audio = keras.Input((spec.num_audio,), name="audio")
+    present = keras.Input((len(MODALITIES),), dtype="bool", name="present")
+    norm = utterance_norm(config, spec)
+    embedded = {
+        "image": encode_image(image, config, spec),
+        "audio": encode_audio(norm(audio) if norm else audio, config, mean, variance),
+    }
+    stacked = ops.stack([embedded[name] for name in MODALITIES], axis=1)
+    steps = layers.Identity(name="steps")(stacked)
+    # An absent modality may hold anything, NaN too: no head gets to see it.
+    steps = ops.where(ops.expand_dims(present, -1), steps, 0.0)
+    probabilities = HEADS[config.fusion](steps, present, config, spec.num_classes)
+    inputs = {"image": image, "audio": audio, "present": present}
+    return keras.Model(inputs, probabilities, name=f"kfusion_{config.fusion}")
+
+
+def with_all_views(network: keras.Model) -> keras.Model:
+    """The network asked in each of the `VIEWS` at once; the encoders, which cost the most, run once.
+
+    Returns:
+        A model with the network's inputs and weights -> probabilities float32 (batch, 3, num_classes). Where a sample
+        lacks the modality that a view asks for, the view's answer is that to all it has.
+    """
+    steps = network.get_layer("steps").output
+    present = network.input["present"]
+    head = keras.Model([steps, present], network.output)
+    answers = []
+    for view in VIEWS.values():
+        asked = ops.logical_and(present, ops.convert_to_tensor([view]))
+        asked = ops.where(ops.any(asked, axis=1, keepdims=True), asked, present)
+        answers.append(head([steps, asked]))
+    return keras.Model(network.input, ops.stack(answers, axis=1), name=f"{network.name}_all_views")
+
+
+def as_float32(network: keras.Model) -> keras.Model:
+    """The same network with the same weights, every layer computing in float32, without an optimizer.
+
+    A run trained under a mixed-precision policy is kept like this, so that any machine can answer with it.
+    """
+    if all(layer.dtype_policy.name == "float32" for layer in network.layers):
+        return keras.Model(network.input, network.output, name=network.name)
+
+    def in_float32(operation: keras.Operation) -> keras.Operation:
+        dtype = {"dtype": "float32"} if isinstance(operation, layers.Layer) else {}
+        return operation.__class__.from_config({**operation.get_config(), **dtype})
+
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        copy = keras.models.clone_model(network, clone_function=in_float32)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    copy.set_weights(network.get_weights())
+    return copy

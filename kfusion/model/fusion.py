@@ -1,0 +1,103 @@
+"""Fusion heads: the embeddings of the modalities that are present -> class probabilities.
+
+Every head has one interface: `head(steps, present, config, num_classes) -> probabilities`, with `steps` float32
+(batch, 2, embed_dim), one step per modality in the order of `MODALITIES`, `present` bool (batch, 2), at least one of
+them true, and probabilities float32 (batch, num_classes), rows summing to 1. An absent modality's step has no
+influence on the answer, whatever it holds.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from kfusion.config import ModelConfig
+from kfusion.spec import MODALITIES
+
+NUM_HEADS = 4
+"""Attention heads of the transformer encoder."""
+
+
+def fuse_lstm(steps: Any, present: Any, config: ModelConfig, num_classes: int) -> Any:
+    """The paper's head: an LSTM reads the embeddings, a softmax names the class.
+
+    A time step is a modality, not a moment: the image's embedding is step 1, the sound's step 2, and the LSTM's state
+    after the last present step is the fused representation. The mask makes it skip an absent step. Unrolled, since two
+    steps need no loop, and so that the exported graph holds plain matrix products and no cuDNN op.
+    """
+    state = layers.LSTM(config.hidden_dim, unroll=True, name="fusion")(steps, mask=present)
+    return layers.Dense(num_classes, activation="softmax", dtype="float32", name="probabilities")(state)
+
+
+def fuse_attention(steps: Any, present: Any, config: ModelConfig, num_classes: int) -> Any:
+    """The paper's outlook: one transformer encoder layer over a class token and the modalities' steps.
+
+    Pre-norm residual blocks (attention, then a feed-forward layer of `hidden_dim`); absent steps are masked out of the
+    attention; the class token's output is the fused representation. Reference: Vaswani et al. 2017; Xiong et al. 2020.
+    """
+    tokens = ModalityTokens(name="tokens")(steps)
+    size = max(config.embed_dim // NUM_HEADS, 1)
+    seen = ops.concatenate([ops.ones_like(present[:, :1]), present], axis=1)
+    x = layers.LayerNormalization(name="attention_norm")(tokens)
+    attention = layers.MultiHeadAttention(NUM_HEADS, size, flash_attention=False, name="attention")
+    tokens = tokens + attention(x, x, attention_mask=ops.expand_dims(seen, 1))
+    x = layers.LayerNormalization(name="feed_forward_norm")(tokens)
+    x = layers.Dense(config.hidden_dim, activation="gelu", name="feed_forward1")(x)
+    tokens = tokens + layers.Dense(config.embed_dim, name="feed_forward2")(x)
+    state = layers.LayerNormalization(name="fusion")(tokens[:, 0])
+    return layers.Dense(num_classes, activation="softmax", dtype="float32", name="probabilities")(state)
+
+
+def fuse_late(steps: Any, present: Any, config: ModelConfig, num_classes: int) -> Any:
+    """Late fusion: each modality has its own softmax, and the present ones' log posteriors are added.
+
+    p(y | image, audio) ∝ exp(Σ_m log p(y | m)) where the classes are equally likely a priori and the modalities are
+    independent given the class. Reference: Kittler et al. 1998, the product rule.
+    """
+    logits = [
+        layers.Dense(num_classes, dtype="float32", name=f"{name}_logits")(steps[:, index])
+        for index, name in enumerate(MODALITIES)
+    ]
+    joined = JoinedPosteriors(name="fusion")(ops.stack(logits, axis=1), present)
+    return layers.Softmax(dtype="float32", name="probabilities")(joined)
+
+
+@keras.saving.register_keras_serializable("kfusion")
+class ModalityTokens(layers.Layer):
+    """(batch, steps, dim) -> (batch, 1 + steps, dim): a learned class token first, each step marked by who it is."""
+
+    def build(self, input_shape: Any) -> None:
+        _, steps, dim = input_shape
+        small = keras.initializers.RandomNormal(stddev=0.02)
+        self.class_token = self.add_weight(shape=(1, 1, dim), initializer=small, name="class_token")
+        self.positions = self.add_weight(shape=(1, steps, dim), initializer=small, name="positions")
+
+    def call(self, steps: Any) -> Any:
+        token = ops.zeros_like(steps[:, :1]) + ops.cast(self.class_token, steps.dtype)
+        return ops.concatenate([token, steps + ops.cast(self.positions, steps.dtype)], axis=1)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (input_shape[0], input_shape[1] + 1, input_shape[2])
+
+
+@keras.saving.register_keras_serializable("kfusion")
+class JoinedPosteriors(layers.Layer):
+    """Logits (batch, modalities, classes) and present (batch, modalities) -> Σ log softmax of those present."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+
+    def call(self, logits: Any, present: Any) -> Any:
+        posteriors = ops.log_softmax(logits, axis=-1)
+        return ops.sum(ops.where(ops.expand_dims(present, -1), posteriors, 0.0), axis=1)
+
+    def compute_output_shape(self, logits_shape: Any, present_shape: Any) -> Any:
+        return (logits_shape[0], logits_shape[2])
+
+
+HEADS: dict[str, Callable[[Any, Any, ModelConfig, int], Any]] = {
+    "lstm": fuse_lstm,
+    "attention": fuse_attention,
+    "late": fuse_late,
+}

@@ -1,0 +1,87 @@
+"""What makes one speaker, microphone or room sound like another: normalisation of each sound by itself."""
+
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+
+@keras.saving.register_keras_serializable("kfusion")
+class UtteranceNorm(layers.Layer):
+    """Cuts the silence off a sound, stretches the rest, and takes its own average spectrum away.
+
+    1. Frames before the first and after the last whose energy (coefficient 0) exceeds low + trim · (high - low) of the
+       same sound are cut off, less `MARGIN` frames, and the rest is stretched linearly to the old number of frames.
+    2. Each coefficient's mean over the frames is subtracted (cepstral mean subtraction: a microphone or a room adds a
+       constant to the cepstrum), and the energy is divided by its standard deviation.
+
+    In training the cuts are moved by normally distributed noise, as a dropout of where a word begins and ends; its
+    seed is part of the layer's state, like a dropout layer's.
+    Reference: Furui 1981 for the subtraction; Rabiner and Sambur 1975 for endpoints by energy.
+
+    Args:
+        grid: frames and coefficients; with a single frame the layer changes nothing.
+        trim: share of the energy's range, in [0, 1).
+        jitter: standard deviation of the cuts in training, in frames.
+        seed: of that noise.
+
+    Input shape:
+        float32 (batch, frames · coefficients), frame-major.
+
+    Output shape:
+        The same.
+    """
+
+    MARGIN = 1.5
+    SHORTEST = 8.0
+
+    def __init__(self, grid: Any, trim: float, jitter: float = 0.0, seed: int | None = None, **kwargs: Any) -> None:
+        # Indices of frames do not survive 8 bits of mantissa.
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.grid = (int(grid[0]), int(grid[1]))
+        self.trim, self.jitter, self.seed = trim, jitter, seed
+        self.noise = keras.random.SeedGenerator(seed)
+
+    def call(self, audio: Any, training: bool | None = None) -> Any:
+        frames, coefficients = self.grid
+        if frames < 2:
+            return audio
+        grid = ops.reshape(audio, (-1, frames, coefficients))
+        start, end = self._ends(grid[..., 0])
+        if training and self.jitter:
+            noise = keras.random.normal(
+                ops.shape(ops.concatenate([start, end], 1)), stddev=self.jitter, seed=self.noise
+            )
+            start, end = start + noise[:, :1], end + noise[:, 1:]
+        grid = _stretch(grid, start, ops.maximum(end, start + min(self.SHORTEST, frames - 1.0)))
+        grid = grid - ops.mean(grid, axis=1, keepdims=True)
+        energy = grid[..., :1] / (ops.std(grid[..., :1], axis=1, keepdims=True) + 1e-6)
+        return ops.reshape(ops.concatenate([energy, grid[..., 1:]], axis=-1), (-1, frames * coefficients))
+
+    def _ends(self, energy: Any) -> tuple[Any, Any]:
+        """First and last frame of the word, float32 (batch, 1) each, margin included."""
+        low, high = ops.min(energy, axis=1, keepdims=True), ops.max(energy, axis=1, keepdims=True)
+        loud = energy >= low + self.trim * (high - low)
+        place = ops.expand_dims(ops.arange(self.grid[0], dtype="float32"), 0)
+        start = ops.min(ops.where(loud, place, float(self.grid[0])), axis=1, keepdims=True)
+        end = ops.max(ops.where(loud, place, -1.0), axis=1, keepdims=True)
+        return start - self.MARGIN, end + self.MARGIN
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"grid": list(self.grid), "trim": self.trim, "jitter": self.jitter, "seed": self.seed}
+        return {**super().get_config(), **own}
+
+
+def _stretch(grid: Any, start: Any, end: Any) -> Any:
+    """Reads (batch, frames, coefficients) at as many places, evenly from `start` to `end`; past the edge, the edge."""
+    frames = grid.shape[1]
+    share = ops.expand_dims(ops.arange(frames, dtype="float32"), 0) / (frames - 1.0)
+    place = ops.clip(start + (end - start) * share, 0.0, frames - 1.0)
+    left = ops.minimum(ops.floor(place), frames - 2.0)
+    weight = ops.expand_dims(place - left, -1)
+    left = ops.expand_dims(ops.cast(left, "int32"), -1)
+    before, after = ops.take_along_axis(grid, left, axis=1), ops.take_along_axis(grid, left + 1, axis=1)
+    return before * (1.0 - weight) + after * weight

@@ -1,0 +1,167 @@
+"""The run folder: what a training run leaves behind, and what every later stage reads.
+
+    config.json        every setting                    best.keras    the weights that did best on validation
+    data.json          where the data came from,        last.keras    the weights after the last epoch
+                       its shapes, classes and ranges   history.csv   one line per epoch
+    split.npz          the rows of each part            metrics.json  the test figures; written last: the run is done
+    environment.json   versions, hardware, precision    report.txt    the same, for reading
+    checkpoint.npz     all state after the last epoch   figures/      PNG and SVG
+
+Every file is written beside its place and renamed into it, so a killed run leaves no half-written file.
+"""
+
+import fcntl
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from kfusion.config import Config
+from kfusion.config_file import load_config
+from kfusion.files import PARTIAL, read_json, write_atomically, write_json
+from kfusion.spec import Spec
+
+FORMAT = 1
+"""The layout's version; a reader refuses another."""
+LOCK = ".lock"
+FILES = {
+    *("config.json", "data.json", "split.npz", "environment.json", "checkpoint.npz", "best.keras", "last.keras"),
+    *("history.csv", "metrics.json", "report.txt", "figures", LOCK),
+}
+"""All that training writes; a folder with anything else in it is not emptied."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and the paths in it."""
+
+    folder: Path
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "best.keras"
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "last.keras"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.npz"
+
+    @property
+    def history(self) -> Path:
+        return self.folder / "history.csv"
+
+    @property
+    def figures(self) -> Path:
+        return self.folder / "figures"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end: the metrics are written last."""
+        return (self.folder / "metrics.json").exists()
+
+    def config(self) -> Config:
+        return load_config(self.folder / "config.json")
+
+    def data(self) -> dict[str, Any]:
+        """Where the data came from: source, files, front end, ranges, scaling, spec."""
+        return read_json(self.folder / "data.json")
+
+    def spec(self) -> Spec:
+        return Spec.from_json(self.data()["spec"])
+
+    def metrics(self) -> dict[str, Any]:
+        return read_json(self.folder / "metrics.json")
+
+    def split(self) -> dict[str, np.ndarray]:
+        """`{part}_image` and `{part}_audio`: the rows of each part, pair by pair."""
+        with np.load(self.folder / "split.npz", allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    def write_json(self, name: str, values: Any) -> None:
+        write_json(self.folder / name, values)
+
+    def write_arrays(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        write_atomically(self.folder / name, lambda path: np.savez(path, allow_pickle=False, **arrays))
+
+
+def open_run(folder: Path) -> Run:
+    """A run folder that exists.
+
+    Raises:
+        ValueError: the folder is missing, is not a run folder, or is of a newer version.
+    """
+    if not begun(folder):
+        raise ValueError(f"{folder}: must be a run folder made by 'python -m kfusion.train'. Found: no config.json")
+    version = read_json(folder / "data.json").get("format")
+    if version != FORMAT:
+        raise ValueError(f"{folder}: must be a run folder of format {FORMAT}. Found: format {version!r}")
+    return Run(folder)
+
+
+def begun(folder: Path) -> bool:
+    """Whether a run has got so far that it can be resumed: its config is the last of the first files."""
+    return (folder / "config.json").is_file()
+
+
+def new_run(folder: Path, overwrite: bool) -> Run:
+    """An empty run folder.
+
+    Raises:
+        ValueError: something is there already and `overwrite` is not asked, or it is no run folder at all.
+    """
+    if begun(folder) and not overwrite:
+        raise ValueError(f"{folder}: an existing run is kept; choose another --out, --resume it, or --overwrite it")
+    found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    foreign = [name for name in found if name not in FILES and not name.startswith(PARTIAL)]
+    if foreign:
+        raise ValueError(f"{folder}: a run needs a folder of its own. Found: {', '.join(foreign[:3])}")
+    for name in found:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif name != LOCK:
+            path.unlink()
+    return Run(folder)
+
+
+def lock(folder: Path) -> IO[bytes]:
+    """Keeps a second program from writing into the same folder, until the file is closed or the process ends.
+
+    Raises:
+        ValueError: another process holds it.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: a run needs a folder. Found: a file")
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = (folder / LOCK).open("ab")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        handle.close()
+        raise ValueError(f"{folder}: another process is writing into this folder; choose another --out") from error
+    return handle
+
+
+def default_folder(recipe: str, root: Path = Path("runs")) -> Path:
+    """The next free `runs/<recipe>-<number>`."""
+    number = 1
+    while (root / f"{recipe}-{number}").exists():
+        number += 1
+    return root / f"{recipe}-{number}"
+
+
+def unfinished_folder(recipe: str, root: Path = Path("runs")) -> Path:
+    """The run of this recipe that was broken off last, to resume it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = [path for path in root.glob(f"{recipe}-*") if (path / "config.json").is_file() and not Run(path).finished]
+    if not found:
+        raise ValueError(f"{root}: '--resume' without '--out' needs an unfinished {recipe} run. Found: none")
+    return max(found, key=lambda path: path.stat().st_mtime)

@@ -1,0 +1,57 @@
+"""What a person sees in the terminal: no start-up chatter, one console, one line for an error."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+console = Console(highlight=False)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Holds back what C++ libraries write to standard error; shown after all if the block fails.
+
+    TensorFlow logs its start-up before any of its own settings for logging can act, so the file descriptor itself is
+    turned away meanwhile.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as chatter:
+        os.dup2(chatter.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            chatter.seek(0)
+            os.write(kept, chatter.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def fail(message: str, status: int = 2) -> None:
+    """Prints one line to standard error and ends the program."""
+    sys.stderr.write(f"kfusion: {' '.join(message.split())}\n")
+    raise SystemExit(status)
+
+
+def run_main(main: Callable[[], None]) -> None:
+    """Runs a verb: bad input and a full disk become one line and status 2, Ctrl-C status 130."""
+    try:
+        main()
+    except ValueError as error:
+        if os.environ.get("KFUSION_TRACEBACK"):
+            raise
+        fail(str(error))
+    except OSError as error:
+        if os.environ.get("KFUSION_TRACEBACK"):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        fail(f"{where}reading or writing failed. Found: {error.strerror or error}")
+    except KeyboardInterrupt:
+        fail("stopped; run the same command with --resume to go on", 130)

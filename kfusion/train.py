@@ -1,0 +1,67 @@
+"""Train a fusion model: pairs in, run folder out.
+
+Run: python -m kfusion.train [--recipe paper|robust] [--data builtin|FOLDER] [--out runs/NAME] [--any-setting VALUE]
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from kfusion import run as runs
+from kfusion.commandline import early_flags, parse
+from kfusion.config import Config
+from kfusion.config_file import load_config
+from kfusion.recipes import recipe
+from kfusion.terminal import console, quiet, run_main
+
+PROG = "python -m kfusion.train"
+
+
+@dataclass(frozen=True)
+class Command:
+    """Train a fusion model on pairs of a picture and a sound, test it, and leave a run folder."""
+
+    recipe: str = "paper"
+    """Named settings to start from: paper or robust; every flag below changes one of them."""
+    config: Path | None = None
+    """A JSON file of settings to start from instead, such as a run folder's config.json."""
+    out: Path | None = None
+    """The run folder; default: runs/RECIPE-NUMBER."""
+    resume: bool = False
+    """Go on where the same command was broken off."""
+    overwrite: bool = False
+    """Replace the run that is in the folder."""
+    settings: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+
+
+def read_command(args: list[str] | None = None) -> Command:
+    """The command line; `--recipe` or `--config` first decides what the other flags change."""
+    early = early_flags(("recipe", "config"), args)
+    name = early["recipe"] or "paper"
+    settings = load_config(Path(early["config"])) if early["config"] else recipe(name)
+    return parse(tyro.conf.OmitArgPrefixes[Command], PROG, args, Command(recipe=name, settings=settings))
+
+
+def folder_of(command: Command) -> Path:
+    """The run folder that the command means."""
+    if command.out is not None:
+        return command.out
+    name = command.config.stem if command.config else command.recipe
+    return runs.unfinished_folder(name) if command.resume else runs.default_folder(name)
+
+
+def main() -> None:
+    command = read_command()
+    if command.resume and command.overwrite:
+        raise ValueError("'--resume' and '--overwrite' must not be given together. Received: both")
+    folder = folder_of(command)
+    with quiet():
+        from kfusion.trainer import train
+    run = train(command.settings, folder, resume=command.resume, overwrite=command.overwrite, console=console)
+    console.print(f"\nrun folder: {run.folder}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,120 @@
+"""Train a model on a config: the steps of `python -m kfusion.train`, for the command and for programs."""
+
+from pathlib import Path
+
+import keras
+from rich.console import Console
+
+from kfusion import run as runs
+from kfusion.config import Config
+from kfusion.data.pipeline import TrainingReader, evaluation_batches, training_batches
+from kfusion.environment import environment, has_accelerator
+from kfusion.files import write_atomically
+from kfusion.material import Material, gather
+from kfusion.model.build import as_float32, build_model, with_all_views
+from kfusion.outcome import write_outcome
+from kfusion.recipes import differences
+from kfusion.run import Run
+from kfusion.training import precision
+from kfusion.training.fit import Task, fit, seed_everything, with_augmentation
+
+Callbacks = tuple[keras.callbacks.Callback, ...]
+
+
+def train(
+    config: Config,
+    folder: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    console: Console | None = None,
+    callbacks: Callbacks = (),
+) -> Run:
+    """Trains, tests, and leaves a run folder.
+
+    Args:
+        config: every setting.
+        folder: the run folder to be.
+        resume: go on from the folder's checkpoint.
+        overwrite: replace the run that is in the folder.
+        console: where progress and results are shown; None: nowhere.
+        callbacks: more Keras callbacks, called after kfusion's own. One that stops training leaves the run unfinished.
+
+    Returns:
+        The run.
+
+    Raises:
+        ValueError: the data, the settings or the folder break a rule; nothing is written then.
+    """
+    arithmetic = precision.resolve(config.training.precision)
+    material = gather(config)
+    with runs.lock(folder):
+        # Killed before its config was written, a run has nothing to go on from: it starts.
+        resume = resume and runs.begun(folder)
+        run = _resumed(folder, config) if resume else runs.new_run(folder, overwrite)
+        if run.finished:
+            return run
+        if console:
+            console.print(*material.lines(), "", sep="\n", soft_wrap=True)
+        computes = precision.apply(arithmetic)
+        if not resume:
+            _write_facts(run, material, computes)
+        network, finished = fit_run(run, material, console, callbacks)
+        if finished:
+            write_atomically(run.last, as_float32(network).save)
+            precision.apply("float32")  # The figures of a run do not depend on the arithmetic it was trained in.
+            write_outcome(run, material, console)
+    return run
+
+
+def fit_run(
+    run: Run, material: Material, console: Console | None = None, callbacks: Callbacks = ()
+) -> tuple[keras.Model, bool]:
+    """Fits from the run's checkpoint or from the start.
+
+    Returns:
+        The network after its last epoch, and whether that was the config's last.
+    """
+    config, statistics, training = material.config, material.statistics, material.config.training
+    seed_everything(training.seed, training.deterministic)
+    network = build_model(config.model, material.spec, statistics.prepared_mean, statistics.prepared_variance)
+    all_views = training.views == "all"
+    on_device = training.augment_on == "device" or (training.augment_on == "auto" and has_accelerator())
+    augment = material.augmentation()
+    model = with_augmentation(with_all_views(network) if all_views else network, augment if on_device else None)
+    reader = TrainingReader(material.parts.train, training.batch_size, training.seed, config.augment, all_views)
+    dropout = config.augment.modality_dropout
+    task = Task(
+        batches=lambda first: training_batches(
+            reader, None if on_device else augment, dropout, first, training.epochs, on_device
+        ),
+        validation=evaluation_batches(material.parts.val, with_keys=on_device, all_views=all_views),
+        num_rows=len(material.parts.train),
+        steps_per_epoch=reader.steps_per_epoch,
+        paths={"best": run.best, "history": run.history, "checkpoint": run.checkpoint},
+        save_file=write_atomically,
+        save_network=lambda path: as_float32(network).save(path),
+    )
+    progress = fit(model, training, task, console, callbacks)
+    return network, progress.epoch == training.epochs
+
+
+def _resumed(folder: Path, config: Config) -> Run:
+    """The run to go on with.
+
+    Raises:
+        ValueError: it is one of other settings.
+    """
+    run = runs.open_run(folder)
+    changed = differences(run.config(), config)
+    if changed:
+        raise ValueError(f"{folder}: '--resume' needs the settings of the run. Found: another {', '.join(changed)}")
+    return run
+
+
+def _write_facts(run: Run, material: Material, computes: str) -> None:
+    """What is known before the first step. The config comes last: with it, the folder is a run."""
+    run.write_arrays("split.npz", material.rows())
+    run.write_json("data.json", material.facts())
+    run.write_json("environment.json", environment(computes))
+    run.write_json("config.json", material.config.to_json())

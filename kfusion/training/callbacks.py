@@ -1,0 +1,122 @@
+"""What happens around each epoch: progress, the best weights, the checkpoint."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from kfusion.training.state import Progress as State
+from kfusion.training.state import Row, SaveFile, save_state
+
+
+class EpochLog(keras.callbacks.Callback):
+    """Adds the epoch's last learning rate and its samples per second to the logs, first of all callbacks.
+
+    Args:
+        num_rows, steps_per_epoch: samples and steps of one epoch.
+        schedule: step, from 0 -> learning rate.
+    """
+
+    def __init__(self, num_rows: int, steps_per_epoch: int, schedule: Callable[[int], Any]) -> None:
+        super().__init__()
+        self.num_rows, self.steps_per_epoch, self.schedule = num_rows, steps_per_epoch, schedule
+        self.seconds = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        # Validation comes after the last batch and is not training.
+        self.seconds = time.perf_counter() - self.started
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if logs is not None:
+            logs["learning_rate"] = float(self.schedule((epoch + 1) * self.steps_per_epoch - 1))
+            logs["samples_per_second"] = self.num_rows / max(self.seconds, 1e-9)
+
+
+class Keep(keras.callbacks.Callback):
+    """Keeps the best weights, the history and the checkpoint, in an order that a kill at any moment cannot break.
+
+    The checkpoint comes last: a run killed before it repeats the epoch and writes the same files again.
+
+    Args:
+        paths: the files "best", "history" and "checkpoint".
+        state: how far the run has come.
+        save_file: writes a file atomically.
+        save_network: writes the network into a path.
+    """
+
+    def __init__(
+        self, paths: dict[str, Path], state: State, save_file: SaveFile, save_network: Callable[[Path], object]
+    ) -> None:
+        super().__init__()
+        self.paths, self.state, self.save_file, self.save_network = paths, state, save_file, save_network
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        row: Row = {"epoch": epoch + 1.0, **{name: float(value) for name, value in (logs or {}).items()}}
+        score = (row["val_accuracy"], -row["val_loss"])
+        if score > self.state.best:
+            self.save_file(self.paths["best"], self.save_network)
+            self.state = replace(self.state, best=score)
+        self.state = replace(self.state, epoch=epoch + 1, history=(*self.state.history, row))
+        self.save_file(self.paths["history"], history_table(self.state.history).to_csv)
+        save_state(self.paths["checkpoint"], self.model, self.state, self.save_file)
+
+
+def history_table(history: tuple[Row, ...]) -> pd.DataFrame:
+    """One line per epoch, indexed by the epoch's number from 1."""
+    return pd.DataFrame(list(history)).astype({"epoch": int}).set_index("epoch")
+
+
+def read_history(path: Path) -> pd.DataFrame:
+    """What `history_table` looked like when it was written."""
+    return pd.read_csv(path, index_col="epoch")
+
+
+class EpochBars(keras.callbacks.Callback):
+    """A progress bar per epoch: loss, accuracy, validation figures, learning rate, samples per second."""
+
+    def __init__(self, console: Console, epochs: int, steps: int) -> None:
+        super().__init__()
+        self.epochs, self.steps, self.console = epochs, steps, console
+        self.task = TaskID(0)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(20),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(True),
+        )
+        self.bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        self.bar.start()
+        self.task = self.bar.add_task(f"epoch {epoch + 1:>3}/{self.epochs}", total=self.steps, figures="")
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = logs or {}
+        figures = f"loss {float(logs['loss']):.4f}  acc {float(logs['accuracy']):.4f}"
+        self.bar.update(self.task, completed=batch + 1, figures=figures)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.bar.stop()
+        self.console.print(epoch_line(epoch + 1, self.epochs, logs or {}), soft_wrap=True)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if hasattr(self, "bar"):
+            self.bar.stop()
+
+
+def epoch_line(epoch: int, epochs: int, logs: dict[str, Any]) -> str:
+    """One epoch in one line of 79 characters."""
+    return (
+        f"{epoch:>4}/{epochs}  loss {logs['loss']:.4f}  acc {logs['accuracy']:.4f}"
+        f"  val {logs['val_loss']:.4f} {logs['val_accuracy']:.4f}"
+        f"  lr {logs['learning_rate']:.1e}  {logs['samples_per_second']:>6,.0f}/s"
+    )

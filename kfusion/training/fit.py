@@ -1,0 +1,103 @@
+"""The training loop: `Model.fit` with exact resume."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+from rich.console import Console
+
+from kfusion.config import TrainingConfig
+from kfusion.training.callbacks import EpochBars, EpochLog, Keep
+from kfusion.training.compile import compile_model, schedule_of
+from kfusion.training.state import Progress, SaveFile, load_state
+
+Augment = Callable[[dict[str, Any], Any, None], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a run is fitted on, and where its files go.
+
+    Args:
+        batches: first epoch -> the batches of that epoch and all later ones.
+        validation: finite batches.
+        num_rows, steps_per_epoch: samples and steps of one epoch.
+        paths: the files "best", "history" and "checkpoint".
+        save_file: writes a file atomically.
+        save_network: writes the network into a path.
+    """
+
+    batches: Callable[[int], tf.data.Dataset]
+    validation: tf.data.Dataset
+    num_rows: int
+    steps_per_epoch: int
+    paths: dict[str, Path]
+    save_file: SaveFile
+    save_network: Callable[[Path], object]
+
+
+def seed_everything(seed: int, deterministic: bool) -> None:
+    """Seeds the initial weights and the dropout layers; `deterministic` also fixes the order of every sum."""
+    keras.utils.set_random_seed(seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def with_augmentation(network: keras.Model, augment: Augment | None) -> keras.Model:
+    """The model to be fitted: the network with the augmentation in front, or as it is.
+
+    Args:
+        network: {"image", "audio", "present"} -> probabilities.
+        augment: (batch, keys, training) -> batch, made of Keras layers; None where the pipeline augments.
+
+    Returns:
+        With augmentation, a model that takes "keys" int64 (batch,) beside the network's inputs and shares its weights.
+    """
+    if augment is None:
+        return network
+    inputs = {name: keras.Input(x.shape[1:], dtype=x.dtype, name=name) for name, x in network.input.items()}
+    keys = keras.Input((), dtype="int64", name="keys")
+    batch = augment({name: inputs[name] for name in ("image", "audio")}, keys, None)
+    return keras.Model({**inputs, "keys": keys}, network({**batch, "present": inputs["present"]}))
+
+
+def fit(
+    model: keras.Model,
+    config: TrainingConfig,
+    task: Task,
+    console: Console | None = None,
+    callbacks: tuple[keras.callbacks.Callback, ...] = (),
+) -> Progress:
+    """Fits the model from where its checkpoint stands, or from the start.
+
+    Args:
+        model: from `with_augmentation`.
+        config: epochs, learning rate and the rest.
+        task: the batches and the files.
+        console: where the progress is shown; None: nowhere.
+        callbacks: more of them, called last.
+
+    Returns:
+        How far the run has come: all epochs and their history, unless a callback stopped it.
+    """
+    compile_model(model, config, task.steps_per_epoch)
+    progress = load_state(task.paths["checkpoint"], model) if task.paths["checkpoint"].exists() else Progress()
+    if progress.epoch >= config.epochs:
+        return progress
+    keep = Keep(task.paths, progress, task.save_file, task.save_network)
+    log = EpochLog(task.num_rows, task.steps_per_epoch, schedule_of(config, task.steps_per_epoch))
+    shown = (EpochBars(console, config.epochs, task.steps_per_epoch),) if console else ()
+    model.fit(
+        task.batches(progress.epoch),
+        epochs=config.epochs,
+        initial_epoch=progress.epoch,
+        steps_per_epoch=task.steps_per_epoch,
+        validation_data=task.validation,
+        callbacks=[log, *shown, keep, *callbacks],
+        shuffle=False,  # The batches come in their final order.
+        verbose=0,
+    )
+    return keep.state

@@ -1,0 +1,37 @@
+"""Shared by all tests: TensorFlow without its start-up chatter, and one trained run per session."""
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = ("--limit", "1000", "--filters", "8", "16", "--precision", "float32")
+"""Flags of a training that takes seconds."""
+
+
+def run_train(*flags: str, cwd: Path, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    """`python -m kfusion.train` as a real process; its output is captured."""
+    command = [sys.executable, "-m", "kfusion.train", *map(str, flags)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, **kwargs)  # type: ignore
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A small robust run on the built-in data, trained once however many test processes there are."""
+    root = tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
+    folder = root / "trained_run"
+    with (root / "trained_run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "metrics.json").exists():
+            done = run_train("--recipe", "robust", *SMALL, "--epochs", "12", "--out", str(folder), cwd=root)
+            assert done.returncode == 0, done.stderr
+            (root / "trained_run.txt").write_text(done.stdout)
+    return folder

@@ -1,0 +1,147 @@
+"""Pairs: reading rows, from memory and from files, and pairing them anew."""
+
+import numpy as np
+import pytest
+
+from kfusion.data.pairs import Pairs, Source, pair_by_label
+from kfusion.data.rows import read_rows
+from kfusion.data.scan import group_ids, scan
+from kfusion.spec import Spec
+
+SPEC = Spec(image_shape=(2, 3, 1), audio_grid=(1, 4), class_names=("a", "b"), pixel_max=255)
+
+
+def make_pairs(images: np.ndarray, audio: np.ndarray, label: list[int]) -> Pairs:
+    rows = np.arange(len(label))
+    return Pairs(images, audio, rows, rows, np.array(label), SPEC)
+
+
+def numbered(num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images and sounds that tell by their values which row they are."""
+    images = np.arange(num_rows * 6, dtype=np.uint8).reshape(num_rows, 6)
+    return images, np.arange(num_rows * 4, dtype=np.float64).reshape(num_rows, 4) / 8
+
+
+def test_read_returns_float32_in_the_datas_own_units():
+    pairs = make_pairs(*numbered(4), [0, 0, 1, 1])
+    images, audio = pairs.read(np.array([2, 0]))
+    assert images.dtype == audio.dtype == np.float32
+    np.testing.assert_array_equal(images[..., 0], [[[12, 13, 14], [15, 16, 17]], [[0, 1, 2], [3, 4, 5]]])
+    np.testing.assert_array_equal(audio, [[1, 1.125, 1.25, 1.375], [0, 0.125, 0.25, 0.375]])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64, ">f8"])
+@pytest.mark.parametrize("rows", [[], [3], [0, 1, 2, 3, 4], [4, 4, 0, 1, 3], [2, 1, 0]])
+def test_rows_of_a_file_are_the_rows_of_the_array(tmp_path, dtype, rows):
+    array = np.arange(30).reshape(5, 3, 2).astype(dtype)
+    np.save(tmp_path / "a.npy", array)
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    rows = np.array(rows, np.int64)
+    np.testing.assert_array_equal(read_rows(mapped, rows), array[rows])
+    np.testing.assert_array_equal(read_rows(mapped[1:, ::2], rows[rows < 4]), array[1:, ::2][rows[rows < 4]])
+
+
+def test_rows_outside_a_file_are_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((5, 3)))
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    for row in (-1, 5):
+        with pytest.raises(IndexError, match=r"'rows' must be in \[0, 5\)"):
+            read_rows(mapped, np.array([row]))
+
+
+def test_file_that_shrinks_while_it_is_read_is_noticed(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((5, 3)))
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    with open(tmp_path / "a.npy", "r+b") as file:
+        file.truncate(150)
+    with pytest.raises(ValueError, match=r"a.npy: must not change while it is read"):
+        read_rows(mapped, np.array([4]))
+
+
+def test_pairing_by_label_uses_each_clip_equally_often():
+    label = np.array([0] * 7 + [1] * 4)
+    pool_label = np.array([1, 0, 0, 1, 0])
+    partner = pair_by_label(label, pool_label, np.random.default_rng(0))
+    np.testing.assert_array_equal(pool_label[partner], label)
+    assert sorted(np.bincount(partner)[[1, 2, 4]].tolist()) == [2, 2, 3]
+    assert np.bincount(partner)[[0, 3]].tolist() == [2, 2]
+
+
+def test_pairing_without_a_clip_of_the_class_is_refused():
+    with pytest.raises(ValueError, match=r"must hold every label. Received: none of class 2"):
+        pair_by_label(np.array([0, 2]), np.array([0, 1]), np.random.default_rng(0))
+
+
+def test_repaired_keeps_images_and_labels_and_moves_clips_within_the_class():
+    label = np.arange(400) % 2
+    pairs = make_pairs(np.zeros((400, 6)), np.zeros((400, 4)), label.tolist())
+    again = pairs.repaired(np.random.default_rng(1))
+    np.testing.assert_array_equal(again.image_row, pairs.image_row)
+    np.testing.assert_array_equal(again.label, label)
+    np.testing.assert_array_equal(label[again.audio_row], label)
+    assert np.mean(again.audio_row == pairs.audio_row) < 0.1
+    assert len(np.unique(again.audio_row)) == 400
+
+
+def test_repaired_stays_among_the_parts_own_clips():
+    pairs = Pairs(
+        np.zeros((9, 6)), np.zeros((9, 4)), np.arange(4), np.array([2, 5, 7, 2]), np.array([0, 1, 1, 0]), SPEC
+    )
+    assert set(pairs.repaired(np.random.default_rng(0)).audio_row.tolist()) == {2, 5, 7}
+
+
+def test_repaired_is_decided_by_its_generator():
+    pairs = make_pairs(np.zeros((50, 6)), np.zeros((50, 4)), [0, 1] * 25)
+    first, same, other = (pairs.repaired(np.random.default_rng(seed)).audio_row for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first, same)
+    assert np.any(first != other)
+
+
+def test_conflicting_pairs_have_a_clip_of_another_class():
+    label = np.arange(2000) % 2
+    pairs = make_pairs(np.zeros((2000, 6)), np.zeros((2000, 4)), label.tolist())
+    again = pairs.repaired(np.random.default_rng(0), conflict=0.3)
+    np.testing.assert_array_equal(again.label, label)
+    np.testing.assert_array_equal(label[again.audio_row], again.audio_label)
+    assert 0.25 < np.mean(again.audio_label != label) < 0.35
+    assert np.all(pairs.repaired(np.random.default_rng(0), conflict=1.0).audio_label != label)
+
+
+def test_conflict_outside_0_to_1_is_refused():
+    with pytest.raises(ValueError, match=r"'conflict' must be in \[0, 1\]. Received: 1.5"):
+        make_pairs(*numbered(2), [0, 1]).repaired(np.random.default_rng(0), 1.5)
+
+
+def test_source_pairs_go_through_the_rows_in_use():
+    images, audio = numbered(4)
+    label, rows = np.array([0, 1]), np.array([1, 3])
+    source = Source(images, audio, label, label, True, rows, rows, SPEC, image_row=rows, audio_row=rows)
+    pairs = source.pairs(np.array([1]), np.array([0]))
+    assert (pairs.image_row.tolist(), pairs.audio_row.tolist(), pairs.label.tolist()) == ([3], [1], [1])
+
+
+def test_equal_rows_get_equal_ids_whatever_their_number_type(tmp_path):
+    values = np.array([[0, 255, 3], [1, 2, 3], [0, 255, 3], [0, 255, 4]])
+    np.save(tmp_path / "a.npy", values.astype(np.float64))
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    rows = np.arange(4)
+    in_file, in_memory = group_ids(scan(mapped, rows).fingerprint, scan(values.astype(np.uint8), rows).fingerprint)
+    np.testing.assert_array_equal(in_file, in_memory)
+    assert in_file[0] == in_file[2]
+    assert len(np.unique(in_file)) == 3
+
+
+def test_fingerprints_of_many_similar_rows_are_all_different():
+    # Each row has one bright pixel: differences that sit in few and high bits.
+    rows = np.zeros((784 * 100, 784), np.float32)
+    rows[np.arange(len(rows)), np.arange(len(rows)) % 784] = 1 + np.arange(len(rows)) // 784
+    assert group_ids(scan(rows, np.arange(len(rows))).fingerprint)[0].max() == len(rows) - 1
+
+
+def test_scan_finds_the_range_and_the_first_row_that_is_not_finite():
+    array = np.linspace(-2, 5, 4000).reshape(1000, 4)
+    found = scan(array, np.arange(1000))
+    assert (found.low, found.high, found.bad_row) == (-2, 5, None)
+    for value in (np.nan, np.inf, -np.inf, 1e300):
+        array[[700, 900], 2] = value
+        assert scan(array, np.arange(1000)).bad_row == 700

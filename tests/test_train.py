@@ -1,0 +1,168 @@
+"""`python -m kfusion.train` as a user runs it: real processes, real files."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from kfusion.data.sources import load
+from kfusion.data.splits import split
+from kfusion.model.utterance import UtteranceNorm
+from kfusion.predictor import load_network, predict_views
+from kfusion.run import FILES, Run, lock, open_run
+from tests.conftest import ROOT, SMALL, run_train
+
+
+def fails(done, sentence):
+    """One line on standard error, status 2, no traceback."""
+    assert done.returncode == 2, done.stderr
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("kfusion: ")
+
+
+def test_the_run_folder_is_complete(trained_run):
+    assert {path.name for path in trained_run.iterdir()} == FILES
+    pictures = {path.name for path in (trained_run / "figures").iterdir()}
+    assert {"learning_curves.png", "confusion.svg", "augmented_images.png", "augmented_audio.svg"} <= pictures
+    history = pd.read_csv(trained_run / "history.csv")
+    assert history["epoch"].tolist() == list(range(1, 13))
+    assert (history[["loss", "val_loss", "samples_per_second", "learning_rate"]].iloc[:-1] > 0).all(axis=None)
+    packages = json.loads((trained_run / "environment.json").read_text())["packages"]
+    assert packages["tensorflow"]
+
+
+def test_a_small_run_has_learned(trained_run):
+    metrics = Run(trained_run).metrics()
+    accuracy = {view: figures["accuracy"] for view, figures in metrics["views"].items()}
+    assert set(accuracy) == {"fused", "image", "audio", "late_fusion"}
+    assert accuracy["fused"] > 0.85
+    assert min(accuracy.values()) > 0.5
+    assert metrics["report"]["accuracy"] == accuracy["fused"]
+    assert np.sum(metrics["confusion"]) == sum(Run(trained_run).data()["num_pairs"].values()) / 10
+
+
+def test_the_kept_network_reproduces_the_metrics(trained_run):
+    """Another process, the same rows, the same figures: nothing outside the folder takes part."""
+    run = open_run(trained_run)
+    config = run.config()
+    parts = split(load(config.data), config.data, config.training.seed)
+    stored = run.split()
+    np.testing.assert_array_equal(stored["test_audio"], parts.test.audio_row)
+    np.testing.assert_array_equal(stored["test_image"], parts.test.image_row)
+    answers = predict_views(load_network(run), parts.test)
+    for view, figures in run.metrics()["views"].items():
+        if view in answers:
+            assert np.mean(answers[view].argmax(axis=1) == parts.test.label) == pytest.approx(figures["accuracy"])
+
+
+def test_the_networks_load_in_safe_mode_without_the_training_code(trained_run):
+    program = (
+        "import sys, keras, kfusion.model.build;"
+        "models = [keras.saving.load_model(path, safe_mode=True) for path in sys.argv[1:]];"
+        "assert not any(getattr(model, 'optimizer', None) for model in models)"
+    )
+    paths = [str(trained_run / name) for name in ("best.keras", "last.keras")]
+    done = subprocess.run([sys.executable, "-c", program, *paths], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_scaling_was_fitted_on_the_training_part_alone(trained_run):
+    run = open_run(trained_run)
+    config = run.config()
+    parts = split(load(config.data), config.data, config.training.seed)
+    training = parts.train.read(np.arange(len(parts.train)))[1]
+    scaling = load_network(run).get_layer("audio_scaling")
+    normed = np.asarray(UtteranceNorm((39, 13), config.model.utterance_trim)(training))
+    np.testing.assert_allclose(np.ravel(scaling.mean), normed.mean(axis=0), atol=1e-3)
+    np.testing.assert_allclose(np.ravel(scaling.variance), normed.var(axis=0), rtol=1e-3)
+    assert run.data()["audio_range"] == pytest.approx([training.min(), training.max()])
+
+
+def test_the_terminal_shows_each_epoch_and_the_final_tables_in_80_columns(trained_run):
+    shown = (trained_run.parent / "trained_run.txt").read_text()
+    for words in (
+        "12/12  loss",
+        "overall accuracy",
+        "weighted avg",
+        "calibrated late fusion",
+        "run folder:",
+        "split: clip",
+    ):
+        assert words in shown
+    told = [line for line in shown.splitlines() if "run folder" not in line]
+    assert max(map(len, told)) <= 100
+    assert "tensorflow" not in shown.lower()
+    assert "warning" not in shown.lower()
+
+
+def test_an_existing_run_is_kept_unless_asked(trained_run, tmp_path):
+    before = (trained_run / "best.keras").read_bytes()
+    fails(run_train(*SMALL, "--out", str(trained_run), cwd=tmp_path), "an existing run is kept")
+    assert (trained_run / "best.keras").read_bytes() == before
+
+
+def test_a_folder_with_other_things_in_it_is_never_emptied(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    done = run_train(*SMALL, "--epochs", "1", "--out", str(tmp_path), "--overwrite", cwd=tmp_path)
+    fails(done, "a run needs a folder of its own. Found: thesis.txt")
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_two_at_once_do_not_mix(tmp_path):
+    with lock(tmp_path / "run"):
+        done = run_train(*SMALL, "--epochs", "1", "--out", str(tmp_path / "run"), cwd=tmp_path)
+    fails(done, "another process is writing into this folder")
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--dropout", "1.5"), "'dropout' must be in [0, 1). Received: 1.5"),
+        (("--nonsense", "3"), "--nonsense"),
+        (("--epochs", "many"), "--epochs"),
+        (("--recipe", "secret"), "'recipe' must be one of paper, robust. Received: 'secret'"),
+        (("--config", "gone.json"), "gone.json: the file must be readable"),
+        (("--data", "gone"), "gone"),
+        (("--resume",), "'--resume' without '--out' needs an unfinished paper run. Found: none"),
+        (("--out", "file"), "file: a run needs a folder. Found: a file"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(flags, sentence, tmp_path):
+    (tmp_path / "file").touch()
+    fails(run_train(*flags, cwd=tmp_path), sentence)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    """A limit on the size of files stands in for the disk: writing fails the same way, in the middle of a file."""
+    program = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000));"
+        "import runpy; sys.argv = ['train', *sys.argv[1:]]; runpy.run_module('kfusion.train', run_name='__main__')"
+    )
+    flags = [*SMALL, "--epochs", "1", "--out", str(tmp_path / "run")]
+    done = subprocess.run([sys.executable, "-c", program, *flags], cwd=ROOT, capture_output=True, text=True)
+    fails(done, "File too large")
+    assert not list((tmp_path / "run").glob(".partial-*"))
+
+
+def test_help_lists_every_setting_without_loading_tensorflow(tmp_path):
+    done = run_train("--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for flag in ("--recipe", "--modality-dropout", "--peak-learning-rate", "--fusion", "--test-speakers"):
+        assert flag in done.stdout
+    program = "import sys, kfusion.train; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("fusion", ["attention", "late"])
+def test_the_other_heads_train_too(fusion, tmp_path):
+    flags = ("--fusion", fusion, *SMALL, "--epochs", "1", "--augment-on", "device", "--out", str(tmp_path / "run"))
+    done = run_train(*flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert keras.saving.load_model(tmp_path / "run" / "best.keras").name == f"kfusion_{fusion}"

@@ -1,0 +1,1 @@
+"""Searching the settings of a training run with keras-tuner."""
