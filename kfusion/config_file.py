@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kfusion.config import Config, require
-from kfusion.files import read_json
+from kfusion.system.files import read_json
 
 
 def config_from_json(values: Any) -> Config:

@@ -10,11 +10,11 @@ from rich.console import Console
 from kfusion.analysis import figures, metrics, tables
 from kfusion.data.keyed import sample_keys
 from kfusion.data.pairs import Pairs
-from kfusion.files import write_text
 from kfusion.material import Material
 from kfusion.predictor import load_network, predict_views
 from kfusion.run import Run
 from kfusion.spec import FUSED, MODALITIES
+from kfusion.system.files import write_text
 from kfusion.training.callbacks import read_history
 
 NUM_SHOWN, NUM_CHANGED = 6, 6

@@ -26,7 +26,7 @@ RECIPES: dict[str, Config] = {
             wrong_sound=0.06,
             wrong_image=0.01,
         ),
-        training=TrainingConfig(views="all"),
+        training=TrainingConfig(epochs=30, views="all"),
     ),
 }
 

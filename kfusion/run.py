@@ -20,8 +20,8 @@ import numpy as np
 
 from kfusion.config import Config
 from kfusion.config_file import load_config
-from kfusion.files import PARTIAL, read_json, write_atomically, write_json
 from kfusion.spec import Spec
+from kfusion.system.files import PARTIAL, read_json, write_atomically, write_json
 
 FORMAT = 1
 """The layout's version; a reader refuses another."""

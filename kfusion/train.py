@@ -10,11 +10,11 @@ from typing import Annotated
 import tyro
 
 from kfusion import run as runs
-from kfusion.commandline import early_flags, parse
 from kfusion.config import Config
 from kfusion.config_file import load_config
 from kfusion.recipes import recipe
-from kfusion.terminal import console, quiet, run_main
+from kfusion.system.commandline import early_flags, parse
+from kfusion.system.terminal import console, quiet, run_main
 
 PROG = "python -m kfusion.train"
 

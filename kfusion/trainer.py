@@ -8,13 +8,13 @@ from rich.console import Console
 from kfusion import run as runs
 from kfusion.config import Config
 from kfusion.data.pipeline import TrainingReader, evaluation_batches, training_batches
-from kfusion.environment import environment, has_accelerator
-from kfusion.files import write_atomically
 from kfusion.material import Material, gather
 from kfusion.model.build import as_float32, build_model, with_all_views
 from kfusion.outcome import write_outcome
 from kfusion.recipes import differences
 from kfusion.run import Run
+from kfusion.system.environment import environment, has_accelerator
+from kfusion.system.files import write_atomically
 from kfusion.training import precision
 from kfusion.training.fit import Task, fit, seed_everything, with_augmentation
 

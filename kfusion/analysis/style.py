@@ -12,7 +12,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kfusion.files import write_atomically
+from kfusion.system.files import write_atomically
 
 # Okabe and Ito's palette: told apart with every common kind of colour vision, and in print.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#5F6368"

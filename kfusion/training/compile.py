@@ -3,6 +3,7 @@
 import keras
 
 from kfusion.config import TrainingConfig
+from kfusion.training.optimizer import FusedAdamW
 from kfusion.training.schedule import WarmupCosine
 
 MAX_STEPS_PER_EXECUTION = 32
@@ -29,7 +30,7 @@ def compile_model(model: keras.Model, config: TrainingConfig, steps_per_epoch: i
     """
     schedule = schedule_of(config, steps_per_epoch)
     model.compile(
-        optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay),
+        optimizer=FusedAdamW(schedule, weight_decay=config.weight_decay),
         loss=keras.losses.SparseCategoricalCrossentropy(),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         steps_per_execution=steps_per_execution(steps_per_epoch),

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import tyro
 
-from kfusion.terminal import fail
+from kfusion.system.terminal import fail
 
 T = TypeVar("T")
 

@@ -1,0 +1,16 @@
+"""Benchmarks, run by hand: speed against others, time to an accuracy, growth with the data.
+
+    python -m tests.benchmarks.training_speed --torch-python PYTHON_WITH_TORCH
+    python -m tests.benchmarks.time_to_accuracy --torch-python PYTHON_WITH_TORCH
+    python -m tests.benchmarks.scaling
+
+They take minutes and want a machine with nothing else to do; pytest collects none of them. PyTorch comes with
+`pip install '.[bench]'`, or lives in an environment of its own:
+`python -m venv VENV && VENV/bin/pip install torch numpy pillow`.
+
+    contender.py answering.py                             a process for each contender, and how it is talked to
+    torch_paper.py torch_fast.py keras_naive.py           the others, and
+    kfusion_itself.py kfusion_race.py kfusion_growth.py   kfusion, through its own training function
+    convolution_roof.py convolutions.py                   the fastest that the convolutions could go
+    arrays.py figures.py tables.py                        data in, figures out
+"""
