@@ -84,7 +84,7 @@ class ModelConfig:
 class AugmentConfig:
     """Random changes of the training samples; each a pure function of (seed, epoch, sample)."""
 
-    flip: Literal["none", "horizontal", "vertical", "horizontal_and_vertical"] = "horizontal_and_vertical"
+    flip: Literal["none", "horizontal", "vertical", "horizontal_and_vertical"] = "horizontal"
     """Mirror images at random, as Keras' RandomFlip."""
     rotation: float = 0.05
     """Turn by up to this share of a full turn either way, as Keras' RandomRotation."""

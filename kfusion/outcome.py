@@ -15,7 +15,7 @@ from kfusion.predictor import load_network, predict_views
 from kfusion.run import Run
 from kfusion.spec import FUSED, MODALITIES
 from kfusion.system.files import write_text
-from kfusion.training.callbacks import read_history
+from kfusion.training.callbacks import best_epoch, read_history
 
 NUM_SHOWN, NUM_CHANGED = 6, 6
 """Samples in the picture of the augmentation, and changed versions of each."""
@@ -27,7 +27,7 @@ def write_outcome(run: Run, material: Material, console: Console | None) -> None
     results = evaluate(load_network(run), parts.val, parts.test, material.statistics.prior)
     names = parts.test.spec.class_names
     history = read_history(run.history)
-    results["best_epoch"] = int(best_epoch(history))
+    results["best_epoch"] = best_epoch(history)
     results["epochs"] = len(history)
     run.figures.mkdir(exist_ok=True)
     figures.save(figures.learning_curves(history.reset_index(), results["best_epoch"]), run.figures, "learning_curves")
@@ -54,12 +54,6 @@ def evaluate(network: keras.Model, val: Pairs, test: Pairs, prior: np.ndarray) -
     summary = metrics.view_summary(test.label, on_test, temperature, prior)
     summary["report"] = metrics.report(test.label, on_test[FUSED].argmax(axis=1), test.spec.class_names)
     return summary
-
-
-def best_epoch(history: Any) -> int:
-    """The epoch whose weights were kept: the highest validation accuracy, then the lowest validation loss."""
-    ranked = history.assign(negative_loss=-history["val_loss"]).sort_values(["val_accuracy", "negative_loss"])
-    return ranked.index[-1]
 
 
 def augmented_samples(material: Material) -> tuple[Any, Any]:

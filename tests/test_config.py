@@ -73,7 +73,7 @@ def test_the_papers_recipe_has_the_papers_numbers():
     assert (paper.model.fusion, paper.model.hidden_dim, paper.model.embed_dim) == ("lstm", 256, 128)
     assert (paper.training.batch_size, paper.training.epochs, paper.training.weight_decay) == (64, 50, 1e-2)
     assert (paper.data.val_share, paper.data.test_share) == (0.1, 0.1)
-    assert paper.augment.flip == "horizontal_and_vertical"
+    assert paper.augment.flip == "horizontal"
     assert paper.augment.modality_dropout == 0
 
 

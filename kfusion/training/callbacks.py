@@ -14,6 +14,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from kfusion.training.state import Progress as State
 from kfusion.training.state import Row, SaveFile, save_state
 
+NUM_SMOOTHED = 5
+"""Epochs over which the figures are averaged that choose the best weights."""
+
 
 class EpochLog(keras.callbacks.Callback):
     """Adds the epoch's last learning rate and its samples per second to the logs, first of all callbacks.
@@ -61,18 +64,28 @@ class Keep(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         row: Row = {"epoch": epoch + 1.0, **{name: float(value) for name, value in (logs or {}).items()}}
-        score = (row["val_accuracy"], -row["val_loss"])
-        if score > self.state.best:
-            self.save_file(self.paths["best"], self.save_network)
-            self.state = replace(self.state, best=score)
         self.state = replace(self.state, epoch=epoch + 1, history=(*self.state.history, row))
-        self.save_file(self.paths["history"], history_table(self.state.history).to_csv)
+        history = history_table(self.state.history)
+        if best_epoch(history) == epoch + 1:
+            self.save_file(self.paths["best"], self.save_network)
+        self.save_file(self.paths["history"], history.to_csv)
         save_state(self.paths["checkpoint"], self.model, self.state, self.save_file)
 
 
 def history_table(history: tuple[Row, ...]) -> pd.DataFrame:
     """One line per epoch, indexed by the epoch's number from 1."""
     return pd.DataFrame(list(history)).astype({"epoch": int}).set_index("epoch")
+
+
+def best_epoch(history: pd.DataFrame) -> int:
+    """The epoch whose weights are kept: the highest validation accuracy, then the lowest loss, then the latest.
+
+    Both are means over the epoch and up to `NUM_SMOOTHED` - 1 before it: a validation part of a few hundred rows
+    ranks single epochs by chance, and the luckiest is seldom the best.
+    """
+    smooth = history[["val_accuracy", "val_loss"]].rolling(NUM_SMOOTHED, min_periods=1).mean().round(9)
+    ranked = smooth.sort_values(["val_accuracy", "val_loss"], ascending=[True, False], kind="stable")
+    return int(ranked.index[-1])
 
 
 def read_history(path: Path) -> pd.DataFrame:

@@ -25,12 +25,10 @@ class Progress:
     Args:
         epoch: epochs completed.
         history: one row of figures per completed epoch.
-        best: (validation accuracy, minus validation loss) of the best epoch; higher is better.
     """
 
     epoch: int = 0
     history: tuple[Row, ...] = ()
-    best: tuple[float, float] = (-1.0, 0.0)
 
 
 def _variables(model: keras.Model) -> dict[str, Any]:
@@ -42,7 +40,7 @@ def _variables(model: keras.Model) -> dict[str, Any]:
 def save_state(path: Path, model: keras.Model, progress: Progress, save_file: SaveFile) -> None:
     """Writes everything that a later process needs to go on from here, through `save_file` (atomic)."""
     arrays = {name: np.asarray(variable) for name, variable in _variables(model).items()}
-    facts = {"epoch": progress.epoch, "history": list(progress.history), "best": list(progress.best)}
+    facts = {"epoch": progress.epoch, "history": list(progress.history)}
     arrays["progress"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
     save_file(path, lambda partial: np.savez(partial, allow_pickle=False, **arrays))
 
@@ -66,4 +64,4 @@ def load_state(path: Path, model: keras.Model) -> Progress:
         raise ValueError(f"{path}: a checkpoint must fit the model that resumes. Found: other variables")
     for name, variable in variables.items():
         variable.assign(arrays[name])
-    return Progress(facts["epoch"], tuple(facts["history"]), (facts["best"][0], facts["best"][1]))
+    return Progress(facts["epoch"], tuple(facts["history"]))

@@ -12,5 +12,5 @@ They take minutes and want a machine with nothing else to do; pytest collects no
     torch_paper.py torch_fast.py keras_naive.py           the others, and
     kfusion_itself.py kfusion_race.py kfusion_growth.py   kfusion, through its own training function
     convolution_roof.py convolutions.py                   the fastest that the convolutions could go
-    arrays.py figures.py tables.py                        data in, figures out
+    arrays.py figures.py tables.py others.py              data in, figures out; was the machine idle?
 """

@@ -77,11 +77,11 @@ def family(pid: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time that a process and its descendants have used so far."""
+    """Processor time that a process and its descendants, ended ones too, have used so far."""
     ticks = 0
     for member in family(pid):
         with contextlib.suppress(OSError):
-            # After the name in brackets: state is field 0, utime field 11, stime field 12.
+            # After the name in brackets: utime, stime, and the two of the children that ended.
             after_name = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(after_name[11]) + int(after_name[12])
+            ticks += sum(int(field) for field in after_name[11:15])
     return ticks / os.sysconf("SC_CLK_TCK")

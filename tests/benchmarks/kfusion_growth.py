@@ -46,7 +46,7 @@ class Growth:
         data: Any = replace(config.data, data=folder, split=split)
         self.config = replace(config, data=data, training=replace(config.training, epochs=1))
 
-    def train(self, run_folder: str) -> dict[str, dict[str, float]]:
+    def train(self, run_folder: str) -> dict[str, Any]:
         """One epoch and all that follows it."""
         stages = Stages()
         train(self.config, Path(run_folder), callbacks=(stages,))

@@ -23,6 +23,7 @@ from rich.table import Table
 from tests.benchmarks.arrays import write_digits, write_many
 from tests.benchmarks.contender import Contender
 from tests.benchmarks.figures import machine
+from tests.benchmarks.others import Others
 from tests.benchmarks.tables import wide_console
 
 MILLION, THOUSAND = 1e6, 1e3
@@ -95,13 +96,16 @@ def main() -> None:
     settings = tyro.cli(Settings, prog="python -m tests.benchmarks.scaling", description=__doc__)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: settings.num_cores])
     console, facts, sizes = wide_console(), machine(settings.num_cores), []
+    others = Others()
     with tempfile.TemporaryDirectory(dir=settings.folder) as folder:
         digits = write_digits(Path(folder) / "digits")
         for num_rows in settings.sizes:
             sizes.append(grow(settings, num_rows, digits, Path(folder)))
             seconds = sum(sizes[-1]["seconds"].values())
             console.print(f"{num_rows:,} rows: {seconds:,.1f} s, {seconds / num_rows * THOUSAND:.2f} ms a row")
+    facts["others_cores"] = others.share()
     print_growth(sizes, console)
+    console.print(Others.verdict(facts["others_cores"]), soft_wrap=True)
     if settings.out:
         settings.out.write_text(json.dumps({"machine": facts, "sizes": sizes}, indent=1) + "\n")
         console.print(f"written: {settings.out}")

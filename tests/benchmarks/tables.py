@@ -5,6 +5,7 @@ from rich.table import Table
 
 from tests.benchmarks.convolutions import operations_per_sample
 from tests.benchmarks.figures import Figures
+from tests.benchmarks.others import Others
 
 GOALS = {"(a)": 2.5, "(b)": 1.2, "(c)": 2.0}
 ROOF_GOAL, PIPELINE_GOAL = 0.65, 20.0
@@ -37,6 +38,7 @@ def print_tables(figures: Figures, console: Console) -> None:
         console.print(f"{name}: {billions:,.0f} GFLOP/s in the four convolutions, forward and backward", soft_wrap=True)
     if itself:
         print_itself(figures, itself, max(roofs, key=lambda name: figures.median("train", name)), console)
+    console.print(Others.verdict(figures.machine["others_cores"]), soft_wrap=True)
 
 
 def print_itself(figures: Figures, itself: str, roof: str, console: Console) -> None:

@@ -29,6 +29,7 @@ from kfusion.data.splits import split
 from tests.benchmarks.arrays import Arrays
 from tests.benchmarks.contender import Contender
 from tests.benchmarks.figures import machine
+from tests.benchmarks.others import Others
 from tests.benchmarks.tables import wide_console
 
 GOAL = 5.0
@@ -95,11 +96,14 @@ def main() -> None:
     settings = tyro.cli(Settings, prog="python -m tests.benchmarks.time_to_accuracy", description=__doc__)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: settings.num_cores])
     console, facts, races = wide_console(), machine(settings.num_cores), []
+    others = Others()
     for seed in settings.seeds:
         with tempfile.TemporaryDirectory() as folder:
             races.append(race(settings, seed, Path(folder)))
         console.print(f"seed {seed}: {races[-1]}", highlight=False, soft_wrap=True)
+    facts["others_cores"] = others.share()
     print_races(races, settings, console)
+    console.print(Others.verdict(facts["others_cores"]), soft_wrap=True)
     if settings.out:
         settings.out.write_text(json.dumps({"machine": facts, "settings": vars(settings), "races": races}, default=str))
         console.print(f"written: {settings.out}")

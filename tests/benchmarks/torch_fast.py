@@ -1,8 +1,8 @@
 """Contender (b): the strongest PyTorch found on the processor.
 
 The data rest in memory; flip, turn and crop are one `grid_sample` of the whole batch; channels-last, bfloat16
-autocast, fused AdamW; eager. Each of these settings was tried on and off; `--set` of `training_speed` lets one repeat
-that, and try `torch.compile`.
+autocast, fused AdamW; eager. Each of these settings was tried on and off; `--fast-settings` of `training_speed` lets
+one repeat that, and try `torch.compile`.
 Run by the benchmark: `python -m tests.benchmarks.torch_fast`.
 """
 
@@ -50,6 +50,7 @@ class Fast:
         channels_last: bool = True,
         bfloat16: bool = True,
         fused: bool = True,
+        pool_first: bool = True,
         compiled: bool = False,
         matmul: str = "highest",
     ) -> None:
@@ -63,7 +64,7 @@ class Fast:
         self.label = torch.from_numpy(arrays.labels)
         self.batch_size, self.bfloat16 = batch_size, bfloat16
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
-        network = Fusion(self.audio.mean(0), self.audio.std(0))
+        network = Fusion(self.audio.mean(0), self.audio.std(0), pool_first)
         self.network: Any = network.to(memory_format=self.layout)
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-2, fused=fused)
         self.schedule = warmup_cosine(self.optimizer, total_steps // 10, total_steps)
@@ -97,7 +98,7 @@ class Fast:
             total += loss.detach()
         return float(total) / steps
 
-    def evaluate(self, batch_size: int = 512) -> dict[str, float]:
+    def evaluate(self, batch_size: int = 256) -> dict[str, float]:
         """Accuracy on the training rows as they are."""
         self.network.eval()
         num_right = 0

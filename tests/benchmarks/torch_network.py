@@ -18,17 +18,19 @@ class Fusion(nn.Module):
 
     Args:
         audio_mean, audio_deviation: float32 (507,), of the training rows; the network standardises with them.
+        pool_first: pooling before the ReLU, not after it: the same values with a quarter of the work.
     """
 
-    def __init__(self, audio_mean: torch.Tensor, audio_deviation: torch.Tensor) -> None:
+    def __init__(self, audio_mean: torch.Tensor, audio_deviation: torch.Tensor, pool_first: bool = False) -> None:
         super().__init__()
         self.register_buffer("mean", audio_mean)
         self.register_buffer("deviation", audio_deviation)
+        end = [nn.MaxPool2d(2), nn.ReLU(inplace=True)] if pool_first else [nn.ReLU(inplace=True), nn.MaxPool2d(2)]
         self.image = nn.Sequential(
-            *[nn.Conv2d(1, 32, 5, padding="same"), nn.ReLU(), nn.Conv2d(32, 32, 5, padding="same"), nn.ReLU()],
-            nn.MaxPool2d(2),
-            *[nn.Conv2d(32, 64, 3, padding="same"), nn.ReLU(), nn.Conv2d(64, 64, 3, padding="same"), nn.ReLU()],
-            nn.MaxPool2d(2),
+            *[nn.Conv2d(1, 32, 5, padding="same"), nn.ReLU(inplace=True), nn.Conv2d(32, 32, 5, padding="same")],
+            *end,
+            *[nn.Conv2d(32, 64, 3, padding="same"), nn.ReLU(inplace=True), nn.Conv2d(64, 64, 3, padding="same")],
+            *end,
             nn.Flatten(),
             *[nn.Linear(7 * 7 * 64, EMBED_DIM), nn.ReLU()],
         )

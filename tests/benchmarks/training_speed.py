@@ -12,9 +12,8 @@ import json
 import os
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tyro
 from rich.console import Console
@@ -22,6 +21,7 @@ from rich.console import Console
 from tests.benchmarks.arrays import write_digits
 from tests.benchmarks.contender import Contender
 from tests.benchmarks.figures import Figures, machine
+from tests.benchmarks.others import Others
 from tests.benchmarks.tables import print_tables, wide_console
 
 PAPER, FAST, NAIVE, ITSELF = "(a) PyTorch, as in the paper", "(b) strongest PyTorch", "(c) plain Keras", "(d) kfusion"
@@ -45,8 +45,8 @@ class Settings:
     """Processor cores that each contender may use."""
     only: tuple[str, ...] = ()
     """Letters of the contenders to run, such as a b d; empty: all."""
-    set: dict[str, Any] = field(default_factory=dict)
-    """Settings of (b) to try, such as channels_last False."""
+    fast_settings: str = "{}"
+    """Settings of (b) to try, as JSON, such as '{"channels_last": false}' or '{"compiled": true}'."""
     out: Path | None = None
     """A JSON file for every measured figure."""
 
@@ -62,7 +62,7 @@ def contenders(settings: Settings, data: Path, work: Path) -> dict[str, Contende
     }
     plan = {
         PAPER: ("torch_paper", settings.torch_python, same),
-        FAST: ("torch_fast", settings.torch_python, same | settings.set),
+        FAST: ("torch_fast", settings.torch_python, same | json.loads(settings.fast_settings)),
         NAIVE: ("keras_naive", sys.executable, same),
         ITSELF: ("kfusion_itself", sys.executable, same | {"run_folder": str(work / "run")}),
     }
@@ -77,7 +77,7 @@ def measure(settings: Settings, data: Path, work: Path, console: Console) -> Fig
     steps = int(NUM_PAIRS * TRAIN_SHARE) // settings.batch_size
     rows = steps * settings.batch_size
     players = contenders(settings, data, work)
-    figures = Figures(machine(settings.num_cores))
+    figures, others = Figures(machine(settings.num_cores)), Others()
     try:
         for number in range(-settings.warmup_rounds, settings.rounds):
             counted = number >= 0
@@ -97,6 +97,7 @@ def measure(settings: Settings, data: Path, work: Path, console: Console) -> Fig
         for name, player in players.items():
             reply = player.ask("versions")
             figures.note(name, reply["result"], reply["peak_bytes"], player.idle_share())
+        figures.machine["others_cores"] = others.share()
     finally:
         for player in players.values():
             player.close()
