@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from kfusion.data.pairs import Pairs
 from kfusion.data.pipeline import evaluation_batches
-from kfusion.model import encoders, fusion  # noqa: F401  # registers the layers that a saved network names
+from kfusion.model.build import with_all_views
 from kfusion.run import Run
 from kfusion.spec import VIEWS
 
@@ -28,18 +28,13 @@ def load_network(run: Run, which: str = "best") -> keras.Model:
         raise ValueError(f"{path}: a run's network must be loadable. Found: {str(error).splitlines()[0]}") from error
 
 
-def predict_views(network: keras.Model, pairs: Pairs, batch_size: int = 512) -> dict[str, np.ndarray]:
+def predict_views(network: keras.Model, pairs: Pairs, batch_size: int = 256) -> dict[str, np.ndarray]:
     """Class probabilities of every pair, seen through both modalities and through each alone.
 
     Returns:
         {view: float32 (n, num_classes)} for each of `VIEWS`, rows in the pairs' order.
     """
-
-    @tf.function(reduce_retracing=True)
-    def answer(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        like = tf.ones_like(batch["present"])
-        seen = {view: tf.logical_and(like, tf.constant([present])) for view, present in VIEWS.items()}
-        return {view: network({**batch, "present": present}, training=False) for view, present in seen.items()}
-
-    answers = [answer(batch) for batch, _ in evaluation_batches(pairs, batch_size)]
-    return {view: np.concatenate([part[view].numpy() for part in answers]) for view in VIEWS}
+    asked = with_all_views(network)
+    answer = tf.function(lambda batch: asked(batch, training=False), reduce_retracing=True)
+    answers = np.concatenate([answer(batch).numpy() for batch, _ in evaluation_batches(pairs, batch_size)])
+    return {view: answers[:, index] for index, view in enumerate(VIEWS)}

@@ -122,7 +122,7 @@ def present_modalities(keys: tf.Tensor, modality_dropout: float) -> tf.Tensor:
 
 
 def evaluation_batches(
-    pairs: Pairs, batch_size: int = 512, view: str = FUSED, with_keys: bool = False, all_views: bool = False
+    pairs: Pairs, batch_size: int = 256, view: str = FUSED, with_keys: bool = False, all_views: bool = False
 ) -> tf.data.Dataset:
     """All pairs in order, unchanged, seen through one of the `VIEWS`.
 

@@ -1,8 +1,9 @@
-"""Benchmarks, run by hand: speed against others, time to an accuracy, growth with the data.
+"""Benchmarks, run by hand: speed against others, time to an accuracy, growth with the data, accuracy.
 
     python -m tests.benchmarks.training_speed --torch-python PYTHON_WITH_TORCH
     python -m tests.benchmarks.time_to_accuracy --torch-python PYTHON_WITH_TORCH
     python -m tests.benchmarks.scaling
+    python -m tests.benchmarks.accuracy NAMES
 
 They take minutes and want a machine with nothing else to do; pytest collects none of them. PyTorch comes with
 `pip install '.[bench]'`, or lives in an environment of its own:
