@@ -7,10 +7,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-
-def require(rule: bool, name: str, text: str, received: object) -> None:
-    if not rule:
-        raise ValueError(f"'{name}' must be {text}. Received: {received!r}")
+from kfusion.rules import check_fields, require
 
 
 @dataclass(frozen=True)
@@ -35,6 +32,7 @@ class DataConfig:
     """Use at most this many images and clips, evenly over the classes; 0: all."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         require(0 < self.val_share < 1, "val_share", "in (0, 1)", self.val_share)
         require(0 < self.test_share < 1, "test_share", "in (0, 1)", self.test_share)
         total = self.val_share + self.test_share
@@ -70,6 +68,7 @@ class ModelConfig:
     """Standard deviation by which these cuts move in training, in frames."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         require(self.embed_dim >= 1, "embed_dim", "≥ 1", self.embed_dim)
         require(self.hidden_dim >= 1, "hidden_dim", "≥ 1", self.hidden_dim)
         require(bool(self.filters) and min(self.filters) >= 1, "filters", "one or more sizes ≥ 1", self.filters)
@@ -116,6 +115,7 @@ class AugmentConfig:
     """Share of the pairs with an image of another class, where the sound's is to be answered. Needs 'repair'."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         require(0 <= self.rotation <= 0.5, "rotation", "in [0, 0.5] turns", self.rotation)
         require(0 <= self.zoom < 1, "zoom", "in [0, 1)", self.zoom)
         for name in ("background", "time_stretch", "time_warp", "wrong_sound", "wrong_image"):
@@ -154,6 +154,7 @@ class TrainingConfig:
     """The same weights, bit for bit, from the same command on the same machine."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         require(self.epochs >= 1, "epochs", "≥ 1", self.epochs)
         require(self.batch_size >= 1, "batch_size", "≥ 1", self.batch_size)
         require(self.peak_learning_rate > 0, "peak_learning_rate", "> 0", self.peak_learning_rate)
@@ -172,4 +173,5 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def to_json(self) -> dict[str, Any]:
+        """Ready for JSON; `config_file.config_from_json` reads it back."""
         return asdict(self)

@@ -49,6 +49,8 @@ class Material:
             "prior": statistics.prior.tolist(),
             "audio_mean": statistics.mean.tolist(),
             "audio_variance": statistics.variance.tolist(),
+            "scaling_mean": statistics.prepared_mean.tolist(),
+            "scaling_variance": statistics.prepared_variance.tolist(),
         }
 
     def rows(self) -> dict[str, Any]:
@@ -66,6 +68,8 @@ class Material:
         lines += self.parts.audit.lines()
         if self.config.augment.background and self.source.info["front_end"] is None:
             lines.append("background noise is left out: these audio features are not known to be decibels")
+        if self.config.training.views == "all":
+            lines.append("loss and accuracy below: the mean of those of both, the image alone and the sound alone")
         return lines
 
 

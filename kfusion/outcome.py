@@ -36,11 +36,17 @@ def write_outcome(run: Run, material: Material, console: Console | None) -> None
     figures.save(image, run.figures, "augmented_images")
     if audio is not None:
         figures.save(audio, run.figures, "augmented_audio")
-    write_text(run.folder / "report.txt", metrics.report_text(results["report"]))
+    write_text(run.folder / "report.txt", metrics.report_text(results["report"]) + "\n" + views_text(results["views"]))
     run.write_json("metrics.json", results)
     if console:
         console.print(tables.report_table(results["report"]))
         console.print(tables.results_table(results["views"]))
+
+
+def views_text(views: dict[str, Any]) -> str:
+    """A line for each view of the model, and for late fusion."""
+    lines = [f"{tables.TITLES[name]:>22} {row['accuracy']:.4f} of {row['num_rows']}" for name, row in views.items()]
+    return "\n".join(lines) + "\n"
 
 
 def evaluate(network: keras.Model, val: Pairs, test: Pairs, prior: np.ndarray) -> dict[str, Any]:

@@ -24,7 +24,7 @@ RECIPES: dict[str, Config] = {
             time_warp=0.25,
             repair=True,
             wrong_sound=0.06,
-            wrong_image=0.01,
+            wrong_image=0.03,
         ),
         training=TrainingConfig(epochs=30, views="all"),
     ),

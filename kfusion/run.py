@@ -11,6 +11,7 @@ Every file is written beside its place and renamed into it, so a killed run leav
 """
 
 import fcntl
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ FILES = {
     *("history.csv", "metrics.json", "report.txt", "figures", LOCK),
 }
 """All that training writes; a folder with anything else in it is not emptied."""
+STARTED = {"data.json", "split.npz", "environment.json", LOCK}
+"""What a run killed before its config leaves behind."""
 
 
 @dataclass(frozen=True)
@@ -114,13 +117,9 @@ def new_run(folder: Path, overwrite: bool) -> Run:
     Raises:
         ValueError: something is there already and `overwrite` is not asked, or it is no run folder at all.
     """
-    if begun(folder) and not overwrite:
-        raise ValueError(f"{folder}: an existing run is kept; choose another --out, --resume it, or --overwrite it")
-    found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    foreign = [name for name in found if name not in FILES and not name.startswith(PARTIAL)]
-    if foreign:
-        raise ValueError(f"{folder}: a run needs a folder of its own. Found: {', '.join(foreign[:3])}")
-    for name in found:
+    found = check_new(folder, overwrite)
+    # The metrics go first: a folder that is half emptied must not look like a finished run.
+    for name in sorted(found, key=lambda name: (name not in ("metrics.json", "config.json"), name)):
         path = folder / name
         if path.is_dir():
             shutil.rmtree(path)
@@ -129,14 +128,30 @@ def new_run(folder: Path, overwrite: bool) -> Run:
     return Run(folder)
 
 
+def check_new(folder: Path, overwrite: bool) -> list[str]:
+    """What is in a folder that a new run may empty.
+
+    Raises:
+        ValueError: as `new_run`; nothing is changed.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: a run needs a folder. Found: a file")
+    if begun(folder) and not overwrite:
+        raise ValueError(f"{folder}: an existing run is kept; choose another --out, --resume it, or --overwrite it")
+    found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    ours = FILES if begun(folder) else STARTED
+    foreign = [name for name in found if name not in ours and not name.startswith(PARTIAL)]
+    if foreign:
+        raise ValueError(f"{folder}: a run needs a folder of its own. Found: {', '.join(foreign[:3])}")
+    return found
+
+
 def lock(folder: Path) -> IO[bytes]:
     """Keeps a second program from writing into the same folder, until the file is closed or the process ends.
 
     Raises:
         ValueError: another process holds it.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder}: a run needs a folder. Found: a file")
     folder.mkdir(parents=True, exist_ok=True)
     handle = (folder / LOCK).open("ab")
     try:
@@ -156,12 +171,13 @@ def default_folder(recipe: str, root: Path = Path("runs")) -> Path:
 
 
 def unfinished_folder(recipe: str, root: Path = Path("runs")) -> Path:
-    """The run of this recipe that was broken off last, to resume it.
+    """The run of this recipe that was broken off last, to resume it; the next free folder where there is none."""
+    numbered = re.compile(rf"{re.escape(recipe)}-\d+")
+    found = [path for path in root.glob("*") if numbered.fullmatch(path.name) and not Run(path).finished]
+    return max(found, key=lambda path: path.stat().st_mtime, default=default_folder(recipe, root))
 
-    Raises:
-        ValueError: there is none.
-    """
-    found = [path for path in root.glob(f"{recipe}-*") if (path / "config.json").is_file() and not Run(path).finished]
-    if not found:
-        raise ValueError(f"{root}: '--resume' without '--out' needs an unfinished {recipe} run. Found: none")
-    return max(found, key=lambda path: path.stat().st_mtime)
+
+def remove_partial(folder: Path) -> None:
+    """Removes what a killed process was writing; only for who holds the folder's lock."""
+    for path in folder.rglob(f"{PARTIAL}*"):
+        path.unlink()

@@ -12,6 +12,8 @@ FUSED = "fused"
 VIEWS: dict[str, tuple[bool, bool]] = {FUSED: (True, True), "image": (True, False), "audio": (False, True)}
 """The three ways to ask one model: which modalities are present, in the order of `MODALITIES`."""
 
+AVERAGES = ("accuracy", "macro avg", "weighted avg")
+"""Rows of the test report that are no classes."""
 DIGITS = tuple(str(digit) for digit in range(10))
 
 
@@ -42,6 +44,9 @@ class Spec:
             raise ValueError(f"'audio_grid' must be (frames, coefficients), each ≥ 1. Received: {self.audio_grid}")
         if len(self.class_names) < 2 or len(set(self.class_names)) != len(self.class_names):
             raise ValueError(f"'class_names' must be at least two different names. Received: {self.class_names}")
+        reserved = sorted(set(self.class_names) & set(AVERAGES))
+        if reserved:
+            raise ValueError(f"'class_names' must leave {', '.join(AVERAGES)} to the report. Received: {reserved}")
         if self.pixel_max not in (1, 255):
             raise ValueError(f"'pixel_max' must be 1 or 255. Received: {self.pixel_max}")
 

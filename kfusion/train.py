@@ -38,9 +38,14 @@ class Command:
 
 def read_command(args: list[str] | None = None) -> Command:
     """The command line; `--recipe` or `--config` first decides what the other flags change."""
-    early = early_flags(("recipe", "config"), args)
-    name = early["recipe"] or "paper"
-    settings = load_config(Path(early["config"])) if early["config"] else recipe(name)
+    early = early_flags(("recipe", "config", "out"), args)
+    for flag, value in early.items():
+        if value == "":
+            raise ValueError(f"'{flag}' must not be empty. Received: ''")
+    if early["recipe"] is not None and early["config"] is not None:
+        raise ValueError("'recipe' and 'config' must not be given together. Received: both")
+    name = "paper" if early["recipe"] is None else early["recipe"]
+    settings = recipe(name) if early["config"] is None else load_config(Path(early["config"]))
     return parse(tyro.conf.OmitArgPrefixes[Command], PROG, args, Command(recipe=name, settings=settings))
 
 

@@ -14,7 +14,7 @@ from kfusion.outcome import write_outcome
 from kfusion.recipes import differences
 from kfusion.run import Run
 from kfusion.system.environment import environment, has_accelerator
-from kfusion.system.files import write_atomically
+from kfusion.system.files import read_back, same_arrays, write_atomically
 from kfusion.training import precision
 from kfusion.training.fit import Task, fit, seed_everything, with_augmentation
 
@@ -48,11 +48,15 @@ def train(
     """
     arithmetic = precision.resolve(config.training.precision)
     material = gather(config)
+    if not (resume and runs.begun(folder)):
+        runs.check_new(folder, overwrite)  # Before the lock, which already writes.
     with runs.lock(folder):
         # Killed before its config was written, a run has nothing to go on from: it starts.
         resume = resume and runs.begun(folder)
-        run = _resumed(folder, config) if resume else runs.new_run(folder, overwrite)
+        run = _resumed(folder, material) if resume else runs.new_run(folder, overwrite)
         if run.finished:
+            if console:
+                console.print(f"{folder}: this run is finished already")
             return run
         if console:
             console.print(*material.lines(), "", sep="\n", soft_wrap=True)
@@ -99,16 +103,19 @@ def fit_run(
     return network, progress.epoch == training.epochs
 
 
-def _resumed(folder: Path, config: Config) -> Run:
+def _resumed(folder: Path, material: Material) -> Run:
     """The run to go on with.
 
     Raises:
-        ValueError: it is one of other settings.
+        ValueError: it is one of other settings or other data.
     """
     run = runs.open_run(folder)
-    changed = differences(run.config(), config)
+    changed = differences(run.config(), material.config)
     if changed:
         raise ValueError(f"{folder}: '--resume' needs the settings of the run. Found: another {', '.join(changed)}")
+    if run.data() != read_back(material.facts()) or not same_arrays(run.split(), material.rows()):
+        raise ValueError(f"{folder}: '--resume' needs the data of the run. Found: other files or rows")
+    runs.remove_partial(folder)
     return run
 
 

@@ -1,6 +1,8 @@
 """The network: absence is exact, saving is lossless, and the data decides the shapes."""
 
 import json
+import subprocess
+import sys
 import zipfile
 
 import keras
@@ -12,6 +14,7 @@ from kfusion.config import ModelConfig
 from kfusion.model.build import as_float32, build_model, with_all_views
 from kfusion.model.encoders import embeddings
 from kfusion.spec import VIEWS, Spec
+from tests.conftest import ROOT
 
 SMALL = {"filters": (4, 8), "audio_units": (32,), "embed_dim": 16, "hidden_dim": 24}
 OTHER = Spec(image_shape=(13, 9, 3), audio_grid=(1, 20), class_names=("cat", "dog", "owl"), pixel_max=1)
@@ -92,14 +95,24 @@ class TestEveryHead:
         np.testing.assert_array_equal(copy(batch()), network(fusion)(batch()))
 
 
-def test_all_views_are_the_networks_answers_to_each():
-    model = network(utterance_trim=0.3)
+@pytest.mark.parametrize("fusion", ["lstm", "attention", "late"])
+def test_all_views_are_the_networks_answers_to_each(fusion, tmp_path):
+    model = network(fusion, utterance_trim=0.3)
     mixed = batch(num=3)
     mixed["present"] = np.array([[True, True], [True, False], [False, True]])
     answers = with_all_views(model)(mixed).numpy()
     assert answers.shape == (3, 3, 10)
     for index, view in enumerate(VIEWS.values()):
         np.testing.assert_allclose(answers[0, index], model({**mixed, "present": np.array([view] * 3)})[0], atol=1e-6)
+    model.save(tmp_path / "model.keras")
+    program = (
+        "import sys, keras; from kfusion.model.build import with_all_views;"
+        "print(with_all_views(keras.saving.load_model(sys.argv[1])).output_shape)"
+    )
+    # In a process of its own: names that are free here may be taken by those of the loaded network there.
+    command = [sys.executable, "-c", program, str(tmp_path / "model.keras")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "(None, 3, 10)\n", done.stderr
     # What is absent stays absent: the other view's question falls back to what there is.
     np.testing.assert_allclose(answers[1], np.tile(model(mixed)[1], (3, 1)), atol=1e-6)
 

@@ -13,6 +13,7 @@ from sklearn.metrics import classification_report, confusion_matrix
 
 from kfusion.analysis.calibration import fit_temperature, late_fusion, temper
 from kfusion.analysis.checks import as_classes, require
+from kfusion.spec import AVERAGES as REPORT_ROWS
 from kfusion.spec import FUSED, MODALITIES
 
 __all__ = [
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 LATE_FUSION = "late_fusion"
-AVERAGES = ("macro avg", "weighted avg")
+AVERAGES = REPORT_ROWS[1:]
 
 
 def report(label: ArrayLike, predicted: ArrayLike, class_names: Sequence[str]) -> dict[str, Any]:
@@ -84,7 +85,7 @@ def report_text(report: Mapping[str, Any]) -> str:
 
 def class_rows(report: Mapping[str, Any]) -> list[str]:
     """The class names of a report, in the order of the labels."""
-    return [name for name in report if name not in ("accuracy", *AVERAGES)]
+    return [name for name in report if name not in REPORT_ROWS]
 
 
 def confusion(label: ArrayLike, predicted: ArrayLike, num_classes: int) -> NDArray[np.int64]:

@@ -91,7 +91,7 @@ class RandomSound(keras.layers.Layer):
             grid = add_background(grid, uniform(keys, BACKGROUND, 6), config.background)
         if frames > 1 and (config.time_shift or config.time_stretch or config.time_warp):
             grid = warp_time(grid, uniform(keys, TIME, 4), config)
-        if config.time_mask or config.frequency_mask:
+        if frames > 1 and (config.time_mask or config.frequency_mask):
             grid = self._masked(grid, uniform(keys, MASKS, 4))
         return tf.reshape(grid, (-1, frames * coefficients))
 

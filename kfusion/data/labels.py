@@ -53,6 +53,9 @@ def read_classes(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     else:
         columns = read_columns(path)
         names = columns.get("label", list(columns.values())[-1])
+        if "row_id" in columns:
+            row_id = _whole_texts(columns["row_id"], path, "row_id")
+            names = _in_row_order(np.array(names), row_id, path).tolist()
         label = _whole_texts(names, path, "label") if all(map(_WHOLE.fullmatch, names)) else None
     if label is not None:
         classes = _require_no_gaps(label, path)

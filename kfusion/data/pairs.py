@@ -152,6 +152,8 @@ def pair_by_label(label: np.ndarray, pool_label: np.ndarray, rng: np.random.Gene
         ValueError: a label that nobody in the pool has.
     """
     out = np.empty(len(label), np.int64)
+    if not len(label):
+        return out
     # Sorted once, so that many classes cost no more than few.
     order, shuffled = np.argsort(label, kind="stable"), rng.permutation(len(pool_label))
     shuffled = shuffled[np.argsort(pool_label[shuffled], kind="stable")]

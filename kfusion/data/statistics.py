@@ -48,12 +48,14 @@ def measure(pairs: Pairs, prepare: Callable[[np.ndarray], Any] | None = None) ->
             prepared_scaler.partial_fit(np.asarray(prepare(audio), np.float64))
         for bounds, values in ((image_bounds, image), (audio_bounds, audio)):
             bounds[0], bounds[1] = min(bounds[0], values.min()), max(bounds[1], values.max())
+    variance = np.asarray(prepared_scaler.var_ if prepare else scaler.var_)
     counts = np.bincount(pairs.label, minlength=pairs.spec.num_classes)
     return Statistics(
         mean=np.asarray(scaler.mean_),
         variance=np.asarray(scaler.var_),
         prepared_mean=np.asarray(prepared_scaler.mean_ if prepare else scaler.mean_),
-        prepared_variance=np.asarray(prepared_scaler.var_ if prepare else scaler.var_),
+        # A feature that never changed in training must not blow up the first time it does.
+        prepared_variance=np.where(variance > 0, variance, 1.0),
         prior=counts / counts.sum(),
         image_range=(float(image_bounds[0]), float(image_bounds[1])),
         audio_range=(float(audio_bounds[0]), float(audio_bounds[1])),

@@ -1,5 +1,7 @@
 """The model's contents page: config and spec -> keras.Model."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -56,15 +58,31 @@ def with_all_views(network: keras.Model) -> keras.Model:
         A model with the network's inputs and weights -> probabilities float32 (batch, 3, num_classes). Where a sample
         lacks the modality that a view asks for, the view's answer is that to all it has.
     """
-    steps = network.get_layer("steps").output
-    present = network.input["present"]
-    head = keras.Model([steps, present], network.output)
-    answers = []
-    for view in VIEWS.values():
-        asked = ops.logical_and(present, ops.convert_to_tensor([view]))
-        asked = ops.where(ops.any(asked, axis=1, keepdims=True), asked, present)
-        answers.append(head([steps, asked]))
-    return keras.Model(network.input, ops.stack(answers, axis=1), name=f"{network.name}_all_views")
+    steps, present = network.get_layer("steps").output, network.input["present"]
+    ask = AskedInEachView(keras.Model([steps, present], network.output), name="all_views")
+    return keras.Model(network.input, ask(steps, present), name=f"{network.name}_all_views")
+
+
+class AskedInEachView(layers.Layer):
+    """Steps (batch, 2, embed_dim) and present (batch, 2) -> the head's answers to each view, stacked on axis 1.
+
+    A layer, not plain operations: these would take names that a network loaded from a file has already.
+    """
+
+    def __init__(self, head: keras.Model, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.head = head
+
+    def call(self, steps: Any, present: Any, training: bool | None = None) -> Any:
+        answers = []
+        for view in VIEWS.values():
+            asked = ops.logical_and(present, ops.convert_to_tensor([view]))
+            asked = ops.where(ops.any(asked, axis=1, keepdims=True), asked, present)
+            answers.append(self.head([steps, asked], training=training))
+        return ops.stack(answers, axis=1)
+
+    def compute_output_shape(self, steps_shape: Any, present_shape: Any) -> Any:
+        return (steps_shape[0], len(VIEWS), self.head.output_shape[-1])
 
 
 def as_float32(network: keras.Model) -> keras.Model:

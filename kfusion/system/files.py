@@ -2,9 +2,11 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 PARTIAL = ".partial-"
 """How the name of a file that is being written begins."""
@@ -23,6 +25,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with partial.open("rb") as written:
             os.fsync(written.fileno())
         partial.replace(path)
+    except OSError as error:
+        # A full disk names no file by itself.
+        error.filename = error.filename or str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -33,6 +39,16 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, values: Any) -> None:
     write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_back(values: Any) -> Any:
+    """The values as they are after a way through JSON: lists for tuples."""
+    return json.loads(json.dumps(values))
+
+
+def same_arrays(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
+    """Whether two files of arrays hold the same."""
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
 def read_json(path: Path) -> Any:

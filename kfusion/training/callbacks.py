@@ -1,5 +1,6 @@
 """What happens around each epoch: progress, the best weights, the checkpoint."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -64,6 +65,9 @@ class Keep(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         row: Row = {"epoch": epoch + 1.0, **{name: float(value) for name, value in (logs or {}).items()}}
+        if not math.isfinite(row["loss"] + row["val_loss"]):
+            found = f"Received: {row['loss']} in epoch {epoch + 1}"
+            raise ValueError(f"'loss' must stay finite; try a lower 'peak_learning_rate'. {found}")
         self.state = replace(self.state, epoch=epoch + 1, history=(*self.state.history, row))
         history = history_table(self.state.history)
         if best_epoch(history) == epoch + 1:

@@ -20,7 +20,9 @@ def steps_per_execution(steps_per_epoch: int) -> int:
 def schedule_of(config: TrainingConfig, steps_per_epoch: int) -> WarmupCosine:
     """The learning rate over all epochs of a run."""
     total_steps = steps_per_epoch * config.epochs
-    return WarmupCosine(config.peak_learning_rate, round(config.warmup_share * total_steps), total_steps)
+    # At least one step of a warmup that is asked for: a run of a single step would else run at the cosine's end, zero.
+    warmup_steps = min(max(1, round(config.warmup_share * total_steps)), total_steps) if config.warmup_share else 0
+    return WarmupCosine(config.peak_learning_rate, warmup_steps, total_steps)
 
 
 def compile_model(model: keras.Model, config: TrainingConfig, steps_per_epoch: int) -> keras.Model:

@@ -90,14 +90,18 @@ def fit(
     keep = Keep(task.paths, progress, task.save_file, task.save_network)
     log = EpochLog(task.num_rows, task.steps_per_epoch, schedule_of(config, task.steps_per_epoch))
     shown = (EpochBars(console, config.epochs, task.steps_per_epoch),) if console else ()
-    model.fit(
-        task.batches(progress.epoch),
-        epochs=config.epochs,
-        initial_epoch=progress.epoch,
-        steps_per_epoch=task.steps_per_epoch,
-        validation_data=task.validation,
-        callbacks=[log, *shown, keep, *callbacks],
-        shuffle=False,  # The batches come in their final order.
-        verbose=0,
-    )
+    try:
+        model.fit(
+            task.batches(progress.epoch),
+            epochs=config.epochs,
+            initial_epoch=progress.epoch,
+            steps_per_epoch=task.steps_per_epoch,
+            validation_data=task.validation,
+            callbacks=[log, keep, *shown, *callbacks],
+            shuffle=False,  # The batches come in their final order.
+            verbose=0,
+        )
+    finally:
+        for bars in shown:
+            bars.on_train_end()  # Gives the cursor back, also when training is broken off.
     return keep.state

@@ -6,6 +6,7 @@ functions of (seed, epoch, sample).
 """
 
 import json
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def load_state(path: Path, model: keras.Model) -> Progress:
         with np.load(path, allow_pickle=False) as stored:
             arrays = dict(stored)
         facts = json.loads(arrays.pop("progress").tobytes())
-    except (OSError, KeyError, ValueError, EOFError) as error:
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: a checkpoint must be whole. Found: {error}") from error
     variables = _variables(model)
     if {n: tuple(v.shape) for n, v in variables.items()} != {n: a.shape for n, a in arrays.items()}:

@@ -1,0 +1,33 @@
+"""What every setting must obey, whoever makes it: the command line, a JSON file or a program."""
+
+import math
+from dataclasses import fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+
+def require(rule: bool, name: str, text: str, received: object) -> None:
+    """Raises the ValueError that names a setting, its rule and what arrived, unless the rule holds."""
+    if not rule:
+        raise ValueError(f"'{name}' must be {text}. Received: {received!r}")
+
+
+def check_fields(config: Any) -> None:
+    """Each field of a settings dataclass must be what its annotation says; floats must be finite.
+
+    Raises:
+        ValueError: the first that is not.
+    """
+    hints = get_type_hints(type(config))
+    for field in fields(config):
+        value, hint = getattr(config, field.name), hints[field.name]
+        if get_origin(hint) is Literal:
+            require(value in get_args(hint), field.name, f"one of {', '.join(get_args(hint))}", value)
+        elif get_origin(hint) is tuple:
+            item = get_args(hint)[0]
+            rule = isinstance(value, tuple) and all(type(part) is item for part in value)
+            require(rule, field.name, f"a list of {item.__name__}", value)
+        else:
+            # A whole number will do for a float; True is an int to Python, but not to a person.
+            rule = type(value) is hint or (hint is float and type(value) is int)
+            require(rule, field.name, f"of type {hint.__name__}", value)
+            require(hint is not float or math.isfinite(value), field.name, "finite", value)
