@@ -69,6 +69,16 @@ def test_resume_needs_the_settings_of_the_run(trained_run, tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+def test_resume_of_a_finished_run_changes_nothing(trained_run, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in trained_run.rglob("*")}
+    done = run_train(
+        "--recipe", "robust", *SMALL, "--epochs", "12", "--out", str(trained_run), "--resume", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "this run is finished already" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in trained_run.rglob("*")} == before
+
+
 def test_resume_of_a_damaged_checkpoint_says_so(tmp_path):
     out = tmp_path / "run"
     process = start(out)
@@ -76,7 +86,7 @@ def test_resume_of_a_damaged_checkpoint_says_so(tmp_path):
     checkpoint = out / "checkpoint.npz"
     if not checkpoint.exists():  # Killed between the history and the first checkpoint.
         checkpoint.write_bytes(b"PK")
-    checkpoint.write_bytes(checkpoint.read_bytes()[:-1000])
+    checkpoint.write_bytes(checkpoint.read_bytes()[: -len(checkpoint.read_bytes()) // 2])
     done = run_train(*FLAGS, "--out", str(out), "--resume", cwd=tmp_path)
     assert done.returncode == 2
     assert "checkpoint.npz: a checkpoint must be whole. Found:" in done.stderr

@@ -113,6 +113,19 @@ def test_a_folder_with_other_things_in_it_is_never_emptied(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
+def test_a_folder_that_only_looks_like_a_run_is_never_emptied(tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "fig1.pdf").write_text("mine")
+    done = run_train(*SMALL, "--epochs", "1", "--out", str(tmp_path), cwd=tmp_path)
+    fails(done, "a run needs a folder of its own. Found: figures")
+    assert [path.name for path in tmp_path.rglob("*")] == ["figures", "fig1.pdf"]
+
+
+def test_a_diverging_run_ends_with_one_line(tmp_path):
+    flags = ("--peak-learning-rate", "1e20", *SMALL, "--epochs", "2", "--out", str(tmp_path / "run"))
+    fails(run_train(*flags, cwd=tmp_path), "'loss' must stay finite; try a lower 'peak_learning_rate'")
+
+
 def test_two_at_once_do_not_mix(tmp_path):
     with lock(tmp_path / "run"):
         done = run_train(*SMALL, "--epochs", "1", "--out", str(tmp_path / "run"), cwd=tmp_path)
@@ -128,7 +141,11 @@ def test_two_at_once_do_not_mix(tmp_path):
         (("--recipe", "secret"), "'recipe' must be one of paper, robust. Received: 'secret'"),
         (("--config", "gone.json"), "gone.json: the file must be readable"),
         (("--data", "gone"), "gone"),
-        (("--resume",), "'--resume' without '--out' needs an unfinished paper run. Found: none"),
+        (("--resume", "--overwrite"), "'--resume' and '--overwrite' must not be given together. Received: both"),
+        (("--recipe", ""), "'recipe' must not be empty. Received: ''"),
+        (("--recipe", "robust", "--config", "x"), "'recipe' and 'config' must not be given together. Received: both"),
+        (("--peak-learning-rate", "inf"), "'peak_learning_rate' must be finite. Received: inf"),
+        (("--limit", "5"), "each class must have rows for each part"),
         (("--out", "file"), "file: a run needs a folder. Found: a file"),
     ],
 )
