@@ -79,6 +79,9 @@ def test_audit_counts_repeats_and_what_a_random_split_lets_through():
     assert audit.leaked_share == pytest.approx(np.mean(np.isin(test, train)), abs=4 / 60)
     assert audit.leaked_share_here == 0
     assert audit.lines()[1] == "600 clips, 300 different, 300 of these more than once"
+    grouped = replace(repeated_clips(), info={"grouped_by": "groups.npy"})
+    words = split(grouped, DataConfig(), 0).audit.lines()[1]
+    assert words == "600 clips or groups, 300 different, 300 of these more than once"
 
 
 def test_same_seed_gives_the_same_split_and_another_seed_another():

@@ -19,6 +19,7 @@ class Audit:
         num_left_out: training rows left out because their image or sound is in the data's own test files.
         val_speakers: the people of the validation part; empty if it was not cut by person.
         test_speakers: the people of the test part.
+        sounds: what the audio's ids stand for, in words.
     """
 
     num_image_rows: int
@@ -32,14 +33,15 @@ class Audit:
     num_left_out: int = 0
     val_speakers: tuple[str, ...] = ()
     test_speakers: tuple[str, ...] = ()
+    sounds: str = "clips"
 
     def lines(self) -> list[str]:
         """The audit in words, for the terminal."""
         lines = [
             _repeats(self.num_image_rows, "images", self.num_image_groups, self.num_image_repeated),
-            _repeats(self.num_audio_rows, "clips", self.num_audio_groups, self.num_audio_repeated),
-            f"test rows whose clip or image is in training too: {self.leaked_share_here:.1%} in this split, "
-            f"{self.leaked_share:.1%} in a random one",
+            _repeats(self.num_audio_rows, self.sounds, self.num_audio_groups, self.num_audio_repeated),
+            f"test rows whose clip or image is in training: {self.leaked_share_here:.1%}; "
+            f"in a random split: {self.leaked_share:.1%}",
         ]
         if self.num_left_out:
             lines.append(f"{self.num_left_out:,} training rows left out: their clip or image is in the test files")

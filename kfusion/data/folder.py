@@ -130,5 +130,6 @@ def _with_groups(source: Source, path: Path) -> Source:
     groups = read_groups(path)
     if len(groups) != len(source.images):
         raise broken(path, f"must have as many rows as the images ({len(source.images)})", f"{len(groups)} rows")
-    info = {**source.info, "files": {**source.info["files"], path.name: path.stat().st_size}}
+    files = {**source.info["files"], path.name: path.stat().st_size}
+    info = {**source.info, "files": files, "grouped_by": path.name}
     return replace(source, audio_group=joined(source.audio_group, groups[source.audio_row]), info=info)

@@ -65,6 +65,7 @@ def split(source: Source, config: DataConfig, seed: int) -> Split:
         num_left_out=left_out,
         val_speakers=people[0],
         test_speakers=people[1],
+        sounds="clips or groups" if "grouped_by" in source.info else "clips",
     )
     train, val = source.pairs(*parts[TRAIN]), source.pairs(*parts[VAL])
     return Split(train, val, tested.pairs(*parts[TEST]), audit)

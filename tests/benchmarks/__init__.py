@@ -15,3 +15,8 @@ They take minutes and want a machine with nothing else to do; pytest collects no
     convolution_roof.py convolutions.py                   the fastest that the convolutions could go
     arrays.py figures.py tables.py others.py              data in, figures out; was the machine idle?
 """
+
+import os
+
+# Set before TensorFlow is imported: its start-up chatter is no figure.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
