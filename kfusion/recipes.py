@@ -4,7 +4,7 @@
 sounds alone, and on conflicts between them; the README holds the measured comparison.
 """
 
-from dataclasses import fields, replace
+from dataclasses import fields
 
 from kfusion.config import AugmentConfig, Config, ModelConfig, TrainingConfig
 
@@ -49,8 +49,3 @@ def differences(one: Config, other: Config) -> list[str]:
         left, right = getattr(one, section.name), getattr(other, section.name)
         found += [f"{section.name}.{f.name}" for f in fields(left) if getattr(left, f.name) != getattr(right, f.name)]
     return found
-
-
-def without_augmentation(config: Config) -> Config:
-    """The same config, no sample changed in training."""
-    return replace(config, augment=AugmentConfig(flip="none", rotation=0.0, crop=0))

@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from kfusion.config import ModelConfig
 from kfusion.model.build import as_float32, build_model, with_all_views
-from kfusion.model.encoders import embeddings
 from kfusion.spec import VIEWS, Spec
 from tests.conftest import ROOT
 
@@ -145,11 +144,6 @@ def test_the_papers_network_has_the_papers_shapes():
     assert model.get_layer("fusion").units == 256
     kernels = [model.get_layer(f"image_conv{name}").kernel_size[0] for name in ("1a", "1b", "2a", "2b")]
     assert kernels == [5, 5, 3, 3]
-
-
-def test_embeddings_are_those_that_the_fusion_reads():
-    found = embeddings(network())(batch())
-    assert {name: value.shape for name, value in found.items()} == {"image": (6, 16), "audio": (6, 16)}
 
 
 def test_a_scaling_of_another_width_is_refused():

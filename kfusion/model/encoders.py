@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 from keras import layers
 from numpy.typing import ArrayLike
@@ -67,9 +66,3 @@ def utterance_norm(config: ModelConfig, spec: Spec) -> Callable[[Any], Any] | No
     if config.utterance_trim < 0:
         return None
     return UtteranceNorm(spec.audio_grid, config.utterance_trim, config.utterance_jitter, name="utterance_norm")
-
-
-def embeddings(model: keras.Model) -> keras.Model:
-    """The same network, answering with its embeddings: {"image", "audio": float32 (batch, embed_dim)}."""
-    names = {"image": "image_embedding", "audio": "audio_embedding"}
-    return keras.Model(model.input, {key: model.get_layer(name).output for key, name in names.items()})

@@ -6,6 +6,8 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
+from kfusion.system.environment import has_accelerator
+
 Arithmetic = Literal["float32", "bfloat16"]
 CPU_FLAGS = ("avx512_bf16", "amx_bf16")
 GRAPH_OPTION = "auto_mixed_precision_onednn_bfloat16"
@@ -13,9 +15,9 @@ GRAPH_OPTION = "auto_mixed_precision_onednn_bfloat16"
 
 def hardware_has_bfloat16() -> bool:
     """Whether the accelerator, or else the processor, multiplies bfloat16 numbers natively."""
-    accelerators = tf.config.list_physical_devices("GPU")
-    if accelerators:
-        details = (tf.config.experimental.get_device_details(device) for device in accelerators)
+    if has_accelerator():
+        devices = tf.config.list_physical_devices("GPU")
+        details = (tf.config.experimental.get_device_details(device) for device in devices)
         return all(detail.get("compute_capability", (0, 0))[0] >= 8 for detail in details)
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
@@ -43,7 +45,7 @@ def apply(arithmetic: Arithmetic) -> str:
     On a processor TensorFlow's graph optimizer rewrites the operations that gain from it (oneDNN); on an accelerator
     it is Keras' `mixed_bfloat16` policy.
     """
-    on_accelerator = bool(tf.config.list_physical_devices("GPU"))
+    on_accelerator = has_accelerator()
     keras.config.set_dtype_policy("mixed_bfloat16" if arithmetic == "bfloat16" and on_accelerator else "float32")
     rewrite = arithmetic == "bfloat16" and not on_accelerator
     tf.config.optimizer.set_experimental_options({GRAPH_OPTION: rewrite})
