@@ -103,7 +103,7 @@ def test_all_views_are_the_networks_answers_to_each(fusion, tmp_path):
     assert answers.shape == (3, 3, 10)
     for index, view in enumerate(VIEWS.values()):
         np.testing.assert_allclose(answers[0, index], model({**mixed, "present": np.array([view] * 3)})[0], atol=1e-6)
-    model.save(tmp_path / "model.keras")
+    as_float32(model).save(tmp_path / "model.keras")
     program = (
         "import sys, keras; from kfusion.model.build import with_all_views;"
         "print(with_all_views(keras.saving.load_model(sys.argv[1])).output_shape)"

@@ -56,7 +56,8 @@ def with_all_views(network: keras.Model) -> keras.Model:
 
     Returns:
         A model with the network's inputs and weights -> probabilities float32 (batch, 3, num_classes). Where a sample
-        lacks the modality that a view asks for, the view's answer is that to all it has.
+        lacks the modality that a view asks for, the view's answer is that to all it has. To save the network afterwards
+        save `as_float32(network)`: Keras loses track of a model whose layers have been shared since it was made.
     """
     steps, present = network.get_layer("steps").output, network.input["present"]
     ask = AskedInEachView(keras.Model([steps, present], network.output), name="all_views")
