@@ -26,7 +26,7 @@ def schedule_of(config: TrainingConfig, steps_per_epoch: int) -> WarmupCosine:
 
 
 def compile_model(model: keras.Model, config: TrainingConfig, steps_per_epoch: int) -> keras.Model:
-    """AdamW under warmup + cosine, cross-entropy, accuracy. No XLA: on a processor it is slower here.
+    """AdamW under warmup + cosine, cross-entropy, accuracy. Without XLA.
 
     Reference: the paper's section on training; Loshchilov and Hutter 2019 for the decoupled weight decay.
     """

@@ -30,7 +30,7 @@ def resolve(precision: Literal["auto", "float32", "bfloat16"]) -> Arithmetic:
     """What 'auto' means on this machine.
 
     Raises:
-        ValueError: bfloat16 is asked for and the hardware does not have it (it would run many times slower).
+        ValueError: bfloat16 is asked for and the hardware does not have it.
     """
     if precision == "bfloat16" and not hardware_has_bfloat16():
         raise ValueError("'precision' must be 'float32' or 'auto' on hardware without bfloat16. Received: 'bfloat16'")
