@@ -28,6 +28,8 @@ class DataConfig:
     """split=speaker: the people of the validation part; empty: the one before the first test person."""
     test_labels: str = ""
     """A CSV with the labels of the competition's test files, which then are the test part."""
+    split_seed: int = -1
+    """Decides the split alone, whatever 'seed' is; -1: 'seed' decides the split too."""
     limit: int = 0
     """Use at most this many images and clips, evenly over the classes; 0: all."""
 
@@ -37,6 +39,7 @@ class DataConfig:
         require(0 < self.test_share < 1, "test_share", "in (0, 1)", self.test_share)
         total = self.val_share + self.test_share
         require(total < 1, "val_share + test_share", "below 1", total)
+        require(-1 <= self.split_seed < 2**31, "split_seed", "in [-1, 2^31)", self.split_seed)
         require(self.limit >= 0, "limit", "≥ 0", self.limit)
         both = sorted(set(self.test_speakers) & set(self.val_speakers))
         require(not both, "val_speakers", "other people than 'test_speakers'", both)
@@ -144,6 +147,8 @@ class TrainingConfig:
     """AdamW's decoupled weight decay."""
     views: Literal["fused", "all"] = "fused"
     """fused: the loss of the answer to both modalities; all: the mean of it and of those to image and sound alone."""
+    late_teacher: float = 0.0
+    """Weight of a second loss, which draws the fused answer to late fusion of the two others. Needs views=all."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where the hardware computes it, else float32."""
     augment_on: Literal["auto", "device", "pipeline"] = "auto"
@@ -160,6 +165,9 @@ class TrainingConfig:
         require(self.peak_learning_rate > 0, "peak_learning_rate", "> 0", self.peak_learning_rate)
         require(0 <= self.warmup_share < 1, "warmup_share", "in [0, 1)", self.warmup_share)
         require(self.weight_decay >= 0, "weight_decay", "≥ 0", self.weight_decay)
+        require(self.late_teacher >= 0, "late_teacher", "≥ 0", self.late_teacher)
+        alone = self.late_teacher > 0 and self.views != "all"
+        require(not alone, "late_teacher", "0 unless 'views' is 'all'", self.late_teacher)
         require(0 <= self.seed < 2**31, "seed", "in [0, 2^31)", self.seed)
 
 
@@ -171,6 +179,11 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    @property
+    def split_seed(self) -> int:
+        """What decides the split."""
+        return self.data.split_seed if self.data.split_seed >= 0 else self.training.seed
 
     def to_json(self) -> dict[str, Any]:
         """Ready for JSON; `config_file.config_from_json` reads it back."""

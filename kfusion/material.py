@@ -1,6 +1,6 @@
 """What a run is made of before the first step: the data, its parts, and what was measured on the training part."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kfusion.config import Config
@@ -80,6 +80,17 @@ def gather(config: Config) -> Material:
         ValueError: the data or the split break a rule.
     """
     source = load(config.data)
-    parts = split(source, config.data, config.training.seed)
+    parts = split(source, config.data, config.split_seed)
     prepare = utterance_norm(config.model, parts.train.spec)
     return Material(config, source, parts, measure(parts.train, prepare))
+
+
+def regather(material: Material, config: Config) -> Material:
+    """As `gather(config)`, without reading anything again where both configs mean the same data."""
+    old = material.config
+    same = (
+        replace(old.data, split_seed=0) == replace(config.data, split_seed=0)
+        and old.split_seed == config.split_seed
+        and old.model.utterance_trim == config.model.utterance_trim
+    )
+    return replace(material, config=config) if same else gather(config)

@@ -26,7 +26,7 @@ RECIPES: dict[str, Config] = {
             wrong_sound=0.06,
             wrong_image=0.03,
         ),
-        training=TrainingConfig(epochs=30, views="all"),
+        training=TrainingConfig(epochs=30, views="all", late_teacher=2.0),
     ),
 }
 

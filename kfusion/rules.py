@@ -26,8 +26,9 @@ def check_fields(config: Any) -> None:
             item = get_args(hint)[0]
             rule = isinstance(value, tuple) and all(type(part) is item for part in value)
             require(rule, field.name, f"a list of {item.__name__}", value)
-        else:
+        elif value is not None or type(None) not in get_args(hint):
+            hint = next((part for part in get_args(hint) if part is not type(None)), hint)
             # A whole number will do for a float; True is an int to Python, but not to a person.
             rule = type(value) is hint or (hint is float and type(value) is int)
             require(rule, field.name, f"of type {hint.__name__}", value)
-            require(hint is not float or math.isfinite(value), field.name, "finite", value)
+            require(not isinstance(value, float) or math.isfinite(value), field.name, "finite", value)

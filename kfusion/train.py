@@ -11,9 +11,7 @@ import tyro
 
 from kfusion import run as runs
 from kfusion.config import Config
-from kfusion.config_file import load_config
-from kfusion.recipes import recipe
-from kfusion.system.commandline import early_flags, parse
+from kfusion.system.commandline import parse, starting_settings
 from kfusion.system.terminal import console, quiet, run_main
 
 PROG = "python -m kfusion.train"
@@ -38,14 +36,7 @@ class Command:
 
 def read_command(args: list[str] | None = None) -> Command:
     """The command line; `--recipe` or `--config` first decides what the other flags change."""
-    early = early_flags(("recipe", "config", "out"), args)
-    for flag, value in early.items():
-        if value == "":
-            raise ValueError(f"'{flag}' must not be empty. Received: ''")
-    if early["recipe"] is not None and early["config"] is not None:
-        raise ValueError("'recipe' and 'config' must not be given together. Received: both")
-    name = "paper" if early["recipe"] is None else early["recipe"]
-    settings = recipe(name) if early["config"] is None else load_config(Path(early["config"]))
+    name, settings = starting_settings(args)
     return parse(tyro.conf.OmitArgPrefixes[Command], PROG, args, Command(recipe=name, settings=settings))
 
 

@@ -52,36 +52,57 @@ def train(
         runs.check_new(folder, overwrite)  # Before the lock, which already writes.
     with runs.lock(folder):
         # Killed before its config was written, a run has nothing to go on from: it starts.
-        resume = resume and runs.begun(folder)
-        run = _resumed(folder, material) if resume else runs.new_run(folder, overwrite)
+        computes = precision.apply(arithmetic)
+        run = open_or_begin(folder, material, computes, resume and runs.begun(folder), overwrite)
         if run.finished:
             if console:
                 console.print(f"{folder}: this run is finished already")
             return run
         if console:
             console.print(*material.lines(), "", sep="\n", soft_wrap=True)
-        computes = precision.apply(arithmetic)
-        if not resume:
-            _write_facts(run, material, computes)
-        network, finished = fit_run(run, material, console, callbacks)
-        if finished:
+        network = new_network(material)
+        if fit_run(run, material, network, console, callbacks):
             write_atomically(run.last, as_float32(network).save)
             precision.apply("float32")  # The figures of a run do not depend on the arithmetic it was trained in.
             write_outcome(run, material, console)
     return run
 
 
+def open_or_begin(folder: Path, material: Material, computes: str, resume: bool, overwrite: bool = False) -> Run:
+    """The run folder with all that is known before the first step; only for who holds its lock.
+
+    Args:
+        folder, material: of the run.
+        computes: the arithmetic, from `precision.apply`.
+        resume: the folder holds this run already.
+        overwrite: replace the run that it holds.
+
+    Raises:
+        ValueError: it holds another run.
+    """
+    if resume:
+        return _resumed(folder, material)
+    run = runs.new_run(folder, overwrite)
+    _write_facts(run, material, computes)
+    return run
+
+
+def new_network(material: Material) -> keras.Model:
+    """The untrained network of a config, fixed by its seed: {"image", "audio", "present"} -> probabilities."""
+    config, statistics = material.config, material.statistics
+    seed_everything(config.training.seed, config.training.deterministic)
+    return build_model(config.model, material.spec, statistics.prepared_mean, statistics.prepared_variance)
+
+
 def fit_run(
-    run: Run, material: Material, console: Console | None = None, callbacks: Callbacks = ()
-) -> tuple[keras.Model, bool]:
-    """Fits from the run's checkpoint or from the start.
+    run: Run, material: Material, network: keras.Model, console: Console | None = None, callbacks: Callbacks = ()
+) -> bool:
+    """Fits a network from `new_network`, from the run's checkpoint on or from the start.
 
     Returns:
-        The network after its last epoch, and whether that was the config's last.
+        Whether the config's last epoch was reached; a callback may stop before.
     """
-    config, statistics, training = material.config, material.statistics, material.config.training
-    seed_everything(training.seed, training.deterministic)
-    network = build_model(config.model, material.spec, statistics.prepared_mean, statistics.prepared_variance)
+    config, training = material.config, material.config.training
     all_views = training.views == "all"
     on_device = training.augment_on == "device" or (training.augment_on == "auto" and has_accelerator())
     augment = material.augmentation()
@@ -95,12 +116,13 @@ def fit_run(
         validation=evaluation_batches(material.parts.val, with_keys=on_device, all_views=all_views),
         num_rows=len(material.parts.train),
         steps_per_epoch=reader.steps_per_epoch,
+        prior=material.statistics.prior,
         paths={"best": run.best, "history": run.history, "checkpoint": run.checkpoint},
         save_file=write_atomically,
         save_network=lambda path: as_float32(network).save(path),
     )
     progress = fit(model, training, task, console, callbacks)
-    return network, progress.epoch == training.epochs
+    return progress.epoch == training.epochs
 
 
 def _resumed(folder: Path, material: Material) -> Run:

@@ -4,10 +4,14 @@ import argparse
 import contextlib
 import io
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import tyro
 
+from kfusion.config import Config
+from kfusion.config_file import load_config
+from kfusion.recipes import recipe
 from kfusion.system.terminal import fail
 
 T = TypeVar("T")
@@ -54,3 +58,19 @@ def early_flags(names: Sequence[str], args: Sequence[str] | None = None) -> dict
         return vars(parser.parse_known_args(args)[0])
     except argparse.ArgumentError:
         return dict.fromkeys(names)  # The real parser will say what is wrong.
+
+
+def starting_settings(args: Sequence[str] | None = None) -> tuple[str, Config]:
+    """What `--recipe` or `--config` name: the recipe's name, and the settings that all other flags change.
+
+    Raises:
+        ValueError: both are given, one is empty or unknown, or the file is no config.
+    """
+    early = early_flags(("recipe", "config", "out"), args)
+    for flag, value in early.items():
+        if value == "":
+            raise ValueError(f"'{flag}' must not be empty. Received: ''")
+    if early["recipe"] is not None and early["config"] is not None:
+        raise ValueError("'recipe' and 'config' must not be given together. Received: both")
+    name = "paper" if early["recipe"] is None else early["recipe"]
+    return name, recipe(name) if early["config"] is None else load_config(Path(early["config"]))

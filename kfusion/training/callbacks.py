@@ -87,9 +87,13 @@ def best_epoch(history: pd.DataFrame) -> int:
     Both are means over the epoch and up to `NUM_SMOOTHED` - 1 before it: a validation part of a few hundred rows
     ranks single epochs by chance, and the luckiest is seldom the best.
     """
-    smooth = history[["val_accuracy", "val_loss"]].rolling(NUM_SMOOTHED, min_periods=1).mean().round(9)
-    ranked = smooth.sort_values(["val_accuracy", "val_loss"], ascending=[True, False], kind="stable")
+    ranked = smoothed(history).sort_values(["val_accuracy", "val_loss"], ascending=[True, False], kind="stable")
     return int(ranked.index[-1])
+
+
+def smoothed(history: pd.DataFrame) -> pd.DataFrame:
+    """`val_accuracy` and `val_loss` of each epoch, averaged as `best_epoch` compares them."""
+    return history[["val_accuracy", "val_loss"]].rolling(NUM_SMOOTHED, min_periods=1).mean().round(9)
 
 
 def read_history(path: Path) -> pd.DataFrame:

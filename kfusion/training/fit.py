@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
@@ -25,6 +26,7 @@ class Task:
         batches: first epoch -> the batches of that epoch and all later ones.
         validation: finite batches.
         num_rows, steps_per_epoch: samples and steps of one epoch.
+        prior: (num_classes,), the classes' shares of the training part.
         paths: the files "best", "history" and "checkpoint".
         save_file: writes a file atomically.
         save_network: writes the network into a path.
@@ -34,6 +36,7 @@ class Task:
     validation: tf.data.Dataset
     num_rows: int
     steps_per_epoch: int
+    prior: np.ndarray
     paths: dict[str, Path]
     save_file: SaveFile
     save_network: Callable[[Path], object]
@@ -83,7 +86,7 @@ def fit(
     Returns:
         How far the run has come: all epochs and their history, unless a callback stopped it.
     """
-    compile_model(model, config, task.steps_per_epoch)
+    compile_model(model, config, task.steps_per_epoch, task.prior)
     progress = load_state(task.paths["checkpoint"], model) if task.paths["checkpoint"].exists() else Progress()
     if progress.epoch >= config.epochs:
         return progress
