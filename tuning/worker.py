@@ -1,0 +1,109 @@
+"""One process of a search: keras-tuner's chief, or a worker that runs trials.
+
+`python -m tuning.search` starts it as `python -m tuning.worker FOLDER`, and keeps its standard input open: when that
+closes, the search has died, and so does the process. Which of the two it is, keras-tuner reads from the environment.
+"""
+
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+from kfusion.system.terminal import fail, quiet, run_main
+from tuning.plan import read_plan
+
+CHIEF = "chief"
+CORES = "KFUSION_CORES"
+"""Environment variable: the processor cores of this process, as `0,1`."""
+PATIENCE_SECONDS = 20.0
+"""How long a worker waits for its chief to answer."""
+
+
+def die_with_parent() -> None:
+    """Ends the process when its standard input closes."""
+
+    def watch() -> None:
+        os.read(0, 1)  # Not through Python's own stream, whose lock would be in the way at the end.
+        os._exit(3)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def address() -> tuple[str, int] | None:
+    """Where keras-tuner's environment variables say that the chief is; None where they say nothing.
+
+    Raises:
+        ValueError: they are incomplete, or the port is no number.
+    """
+    names = ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID")
+    given = {name: os.environ.get(name, "") for name in names}
+    if not given[names[0]]:
+        return None
+    missing = [name for name, value in given.items() if not value]
+    if missing:
+        raise ValueError(f"{', '.join(names)} must be set together. Missing: {', '.join(missing)}")
+    port = given[names[1]]
+    if not port.isdigit() or not 0 < int(port) < 2**16:
+        raise ValueError(f"'{names[1]}' must be in [1, 65535]. Received: {port!r}")
+    return given[names[0]], int(port)
+
+
+def reachable(where: tuple[str, int], seconds: float) -> bool:
+    """Whether something listens there, or begins to within some seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(where, timeout=2.0).close()
+            return True
+        except OSError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.2)
+
+
+def use_cores() -> None:
+    """Keeps to the cores that the search gave this process, where the system can do that."""
+    cores = {int(core) for core in os.environ.get(CORES, "").split(",") if core}
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+
+
+def work(folder: Path) -> None:
+    """Searches until the oracle has nothing left.
+
+    Raises:
+        ValueError: the data or the settings break a rule, or the chief is not there.
+    """
+    plan, chief = read_plan(folder), address()
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # It complains that each trial is a new network.
+    is_chief = chief is not None and CHIEF in os.environ["KERASTUNER_TUNER_ID"]
+    with quiet():
+        from keras_tuner.errors import FatalError
+
+        from kfusion.material import gather
+        from kfusion.training import precision
+        from tuning.tuner import SearchTuner
+    if is_chief:
+        SearchTuner(plan, folder).search()
+        return
+    if chief and not reachable(chief, PATIENCE_SECONDS):
+        raise ValueError(f"{chief[0]}:{chief[1]}: a chief must listen there. Found: none in {PATIENCE_SECONDS:g} s")
+    arithmetic = precision.resolve(plan.config.training.precision)
+    material = gather(plan.config)
+    try:
+        SearchTuner(plan, folder, material, precision.apply(arithmetic)).search()
+    except FatalError as error:
+        fail(str(error))
+
+
+def main() -> None:
+    die_with_parent()
+    use_cores()
+    work(Path(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    run_main(main)
