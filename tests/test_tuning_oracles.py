@@ -112,3 +112,11 @@ def test_a_worker_that_asks_again_under_its_name_gets_its_trial_back(tmp_path):
     trial = oracle.create_trial("a")
     assert oracle.create_trial("b").trial_id != trial.trial_id
     assert oracle.create_trial("a").trial_id == trial.trial_id
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    oracle = oracle_of(tmp_path)
+    finish(oracle, oracle.create_trial("a"))
+    (tmp_path / "trials" / "oracle.json").write_text('{"half')
+    with pytest.raises(ValueError, match="must be the state of a search"):
+        reloaded(tmp_path)

@@ -36,8 +36,16 @@ class Safe(keras_tuner.Oracle):
         write_json(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state())
 
     def reload(self) -> None:
-        """Trials that have ended stay as they are; those that had begun are run again; each counts once."""
-        super().reload()
+        """Trials that have ended stay as they are; those that had begun are run again; each counts once.
+
+        Raises:
+            ValueError: the files are damaged.
+        """
+        try:
+            super().reload()
+        except (ValueError, KeyError, RuntimeError) as error:
+            found = str(error).splitlines()[0]
+            raise ValueError(f"{self._get_oracle_fname()}: must be the state of a search. Found: {found}") from error
         # A trial that is not in the list was drawn from a state that was never saved: it will be drawn again.
         self.trials = {name: self.trials[name] for name in self.start_order}
         broken = [name for name, trial in self.trials.items() if trial.status not in ENDED]
