@@ -120,3 +120,21 @@ def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "trials" / "oracle.json").write_text('{"half')
     with pytest.raises(ValueError, match="must be the state of a search"):
         reloaded(tmp_path)
+
+
+def test_who_goes_on_may_have_another_name_than_who_began(tmp_path, monkeypatch):
+    """Alone first, then as the chief of several: the same search."""
+    from tuning.tuner import SearchTuner
+
+    plan = Plan(Settings("bayesian", tune=FOUR), Config())
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker-0")
+    alone = SearchTuner(plan, tmp_path)
+    alone.on_search_begin()
+    finish(alone.oracle, alone.oracle.create_trial("worker-0"))
+    alone.save()
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", "1")
+    chief = SearchTuner(plan, tmp_path)
+    assert list(chief.oracle.trials) == list(alone.oracle.trials)
+    assert len(drain(chief.oracle)) == 3

@@ -16,6 +16,7 @@ from kfusion.config_file import load_config
 from tests.conftest import ROOT, SMALL
 from tuning.crew import core_shares, free_port
 from tuning.trials import TRIALS, read_trials
+from tuning.worker import address, reachable
 
 FOUR = ("--tune", "hidden_dim=8,16", "embed_dim=8,16")
 NAMES = ("hidden_dim", "embed_dim")
@@ -128,7 +129,7 @@ def test_the_same_seed_gives_the_same_scores(grid, tmp_path):
 
 def test_a_worker_that_is_killed_gets_its_trial_back(tmp_path):
     folder = tmp_path / "search"
-    process = start(tmp_path, *SLICE, *FOUR, "--workers", "2", "--repeats", "2", "--out", folder)
+    process = start(tmp_path, *SLICE, *FOUR, "--epochs", "4", "--workers", "2", "--repeats", "2", "--out", folder)
     trial = wait_for(lambda: [each for each in trials(folder, "running") if each.worker and len(each.repeats) == 1])[0]
     pids = [pid for pid in workers(folder) if f"KERASTUNER_TUNER_ID={trial.worker}\0" in environ(pid)]
     os.kill(pids[0], signal.SIGKILL)
@@ -208,6 +209,25 @@ def test_a_port_in_use_and_half_an_environment_are_one_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("missing", ["KERASTUNER_ORACLE_IP", "KERASTUNER_TUNER_ID"])
+def test_an_environment_with_a_part_missing_is_refused(missing, monkeypatch):
+    names = ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID")
+    for name in names:
+        monkeypatch.setenv(name, "8000")
+    assert address() == ("8000", 8000)
+    monkeypatch.delenv(missing)
+    with pytest.raises(ValueError, match=f"Missing: {missing}"):
+        address()
+
+
+def test_a_finished_search_is_resumed_by_more_workers_at_once(grid):
+    folder, _, _ = grid
+    done = search(folder.parent, *SLICE, *FOUR, "--tuner", "grid", "--out", folder, "--resume", "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    assert "4 trials completed" in done.stdout
+    assert [trial.worker for trial in trials(folder)] == ["worker-0"] * 4
+
+
 def test_a_chief_that_is_not_there_is_said_within_30_seconds(tmp_path):
     began = time.monotonic()
     where = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(free_port())}
@@ -222,6 +242,7 @@ def test_two_machines_share_a_search(tmp_path):
     where = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(free_port())}
     flags = (*SLICE, *FOUR, "--trials", "2", "--out", tmp_path / "search")
     chief = start(tmp_path, *flags, KERASTUNER_TUNER_ID="chief", **where)
+    wait_for(lambda: reachable((where["KERASTUNER_ORACLE_IP"], int(where["KERASTUNER_ORACLE_PORT"])), 0.0))
     helper = search(tmp_path, *flags, KERASTUNER_TUNER_ID="second", **where)
     assert helper.returncode == 0, helper.stderr
     assert chief.wait(timeout=60) == 0

@@ -6,7 +6,7 @@ import pytest
 from kfusion.config import Config
 from kfusion.recipes import recipe
 from tuning.plan import Plan, Settings, check_same, read_plan
-from tuning.space import SPACE, Domain, apply, choose, current
+from tuning.space import SPACE, apply, choose, current
 
 
 def test_every_parameter_of_the_table_is_a_setting_and_takes_all_its_values():
@@ -103,5 +103,10 @@ def test_a_plan_comes_back_from_its_file_and_only_its_trials_may_change(tmp_path
         read_plan(tmp_path / "nothing")
 
 
-def test_a_domain_without_values_is_a_range():
-    assert Domain("dropout", low=0.1, high=0.2).values == ()
+@pytest.mark.parametrize(
+    "text", ["[]", '{"format": 1}', '{"format": 1, "settings": {"luck": 1, "tune": []}, "config": {}}']
+)
+def test_a_damaged_plan_is_one_line(tmp_path, text):
+    (tmp_path / "search.json").write_text(text)
+    with pytest.raises(ValueError, match="must be a search's plan"):
+        read_plan(tmp_path)

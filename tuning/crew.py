@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tuning.worker import CHIEF, CORES
+from tuning.worker import CHIEF, CORES, RETIRED
 
 LOGS = "logs"
 BAD_INPUT = 2
@@ -115,11 +115,13 @@ class Crew:
             self.num_ended = num_ended
             for member in self.members:
                 member.deaths = 0
+        # A chief ends when nothing runs and nothing is left; a worker that asks later would wait for ever.
+        if any(member.name == CHIEF and member.status() == 0 for member in self.members):
+            return True
         for member in self.members:
             if member.status() not in (None, 0):
                 self._revive(member)
-        judges = [m for m in self.members if m.name == CHIEF] if self.waits_for_chief else self._workers()
-        return all(member.status() == 0 for member in judges)
+        return not self.waits_for_chief and all(member.status() == 0 for member in self._workers())
 
     def stop(self) -> None:
         for member in reversed(self.members):
@@ -132,11 +134,16 @@ class Crew:
         asks = {"KERASTUNER_TUNER_ID": name}
         if self.chief:
             asks |= {"KERASTUNER_ORACLE_IP": self.chief[0], "KERASTUNER_ORACLE_PORT": str(self.chief[1])}
+            asks["no_grpc_proxy"] = self.chief[0]  # gRPC would ask a web proxy even for this machine.
         return Member(name, self.folder / LOGS / f"{name}.log", asks | share)
 
     def _revive(self, member: Member) -> None:
         """A worker that asks under its old name is given its old trial, which goes on from its last epoch."""
         status, words = member.status(), member.last_words()
+        if status == RETIRED:
+            member.stop()
+            member.start(self.folder)
+            return
         if status == BAD_INPUT:
             raise CrewError(words, BAD_INPUT)
         member.deaths += 1

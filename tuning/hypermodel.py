@@ -13,6 +13,7 @@ import pandas as pd
 from kfusion import run as runs
 from kfusion.material import Material, regather
 from kfusion.run import Run
+from kfusion.system.files import write_atomically
 from kfusion.trainer import fit_run, new_network, open_or_begin
 from kfusion.training.callbacks import best_epoch, read_history, smoothed
 from tuning.plan import Plan
@@ -33,6 +34,7 @@ class FusionHyperModel(keras_tuner.HyperModel):
     def __init__(self, plan: Plan, material: Material, computes: str, repeat: int) -> None:
         super().__init__("kfusion")
         self.plan, self.material, self.computes, self.repeat = plan, material, computes, repeat
+        self.began = time.perf_counter()
 
     def material_of(self, hp: keras_tuner.HyperParameters) -> Material:
         """The trial's config with the data."""
@@ -41,7 +43,8 @@ class FusionHyperModel(keras_tuner.HyperModel):
         return regather(self.material, replace(config, training=training))
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
-        """The untrained network."""
+        """The untrained network. Building it counts as training, as it does in a run."""
+        self.began = time.perf_counter()
         return new_network(self.material_of(hp))
 
     def fit(self, hp: keras_tuner.HyperParameters, model: keras.Model, folder: Path, parent: Path | None) -> Repeat:
@@ -64,10 +67,9 @@ class FusionHyperModel(keras_tuner.HyperModel):
             run = open_or_begin(folder, material, self.computes, resume=runs.begun(folder))
             rule = StopRule(run, last, self.plan.settings.objective, self.plan.settings.patience)
             earlier = _seconds(run, len(material.parts.train), first)
-            began = time.perf_counter()
             if not (run.checkpoint.exists() and rule.met()):
                 fit_run(run, material, model, callbacks=(rule,))
-            seconds = earlier + time.perf_counter() - began
+            seconds = earlier + time.perf_counter() - self.began
         return self._outcome(read_history(run.history), material, seconds, model.count_params())
 
     def _outcome(self, history: pd.DataFrame, material: Material, seconds: float, weights: int) -> Repeat:
@@ -116,7 +118,7 @@ def _copy(parent: Path, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     names = sorted(path.name for path in parent.iterdir() if path.is_file() and path.name != runs.LOCK)
     for name in sorted(names, key="config.json".__eq__):
-        shutil.copy(parent / name, folder / name)
+        write_atomically(folder / name, lambda path, name=name: shutil.copy(parent / name, path))
 
 
 def _seconds(run: Run, num_rows: int, first: int) -> float:

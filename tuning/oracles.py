@@ -43,11 +43,11 @@ class Safe(keras_tuner.Oracle):
         """
         try:
             super().reload()
+            # A trial that is not listed was drawn from a state that was never saved: it will be drawn again.
+            self.trials = {name: self.trials[name] for name in self.start_order}
         except (ValueError, KeyError, RuntimeError) as error:
             found = str(error).splitlines()[0]
             raise ValueError(f"{self._get_oracle_fname()}: must be the state of a search. Found: {found}") from error
-        # A trial that is not in the list was drawn from a state that was never saved: it will be drawn again.
-        self.trials = {name: self.trials[name] for name in self.start_order}
         broken = [name for name, trial in self.trials.items() if trial.status not in ENDED]
         for name in broken:
             self.trials[name] = trials.Trial(self.trials[name].hyperparameters, name, trials.TrialStatus.RUNNING)

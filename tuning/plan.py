@@ -49,6 +49,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         domains, tuner = self.domains, self.settings.tuner
+        last = self.config.training.seed + self.settings.repeats - 1
+        require(last < 2**31, "seed + repeats - 1", "below 2^31", last)
         names = [domain.name for domain in domains]
         if tuner == "hyperband":
             require("epochs" not in names, "tune", "without 'epochs', which hyperband decides", names)
@@ -86,11 +88,15 @@ def read_plan(folder: Path) -> Plan:
     path = folder / "search.json"
     if not path.exists():
         raise ValueError(f"{folder}: must be a folder made by 'python -m tuning.search'. Found: no search.json")
-    values: dict[str, Any] = read_json(path)
-    if values.get("format") != FORMAT:
-        raise ValueError(f"{path}: must be of format {FORMAT}. Found: {values.get('format')!r}")
-    settings = values["settings"] | {"tune": tuple(values["settings"]["tune"])}
-    return Plan(Settings(**settings), config_from_json(values["config"]))
+    values: Any = read_json(path)
+    version = values.get("format") if isinstance(values, dict) else None
+    if version != FORMAT:
+        raise ValueError(f"{path}: must be a search's plan of format {FORMAT}. Found: {version!r}")
+    try:
+        settings = values["settings"] | {"tune": tuple(values["settings"]["tune"])}
+        return Plan(Settings(**settings), config_from_json(values["config"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: must be a search's plan. Found: {error}") from error
 
 
 def check_same(found: Plan, wanted: Plan, folder: Path) -> None:

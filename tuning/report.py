@@ -71,10 +71,10 @@ def write_report(folder: Path, plan: Plan, trials: Sequence[Trial], *, seconds: 
         (folder / BEST).unlink(missing_ok=True)
     else:
         write_json(folder / BEST, apply(report.best.values, plan.config).to_json())
-    _draw(report)
     text = io.StringIO()
     show(report, Console(file=text, width=80, highlight=False, markup=False, emoji=False, color_system=None))
     write_text(folder / "report.txt", "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines()))
+    _draw(report)
     return report
 
 

@@ -9,7 +9,6 @@ On several machines, keras-tuner's environment variables say which part this pro
 
 import os
 import signal
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +27,7 @@ from tuning.worker import CHIEF, PATIENCE_SECONDS, address, reachable
 
 PROG = "python -m tuning.search"
 ROOT = Path("tuning_runs")
+MAX_WORKERS = 256
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def read_command(args: list[str] | None = None) -> Command:
     """The command line; `--recipe` or `--config` first decides what the other flags change."""
     name, settings = starting_settings(args)
     command = parse(tyro.conf.OmitArgPrefixes[Command], PROG, args, Command(recipe=name, settings=settings))
-    require(command.workers >= 0, "workers", "≥ 0", command.workers)
+    require(0 <= command.workers <= MAX_WORKERS, "workers", f"in [0, {MAX_WORKERS}]", command.workers)
     require(command.deadline >= 0, "deadline", "≥ 0 minutes", command.deadline)
     return command
 
@@ -120,11 +120,14 @@ def main() -> None:
     helps = where is not None and CHIEF not in os.environ["KERASTUNER_TUNER_ID"]
     crew = crew_of(command, folder)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ends as Ctrl-C does: with a report.
+    if helps and not (folder / "search.json").exists():
+        raise ValueError(f"{folder}: must be the chief's folder, on a disk that all share. Found: no search.json")
     is_new = check_folder(folder, plan, may_exist=command.resume or helps)
     lock = None if helps else runs.lock(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        plan.write(folder)  # An old search may be wanted to go on for more trials.
+        if not helps:
+            plan.write(folder)  # An old search may be wanted to go on for more trials.
         supervise(crew, plan, is_new=is_new, helps=helps, deadline_seconds=60 * command.deadline, console=console)
     except CrewError as error:
         fail(str(error), error.status)
@@ -133,7 +136,6 @@ def main() -> None:
     finally:
         if lock:
             lock.close()
-    sys.exit(0)
 
 
 if __name__ == "__main__":

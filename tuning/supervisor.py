@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.live import Live
 
 from kfusion.run import LOCK
+from kfusion.system.files import read_json, write_json
 from tuning.board import board, line
-from tuning.crew import LOGS, Crew, CrewError
+from tuning.crew import BAD_INPUT, LOGS, Crew, CrewError
 from tuning.plan import Plan
 from tuning.report import show, write_report
 from tuning.trials import TRIALS, Trial, read_trials
@@ -38,8 +39,12 @@ class Watch:
     helps: bool
     deadline_seconds: float
     console: Console
+    earlier_seconds: float = 0.0
+    """Of sessions before this one that left a report."""
+    ended_before: int = 0
     began: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
+    busy: float = field(default_factory=time.monotonic)
     told: set[int] = field(default_factory=set)
     complete: bool = False
 
@@ -60,6 +65,7 @@ class Watch:
         with Live(console=self.console, auto_refresh=False, transient=True) as live:
             # What had ended before is not told again.
             self.told = {trial.number for trial in self.trials() if trial.status != "running"}
+            self.ended_before = len(self.told)
             while not self.step(live):
                 time.sleep(POLL_SECONDS)
 
@@ -75,14 +81,23 @@ class Watch:
         else:
             for trial in new:
                 self.console.print(line(trial, self.plan), soft_wrap=True)
-        if len(ended) >= HOPELESS and all(trial.status == "failed" for trial in ended):
-            raise CrewError(f"the first {len(ended)} trials failed, the first with: {ended[0].reason}", 1)
+        failed = [trial for trial in ended if trial.status == "failed"]
+        if len(ended) - self.ended_before >= HOPELESS and len(failed) == len(ended):
+            raise CrewError(f"the first {len(ended)} trials failed, the first with: {failed[0].reason}", 1)
         if self.helps and self.crew.chief:
             self._listen(self.crew.chief)
+        self.complete = self.complete or self._nothing_left(trials)
         late = 0 < self.deadline_seconds < self.elapsed
         if late and not self.complete:
             self.console.print("the deadline is reached; --resume goes on", soft_wrap=True)
         return self.complete or late
+
+    def _nothing_left(self, trials: list[Trial]) -> bool:
+        """A chief waits for ever for a helper that went away without a word between two trials."""
+        total = self.plan.num_trials
+        if not self.crew.waits_for_chief or total is None or sum(t.status != "running" for t in trials) < total:
+            self.busy = time.monotonic()
+        return time.monotonic() - self.busy > LOST_SECONDS
 
     def _listen(self, chief: tuple[str, int]) -> None:
         if self.complete or reachable(chief, 0.0):
@@ -105,20 +120,20 @@ def supervise(crew: Crew, plan: Plan, *, is_new: bool, helps: bool, deadline_sec
     Raises:
         CrewError: no trial was completed, or the processes cannot go on; what there is has been reported.
     """
-    watch = Watch(crew, plan, helps, deadline_seconds, console)
+    watch = Watch(crew, plan, helps, deadline_seconds, console, 0.0 if is_new else _seconds_before(crew))
     if not helps:
         _forget_attempts(crew)
     try:
         crew.start()
         watch.run()
-    except CrewError:
-        if is_new and not helps and not watch.trials():
+    except CrewError as error:
+        if is_new and not helps and error.status == BAD_INPUT and not watch.trials():
             crew.stop()
             _remove(crew)
         raise
     finally:
         crew.stop()
-        if not helps and watch.trials():
+        if not helps and (crew.folder / "search.json").exists():
             _report(watch)
     failed = [trial for trial in watch.trials() if trial.status == "failed"]
     if not helps and not any(trial.status == "completed" for trial in watch.trials()):
@@ -130,15 +145,22 @@ def _report(watch: Watch) -> None:
     trials, console = watch.trials(), watch.console
     if console.is_terminal:
         console.print(board(trials, watch.plan, watch.elapsed, len(watch.crew.workers), rows=len(trials)))
-    report = write_report(watch.crew.folder, watch.plan, trials, seconds=watch.elapsed, complete=watch.complete)
+    seconds = watch.earlier_seconds + watch.elapsed
+    report = write_report(watch.crew.folder, watch.plan, trials, seconds=seconds, complete=watch.complete)
     show(report, console)
 
 
 def _forget_attempts(crew: Crew) -> None:
     """Attempts that an earlier session was stopped in are not held against a trial."""
     for path in (crew.folder / TRIALS).glob("trial_*/attempts.json"):
-        if not (path.parent / "error.txt").exists():
-            path.unlink()
+        if read_json(path.parent / "trial.json")["status"] == "RUNNING":
+            write_json(path, read_json(path) | {"attempts": 0})
+
+
+def _seconds_before(crew: Crew) -> float:
+    """What the last report says that all sessions until then took."""
+    path = crew.folder / "trials.json"
+    return float(read_json(path)["seconds"]) if path.exists() else 0.0
 
 
 def _remove(crew: Crew) -> None:

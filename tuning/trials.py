@@ -5,7 +5,7 @@ trials/trial_07/trial.json          one trial: its parameters, its status, its s
 trials/trial_07/repeat-0/           a run folder of kfusion: history.csv, config.json, best.keras
 trials/trial_07/repeat-0.json       what became of it, once it has ended
 trials/trial_07/error.txt           why the trial failed
-trials/trial_07/attempts.json       how often it was begun, when first, and by which worker
+trials/trial_07/attempts.json       how often it was begun, and by which worker last
 """
 
 import json
@@ -31,7 +31,7 @@ class Repeat:
     epochs: int
     """Epochs trained."""
     seconds: float
-    """Time of the training itself, over all attempts."""
+    """Time of the training itself, over all attempts; of epochs before a restart, without their validation."""
     weights: int = 0
     """Trainable numbers of the network."""
 

@@ -14,14 +14,18 @@ from keras_tuner import errors
 from keras_tuner.engine import base_tuner
 
 from kfusion.material import Material
+from kfusion.system.environment import resident_bytes
 from kfusion.system.files import read_json, write_json, write_text
 from tuning.hypermodel import FusionHyperModel
 from tuning.oracles import make_oracle
 from tuning.plan import Plan
 from tuning.trials import TRIALS, Repeat
+from tuning.worker import RETIRED
 
 MAX_ATTEMPTS = 3
 """A trial whose worker died as often fails."""
+MAX_GROWTH_BYTES = 512 * 2**20
+"""By how much a worker's memory may grow after its first trial."""
 PAUSE_SECONDS = 0.5
 """Between two questions of a worker that has to wait for others."""
 
@@ -37,13 +41,17 @@ class SearchTuner(base_tuner.BaseTuner):
 
     def __init__(self, plan: Plan, folder: Path, material: Material | None = None, computes: str = "") -> None:
         self.plan, self.material, self.computes = plan, material, computes
-        self.asked = False
+        self.asked, self.floor = False, 0
         super().__init__(make_oracle(plan), directory=str(folder), project_name=TRIALS)
 
     def save(self) -> None:
         if not self._is_worker():
             self.oracle.save()
         write_json(Path(self._get_tuner_fname()), self.get_state())
+
+    def _get_tuner_fname(self) -> str:
+        """Who goes on with a search may have another name than who began it: one of several, or alone."""
+        return super()._get_tuner_fname() if self._is_worker() else str(Path(self.project_dir) / "search.json")
 
     def on_search_begin(self) -> None:
         self.save()  # A search killed in its first trial must be known again.
@@ -56,6 +64,13 @@ class SearchTuner(base_tuner.BaseTuner):
 
     def on_trial_begin(self, trial: Any) -> None:
         self.asked = False
+
+    def on_trial_end(self, trial: Any) -> None:
+        """TensorFlow keeps some 40 MB of each training, whatever is cleared: the process makes room for a new one."""
+        super().on_trial_end(trial)
+        self.floor = self.floor or resident_bytes()
+        if resident_bytes() - self.floor > MAX_GROWTH_BYTES:
+            raise SystemExit(RETIRED)
 
     def run_trial(self, trial: Any, *fit_args: Any, **fit_kwargs: Any) -> dict[str, float]:
         """All repeats of one trial; those that have ended before a kill are not run again.

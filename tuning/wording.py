@@ -1,6 +1,6 @@
 """How values, scores and times of trials are written: the same on the board, in the report and in the figures."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from tuning.statistics import sample_deviation
@@ -74,9 +74,3 @@ def duration(seconds: float) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 trial`, `2 trials`"""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def listed(parts: Iterable[str]) -> str:
-    """`a`, `a and b` or `a, b and c`"""
-    *first, last = parts
-    return f"{', '.join(first)} and {last}" if first else last

@@ -18,6 +18,8 @@ from tuning.plan import read_plan
 CHIEF = "chief"
 CORES = "KFUSION_CORES"
 """Environment variable: the processor cores of this process, as `0,1`."""
+RETIRED = 75
+"""Exit status of a worker that has grown too large and wants to be started again."""
 PATIENCE_SECONDS = 20.0
 """How long a worker waits for its chief to answer."""
 
@@ -33,14 +35,14 @@ def die_with_parent() -> None:
 
 
 def address() -> tuple[str, int] | None:
-    """Where keras-tuner's environment variables say that the chief is; None where they say nothing.
+    """Where keras-tuner's environment variables say that the chief is; None where neither address nor port is set.
 
     Raises:
         ValueError: they are incomplete, or the port is no number.
     """
     names = ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID")
     given = {name: os.environ.get(name, "") for name in names}
-    if not given[names[0]]:
+    if not any(name in os.environ for name in names[:2]):
         return None
     missing = [name for name, value in given.items() if not value]
     if missing:
@@ -81,6 +83,7 @@ def work(folder: Path) -> None:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # It complains that each trial is a new network.
     is_chief = chief is not None and CHIEF in os.environ["KERASTUNER_TUNER_ID"]
     with quiet():
+        import grpc
         from keras_tuner.errors import FatalError
 
         from kfusion.material import gather
@@ -97,6 +100,9 @@ def work(folder: Path) -> None:
         SearchTuner(plan, folder, material, precision.apply(arithmetic)).search()
     except FatalError as error:
         fail(str(error))
+    except grpc.RpcError as error:
+        details = getattr(error, "details", None)
+        fail(f"the chief: {details() if details else error}", status=1)
 
 
 def main() -> None:

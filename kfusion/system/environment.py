@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,14 @@ PACKAGES = ("kfusion", "tensorflow", "keras", "numpy", "pandas", "scikit-learn",
 
 def has_accelerator() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
+
+
+def resident_bytes() -> int:
+    """Memory that this process occupies; where the system does not tell, the most that it ever has."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def environment(arithmetic: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
+from kfusion.rules import require
 from kfusion.spec import FUSED, MODALITIES, VIEWS
 
 TEMPERATURE = {"image": 1.3, "audio": 1.6}
@@ -30,6 +31,8 @@ class ViewsLoss(keras.losses.Loss):
 
     def __init__(self, weight: float, prior: ArrayLike | None = None) -> None:
         super().__init__(name="views")
+        require(weight >= 0, "weight", "≥ 0", weight)
+        require(prior is None or np.min(prior) > 0, "prior", "above 0 for every class", prior)
         self.weight = weight
         self.log_prior = 0.0 if prior is None else np.log(np.asarray(prior, "float32"))
 

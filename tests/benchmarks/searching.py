@@ -83,19 +83,21 @@ def search(trials: int, epochs: int, workers: int = 1) -> tuple[float, float, li
 
 
 def overhead(trials: int, epochs: int, console: Console) -> None:
-    wall, training, _ = search(trials, epochs)
+    wall, training, ended = search(trials, epochs)
     share = wall / training - 1
     console.print(f"{trials} trials of {epochs} epochs: {wall:.1f} s, of which training {training:.1f} s")
     console.print(f"overhead {share:.1%}, {(wall - training) / trials:.2f} s a trial; goal ≤ {GOALS['overhead']:.0%}")
+    print_memory(ended, console)
 
 
 def memory(trials: int, epochs: int, console: Console) -> None:
-    _, _, ended = search(trials, epochs)
+    print_memory(search(trials, epochs)[2], console)
+
+
+def print_memory(ended: list[float], console: Console) -> None:
     sizes = [size / MILLION for size in ended]
     console.print("MB resident as the trials end: " + " ".join(f"{size:.0f}" for size in sizes))
-    half = len(sizes) // 2
-    slope = statistics.linear_regression(range(len(sizes[half:])), sizes[half:]).slope
-    console.print(f"slope over the second half: {slope:+.1f} MB a trial")
+    console.print(f"least {min(sizes):.0f}, most {max(sizes):.0f}")
 
 
 def workers(trials: int, epochs: int, rounds: int, console: Console) -> None:
