@@ -11,20 +11,16 @@ import tyro
 
 from kfusion import run as runs
 from kfusion.config import Config
-from kfusion.system.commandline import parse, starting_settings
+from kfusion.system.commandline import Starting, parse, starting_settings
 from kfusion.system.terminal import console, quiet, run_main
 
 PROG = "python -m kfusion.train"
 
 
 @dataclass(frozen=True)
-class Command:
+class Command(Starting):
     """Train a fusion model on pairs of a picture and a sound, test it, and leave a run folder."""
 
-    recipe: str = "paper"
-    """Named settings to start from: paper or robust; every flag below changes one of them."""
-    config: Path | None = None
-    """A JSON file of settings to start from instead, such as a run folder's config.json."""
     out: Path | None = None
     """The run folder; default: runs/RECIPE-NUMBER."""
     resume: bool = False
@@ -44,8 +40,7 @@ def folder_of(command: Command) -> Path:
     """The run folder that the command means."""
     if command.out is not None:
         return command.out
-    name = command.config.stem if command.config else command.recipe
-    return runs.unfinished_folder(name) if command.resume else runs.default_folder(name)
+    return runs.unfinished_folder(command.name) if command.resume else runs.default_folder(command.name)
 
 
 def main() -> None:

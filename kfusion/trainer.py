@@ -51,8 +51,8 @@ def train(
     if not (resume and runs.begun(folder)):
         runs.check_new(folder, overwrite)  # Before the lock, which already writes.
     with runs.lock(folder):
-        # Killed before its config was written, a run has nothing to go on from: it starts.
         computes = precision.apply(arithmetic)
+        # Killed before its config was written, a run has nothing to go on from: it starts.
         run = open_or_begin(folder, material, computes, resume and runs.begun(folder), overwrite)
         if run.finished:
             if console:

@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axis import Axis
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
+from kfusion.analysis.checks import require
 from kfusion.analysis.style import plain
 from tuning.plan import Plan
 from tuning.statistics import comparable
@@ -154,6 +156,22 @@ def scores_of(trials: Sequence[Trial], objective: str) -> Scores:
     shown = [trial for trial, mean in zip(trials, means, strict=True) if mean >= fence]
     each = [sign * score for t in shown for score in (t.score or 0.0, *(r.score for r in t.repeats))]
     return Scores(objective, sign * max(fence, min(each)), sign * max(each), len(trials) - len(shown))
+
+
+def drawable(trials: Sequence[Trial], plan: Plan) -> list[Trial]:
+    """The trials that a figure may hold against each other, best first.
+
+    Raises:
+        ValueError: no trial is completed.
+    """
+    shown = comparable(trials, plan)
+    require(len(shown) > 0, "trials", "completed, one or more", "none")
+    return shown
+
+
+def entitle(figure: Figure, *notes: str) -> None:
+    """The title of a figure, a line for each note that is not empty."""
+    figure.suptitle("\n".join(filter(None, notes)), x=0.01, ha="left", fontsize=11)
 
 
 def subject(trials: Sequence[Trial], plan: Plan) -> str:

@@ -9,12 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, StrMethodFormatter
 
-from kfusion.analysis.checks import require
 from kfusion.analysis.style import BLUE, GREY, ORANGE, look, new_figure
-from tuning.axes import MAX_TICKS, NAMES, Scores, scores_of, subject
+from tuning.axes import MAX_TICKS, NAMES, Scores, drawable, entitle, scores_of, subject
 from tuning.plan import Plan
 from tuning.space import current
-from tuning.statistics import comparable, mean_and_error
+from tuning.statistics import mean_and_error
 from tuning.trials import Trial
 
 CHOSEN, EQUAL, EMBED_DIM = 256, 128, 128
@@ -44,8 +43,7 @@ def paper_claim(trials: Sequence[Trial], plan: Plan) -> Figure | None:
     names = [domain.name for domain in plan.domains]
     if "hidden_dim" not in names:
         return None
-    shown = comparable(trials, plan)
-    require(len(shown) > 0, "trials", "completed, one or more", "none")
+    shown = drawable(trials, plan)
     everything = scores_of(shown, plan.settings.objective)
     kept = [trial for trial in shown if not everything.beyond(trial.score or 0.0)]
     lines = _lines(kept, "embed_dim" in names)
@@ -63,8 +61,7 @@ def paper_claim(trials: Sequence[Trial], plan: Plan) -> Figure | None:
         barred = any(math.isfinite(error) for line in points.values() for *_, error in line)
         embed = "" if "embed_dim" in names else f"; embed_dim {current('embed_dim', plan.config)}"
         title = f"{subject(trials, plan)}{embed}{over if barred else ''}"
-        notes = (title, everything.note("left out"))
-        figure.suptitle("\n".join(filter(None, notes)), x=0.01, ha="left", fontsize=11)
+        entitle(figure, title, everything.note("left out"))
         figure.legend(loc="outside lower center", ncols=3)
     return figure
 

@@ -88,6 +88,11 @@ class Crew:
     members: list[Member] = field(default_factory=list)
     num_ended: int = 0
 
+    @property
+    def helps(self) -> bool:
+        """Another machine has the chief, and reports."""
+        return self.chief is not None and not self.runs_chief
+
     def start(self) -> None:
         (self.folder / LOGS).mkdir(exist_ok=True)
         shares = core_shares(len(self.workers))

@@ -12,13 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kfusion.analysis.checks import require
 from kfusion.analysis.style import BLUE, GREY, ORANGE, look, new_figure, plain, save
-from tuning.axes import MAX_TICKS, NAMES, Scale, Scores, scale_of, scores_of, subject
+from tuning.axes import MAX_TICKS, NAMES, Scale, Scores, drawable, entitle, scale_of, scores_of, subject
 from tuning.claim import paper_claim
 from tuning.parallel import parallel_coordinates
 from tuning.plan import Plan
-from tuning.statistics import comparable, main_effects, mean_and_error
+from tuning.statistics import main_effects, mean_and_error
 from tuning.trials import Trial
 
 __all__ = ["paper_claim", "parallel_coordinates", "progress", "save", "score_by_parameter"]
@@ -38,8 +37,7 @@ def score_by_parameter(trials: Sequence[Trial], plan: Plan) -> Figure:
     Raises:
         ValueError: no trial is completed.
     """
-    shown = comparable(trials, plan)
-    require(len(shown) > 0, "trials", "completed, one or more", "none")
+    shown = drawable(trials, plan)
     names = [domain.name for domain in plan.domains]
     num_columns = COLUMNS[min(len(names), len(COLUMNS)) - 1]
     num_rows = -(-len(names) // num_columns)
@@ -61,8 +59,7 @@ def score_by_parameter(trials: Sequence[Trial], plan: Plan) -> Figure:
         grid[0, 0].set_ylim(scores.limits)
         scores.write(grid[0, 0].yaxis)
         figure.supylabel(NAMES[plan.settings.objective], fontsize=10)
-        note = scores.note("drawn at the edge, left out of the means")
-        figure.suptitle("\n".join(filter(None, (subject(trials, plan), note))), x=0.01, ha="left", fontsize=11)
+        entitle(figure, subject(trials, plan), scores.note("drawn at the edge, left out of the means"))
         figure.legend(*_legend([*grid.flat][: len(names)]), loc="outside lower center", ncols=3)
     return figure
 
@@ -73,8 +70,7 @@ def progress(trials: Sequence[Trial], plan: Plan) -> Figure:
     Raises:
         ValueError: no trial is completed.
     """
-    shown = sorted(comparable(trials, plan), key=lambda trial: trial.number)
-    require(len(shown) > 0, "trials", "completed, one or more", "none")
+    shown = sorted(drawable(trials, plan), key=lambda trial: trial.number)
     shorter = [trial for trial in trials if trial.status == "completed" and trial not in shown]
     failed = [trial.number for trial in trials if trial.status == "failed"]
     scores = scores_of([*shown, *shorter], plan.settings.objective)

@@ -11,11 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter
 
-from kfusion.analysis.checks import require
 from kfusion.analysis.style import GREY, look, new_figure
-from tuning.axes import NAMES, Scale, Scores, folded, scale_of, scores_of, subject
+from tuning.axes import NAMES, Scale, Scores, drawable, entitle, folded, scale_of, scores_of, subject
 from tuning.plan import Plan
-from tuning.statistics import comparable
 from tuning.trials import Trial
 
 AXIS_IN, HEIGHT_IN = 1.25, 3.6
@@ -31,8 +29,7 @@ def parallel_coordinates(trials: Sequence[Trial], plan: Plan) -> Figure:
     Raises:
         ValueError: no trial is completed.
     """
-    shown = comparable(trials, plan)
-    require(len(shown) > 0, "trials", "completed, one or more", "none")
+    shown = drawable(trials, plan)
     names = [domain.name for domain in plan.domains]
     scales = [scale_of(name, shown, plan) for name in names]
     scores = scores_of(shown, plan.settings.objective)
@@ -60,8 +57,7 @@ def parallel_coordinates(trials: Sequence[Trial], plan: Plan) -> Figure:
         key.set_label(NAMES[plan.settings.objective])
         key.ax.yaxis.set_major_locator(scores.locator())
         key.ax.yaxis.set_major_formatter(FuncFormatter(lambda score, _: scores.text(score)))
-        notes = (f"{subject(trials, plan)}; thick: the best", scores.note("drawn at the edge"))
-        figure.suptitle("\n".join(filter(None, notes)), x=0.01, ha="left", fontsize=11)
+        entitle(figure, f"{subject(trials, plan)}; thick: the best", scores.note("drawn at the edge"))
     return figure
 
 

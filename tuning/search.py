@@ -18,7 +18,7 @@ import tyro
 from kfusion import run as runs
 from kfusion.config import Config
 from kfusion.rules import require
-from kfusion.system.commandline import parse, starting_settings
+from kfusion.system.commandline import Starting, parse, starting_settings
 from kfusion.system.terminal import console, fail, run_main
 from tuning.crew import LOOPBACK, Crew, CrewError, check_port, free_port
 from tuning.plan import Plan, Settings, check_same, read_plan
@@ -31,13 +31,9 @@ MAX_WORKERS = 256
 
 
 @dataclass(frozen=True)
-class Command:
+class Command(Starting):
     """Search settings of a training run; every trial is a real run, judged on its validation part."""
 
-    recipe: str = "paper"
-    """Named settings that the trials vary: paper or robust; every flag below changes one of them."""
-    config: Path | None = None
-    """A JSON file of settings to vary instead, such as a run folder's config.json."""
     out: Path | None = None
     """The search's folder; default: tuning_runs/RECIPE-NUMBER."""
     resume: bool = False
@@ -69,11 +65,10 @@ def folder_of(command: Command) -> Path:
     """The folder that the command means."""
     if command.out is not None:
         return command.out
-    name = command.config.stem if command.config else command.recipe
-    begun = [path.parent for path in ROOT.glob(f"{name}-*/search.json")]
+    begun = [path.parent for path in ROOT.glob(f"{command.name}-*/search.json")]
     if command.resume and begun:
         return max(begun, key=lambda path: path.stat().st_mtime)
-    return runs.default_folder(name, ROOT)
+    return runs.default_folder(command.name, ROOT)
 
 
 def crew_of(command: Command, folder: Path) -> Crew:
@@ -116,19 +111,17 @@ def check_folder(folder: Path, plan: Plan, may_exist: bool) -> bool:
 def main() -> None:
     command = read_command()
     plan, folder = plan_of(command), folder_of(command)
-    where = address()
-    helps = where is not None and CHIEF not in os.environ["KERASTUNER_TUNER_ID"]
     crew = crew_of(command, folder)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ends as Ctrl-C does: with a report.
-    if helps and not (folder / "search.json").exists():
+    if crew.helps and not (folder / "search.json").exists():
         raise ValueError(f"{folder}: must be the chief's folder, on a disk that all share. Found: no search.json")
-    is_new = check_folder(folder, plan, may_exist=command.resume or helps)
-    lock = None if helps else runs.lock(folder)
+    is_new = check_folder(folder, plan, may_exist=command.resume or crew.helps)
+    lock = None if crew.helps else runs.lock(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not helps:
+        if not crew.helps:
             plan.write(folder)  # An old search may be wanted to go on for more trials.
-        supervise(crew, plan, is_new=is_new, helps=helps, deadline_seconds=60 * command.deadline, console=console)
+        supervise(crew, plan, is_new=is_new, deadline_seconds=60 * command.deadline, console=console)
     except CrewError as error:
         fail(str(error), error.status)
     except KeyboardInterrupt:

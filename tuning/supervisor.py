@@ -13,6 +13,7 @@ from tuning.board import board, line
 from tuning.crew import BAD_INPUT, LOGS, Crew, CrewError
 from tuning.plan import Plan
 from tuning.report import show, write_report
+from tuning.statistics import completed
 from tuning.trials import TRIALS, Trial, read_trials
 from tuning.worker import reachable
 
@@ -29,14 +30,12 @@ class Watch:
 
     Args:
         crew, plan: of the search.
-        helps: the chief is on another machine, and reports.
         deadline_seconds: 0: none.
         console: where the trials are shown.
     """
 
     crew: Crew
     plan: Plan
-    helps: bool
     deadline_seconds: float
     console: Console
     earlier_seconds: float = 0.0
@@ -84,7 +83,7 @@ class Watch:
         failed = [trial for trial in ended if trial.status == "failed"]
         if len(ended) - self.ended_before >= HOPELESS and len(failed) == len(ended):
             raise CrewError(f"the first {len(ended)} trials failed, the first with: {failed[0].reason}", 1)
-        if self.helps and self.crew.chief:
+        if self.crew.helps and self.crew.chief:
             self._listen(self.crew.chief)
         self.complete = self.complete or self._nothing_left(trials)
         late = 0 < self.deadline_seconds < self.elapsed
@@ -106,37 +105,37 @@ class Watch:
             raise CrewError(f"{chief[0]}:{chief[1]}: the chief has not answered for {LOST_SECONDS:g} s", 2)
 
 
-def supervise(crew: Crew, plan: Plan, *, is_new: bool, helps: bool, deadline_seconds: float, console: Console) -> None:
+def supervise(crew: Crew, plan: Plan, *, is_new: bool, deadline_seconds: float, console: Console) -> None:
     """Runs a search to its end and reports it.
 
     Args:
         crew: its processes on this machine, not yet started.
         plan: what to search.
         is_new: the folder was made for it just now, and goes again if the input is refused.
-        helps: another machine has the chief and reports.
         deadline_seconds: 0: none.
         console: where the trials are shown.
 
     Raises:
         CrewError: no trial was completed, or the processes cannot go on; what there is has been reported.
     """
-    watch = Watch(crew, plan, helps, deadline_seconds, console, 0.0 if is_new else _seconds_before(crew))
-    if not helps:
+    watch = Watch(crew, plan, deadline_seconds, console, 0.0 if is_new else _seconds_before(crew))
+    if not crew.helps:
         _forget_attempts(crew)
     try:
         crew.start()
         watch.run()
     except CrewError as error:
-        if is_new and not helps and error.status == BAD_INPUT and not watch.trials():
+        if is_new and not crew.helps and error.status == BAD_INPUT and not watch.trials():
             crew.stop()
             _remove(crew)
         raise
     finally:
         crew.stop()
-        if not helps and (crew.folder / "search.json").exists():
+        if not crew.helps and (crew.folder / "search.json").exists():
             _report(watch)
-    failed = [trial for trial in watch.trials() if trial.status == "failed"]
-    if not helps and not any(trial.status == "completed" for trial in watch.trials()):
+    trials = watch.trials()
+    if not crew.helps and not completed(trials):
+        failed = [trial for trial in trials if trial.status == "failed"]
         reason = f"; the first failed with: {failed[0].reason}" if failed else ""
         raise CrewError(f"no trial was completed{reason}", 1)
 

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,21 @@ from kfusion.recipes import recipe
 from kfusion.system.terminal import fail
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Starting:
+    """The flags with which every command begins that trains; `starting_settings` reads them first."""
+
+    recipe: str = "paper"
+    """Named settings to start from: paper or robust; every flag below changes one of them."""
+    config: Path | None = None
+    """A JSON file of settings to start from instead, such as a run folder's config.json."""
+
+    @property
+    def name(self) -> str:
+        """What a folder is called that nobody named."""
+        return self.config.stem if self.config else self.recipe
 
 
 def parse(kind: Callable[..., T], prog: str, args: Sequence[str] | None = None, default: T | None = None) -> T:

@@ -11,7 +11,7 @@ from kfusion.rules import require
 from kfusion.spec import FUSED, MODALITIES, VIEWS
 
 TEMPERATURE = {"image": 1.3, "audio": 1.6}
-"""What tempers the teacher's halves: on training rows a network is surer of itself than on new ones, of voices most."""
+"""What tempers the teacher's halves, which answer for rows that they were trained on; from a prototype, not tuned."""
 SMALLEST = 1e-7
 
 
