@@ -7,6 +7,8 @@ Measured on the built-in clips, mean of two random 80/20 splits, stretched again
 0.959 against 0.937, a network with 256 hidden units 0.977 against 0.960.
 """
 
+from typing import Any
+
 import numpy as np
 
 NUM_FRAMES = 39
@@ -58,11 +60,28 @@ def ragged_to_frames(frames: np.ndarray, lengths: np.ndarray, num_frames: int = 
         raise ValueError(f"'lengths' must be ≥ 1 frame. Received: {lengths.min()} in row {lengths.argmin()}")
     if lengths.sum() != len(frames):
         raise ValueError(f"'lengths' must add up to the {len(frames)} frames. Received: {lengths.sum()}")
-    # In whole numbers: quotient and remainder are exact, so that every implementation meets the same neighbours.
-    steps = max(num_frames - 1, 1)
-    low, rest = np.divmod(np.arange(num_frames) * (lengths[:, None] - 1), steps)
-    high = np.minimum(low + 1, lengths[:, None] - 1)
-    weight = (rest.astype(np.float32) / np.float32(steps))[..., None]
+    low, high, rest = neighbours(np.arange(num_frames), lengths[:, None], num_frames)
+    weight = (rest.astype(np.float32) / np.float32(max(num_frames - 1, 1)))[..., None]
     first = (np.cumsum(lengths) - lengths)[:, None]
     frames = np.asarray(frames, np.float32)
     return frames[first + low] + weight * (frames[first + high] - frames[first + low])
+
+
+def neighbours(place: Any, length: Any, num_frames: int) -> tuple[Any, Any, Any]:
+    """Between which frames of a sequence the frames of its stretched version lie: for arrays and for tensors.
+
+    In whole numbers: quotient and remainder are exact, so that every implementation meets the same neighbours.
+
+    Args:
+        place: integers, in [0, num_frames), frames of the result.
+        length: integers that broadcast against them, the sequence's frames, ≥ 1.
+        num_frames: frames of the result.
+
+    Returns:
+        The frame before, the frame after (the same one, where the place is exactly on a frame), and the second one's
+        weight times max(num_frames - 1, 1).
+    """
+    steps = max(num_frames - 1, 1)
+    scaled = place * (length - 1)
+    low, high = scaled // steps, (scaled + steps - 1) // steps
+    return low, high, scaled - low * steps
