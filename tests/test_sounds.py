@@ -1,0 +1,127 @@
+"""WAV files -> features: the same as the stored ones, row by row, and inside an exported graph."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.signal import resample_poly
+
+from kfusion.data import builtin
+from kfusion.data.frames import to_frames
+from kfusion.data.sounds import SOUND_FRONT_END, can_read_sounds, read_sounds, stretch
+from kfusion.spec import Spec
+from tests.recordings import FSDD, Recordings, wav_bytes
+
+FILES = [tf.TensorSpec((None,), tf.string)]
+as_it_is = tf.function(lambda files: read_sounds(files, Spec(), trim=False), input_signature=FILES)
+trimmed = tf.function(lambda files: read_sounds(files, Spec()), input_signature=FILES)
+needs_recordings = pytest.mark.skipif(not FSDD.exists(), reason="the recordings lie in ../shared")
+
+
+def word(num_samples: int = 4000, seed: int = 0) -> np.ndarray:
+    """Something like a voiced word: int16 (n,), harmonics of 120 Hz that swell and fade."""
+    time = np.arange(num_samples) / 8000
+    rng = np.random.default_rng(seed)
+    tones = sum(rng.uniform(0.2, 1) * np.sin(2 * np.pi * 120 * k * time + rng.uniform(0, 6)) for k in range(1, 25))
+    shaped = tones * np.sin(np.pi * np.arange(num_samples) / num_samples) ** 0.5
+    return np.round(shaped / np.abs(shaped).max() * 12000).astype(np.int16)
+
+
+@pytest.mark.parametrize("length", [1, 2, 17, 39, 40, 92, 2400])
+def test_stretching_is_that_of_the_builtin_sequences(length):
+    sequence = np.random.default_rng(length).normal(-20, 100, (length, 13)).astype(np.float32)
+    np.testing.assert_allclose(stretch(sequence), to_frames(sequence), rtol=1e-6)
+    np.testing.assert_allclose(stretch(sequence, 1), to_frames(sequence, 1), rtol=1e-6)
+
+
+def check_recordings(rows: range) -> None:
+    recordings, stored = Recordings(), builtin.load_builtin().audio
+    audio, reason = as_it_is(tf.constant([wav_bytes(recordings[row]) for row in rows]))
+    assert set(reason.numpy()) == {b""}
+    np.testing.assert_allclose(audio, stored[rows], atol=1e-3)
+
+
+@needs_recordings
+def test_recordings_give_the_stored_features():
+    check_recordings(range(25, 3000, 50))
+
+
+@pytest.mark.slow
+@needs_recordings
+def test_all_recordings_give_the_stored_features():
+    check_recordings(range(3000))
+
+
+def test_bad_and_absent_rows_are_zeros_beside_good_ones():
+    good, deep = wav_bytes(word()), bytearray(wav_bytes(word()))
+    deep[34] = 24
+    audio, reason = trimmed(tf.constant([b"", good, bytes(deep), b"a text file", good[:-2]]))
+    assert [text.decode() for text in reason.numpy()] == [
+        "",
+        "",
+        "must be 8 or 16 bit PCM. Found: 24 bit",
+        "must be a WAV file. Found: no RIFF/WAVE header",
+        "must hold all the data that it announces. Found: 7998 of 8000 bytes",
+    ]
+    assert (audio.shape, audio.dtype) == ((5, 507), tf.float32)
+    np.testing.assert_array_equal(audio.numpy()[[0, 2, 3, 4]], 0)
+    np.testing.assert_array_equal(audio[1], trimmed(tf.constant([good]))[0][0])
+
+
+def test_no_rows_give_no_rows():
+    audio, reason = trimmed(tf.zeros((0,), tf.string))
+    assert (audio.shape, reason.shape) == ((0, 507), (0,))
+
+
+@pytest.mark.parametrize("values", [[0], [5], [0] * 100, [1000, -1000] * 3, [0] * 20_000, [32767] * 9000])
+def test_shortest_and_emptiest_sounds_have_finite_features(values):
+    audio, reason = trimmed(tf.constant([wav_bytes(np.array(values, np.int16))]))
+    assert reason.numpy().tolist() == [b""]
+    assert np.isfinite(audio).all()
+
+
+def test_stereo_at_another_rate_gives_nearly_the_same_features():
+    original = word()
+    higher = np.round(resample_poly(original.astype(float), 441, 80)).astype(np.int16)
+    files = [wav_bytes(original), wav_bytes(np.stack([higher, higher], axis=1), 44100)]
+    one, other = as_it_is(tf.constant(files))[0].numpy().reshape(2, 39, 13)
+    # In the first coefficient, where the size of all 128 bands comes together, 11 is one decibel.
+    assert np.abs(one - other)[:, 0].mean() < 11
+    assert np.abs(one - other)[:, 1:].mean() < 2
+
+
+def test_eight_bits_give_nearly_the_same_features():
+    original = word()
+    eight = (np.round(original / 256) + 128).astype(np.uint8)
+    one, other = as_it_is(tf.constant([wav_bytes(original), wav_bytes(eight)]))[0].numpy().reshape(2, 39, 13)
+    assert np.corrcoef(one[:, 1:].ravel(), other[:, 1:].ravel())[0, 1] > 0.9
+
+
+def test_grid_of_another_size_is_filled():
+    audio, _ = read_sounds(tf.constant([wav_bytes(word())]), Spec(audio_grid=(10, 20)), trim=False)
+    few, _ = read_sounds(tf.constant([wav_bytes(word())]), Spec(audio_grid=(10, 13)), trim=False)
+    np.testing.assert_array_equal(audio.numpy().reshape(10, 20)[:, :13], few.numpy().reshape(10, 13))
+
+
+def test_features_are_the_same_inside_an_exported_graph(tmp_path):
+    archive = keras.export.ExportArchive()
+    archive.add_endpoint("serve", lambda files: read_sounds(files, Spec()), FILES)
+    archive.write_out(tmp_path / "model", verbose=False)
+    files = tf.constant([wav_bytes(word(length, length)) for length in (900, 4000, 12_000)] + [b"", b"none"])
+    served, reason = tf.saved_model.load(tmp_path / "model").serve(files)
+    np.testing.assert_array_equal(served, trimmed(files)[0])
+    assert reason.numpy()[3:].tolist() == [b"", b"must be a WAV file. Found: no RIFF/WAVE header"]
+
+
+@pytest.mark.parametrize(
+    ("front_end", "grid", "readable"),
+    [
+        (builtin.FRONT_END, (39, 13), True),
+        (SOUND_FRONT_END, (39, 13), True),
+        (SOUND_FRONT_END, (1, 507), False),
+        (None, (39, 13), False),
+        ("another", (39, 13), False),
+    ],
+)
+def test_only_known_front_ends_can_read_sounds(front_end, grid, readable):
+    assert can_read_sounds(front_end, Spec(audio_grid=grid)) == readable
