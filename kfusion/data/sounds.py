@@ -13,11 +13,11 @@ from kfusion.data.builtin import FRONT_END
 from kfusion.data.frames import NUM_FRAMES, neighbours
 from kfusion.data.mfcc import NUM_COEFFICIENTS, SAMPLE_RATE_HZ, mfcc_sequence
 from kfusion.data.resample import resample
-from kfusion.data.silence import trim_silence
+from kfusion.data.silence import find_word, room_power
 from kfusion.data.wav import read_wav
 from kfusion.spec import Spec
 
-SOUND_FRONT_END = "wav-8000hz-trimmed-mfcc-13 + linear-39"
+SOUND_FRONT_END = "wav-8000hz-trimmed-denoised-mfcc-13 + linear-39"
 """How `read_sounds` makes features, as a run's data.json names it."""
 
 
@@ -37,7 +37,7 @@ def read_sounds(contents: Any, spec: Spec, trim: bool = True) -> tuple[tf.Tensor
     Args:
         contents: string (batch,), each a file; an empty string is a sound that is absent.
         spec: its `audio_grid` is filled.
-        trim: cut off silence before and after the word. The built-in recordings were cut by hand.
+        trim: cut off the silence before and after the word, and subtract the steady noise that is heard in it.
 
     Returns:
         audio float32 (batch, spec.num_audio), zeros where the sound is absent or cannot be read.
@@ -59,8 +59,11 @@ def _features(samples: Any, rate_hz: Any, spec: Spec, trim: bool) -> tf.Tensor:
     frames, coefficients = spec.audio_grid
     samples = resample(samples, rate_hz, SAMPLE_RATE_HZ)
     if trim:
-        samples = trim_silence(samples)
-    return tf.reshape(stretch(mfcc_sequence(samples, coefficients), frames), [spec.num_audio])
+        start, end = find_word(samples)
+        sequence = mfcc_sequence(samples[start:end], coefficients, room_power(samples, start, end))
+    else:
+        sequence = mfcc_sequence(samples, coefficients)
+    return tf.reshape(stretch(sequence, frames), [spec.num_audio])
 
 
 def stretch(sequence: Any, num_frames: int = NUM_FRAMES) -> tf.Tensor:
