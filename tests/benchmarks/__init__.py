@@ -1,9 +1,10 @@
-"""Benchmarks, run by hand: speed against others, time to an accuracy, growth with the data, accuracy, searching.
+"""Benchmarks, run by hand: speed against others, time to an accuracy, growth, accuracy, hearing, searching.
 
     python -m tests.benchmarks.training_speed --torch-python PYTHON_WITH_TORCH
     python -m tests.benchmarks.time_to_accuracy --torch-python PYTHON_WITH_TORCH
     python -m tests.benchmarks.scaling
     python -m tests.benchmarks.accuracy NAMES
+    python -m tests.benchmarks.listening RUNS
     python -m tests.benchmarks.searching overhead|memory|workers
 
 They take minutes and want a machine with nothing else to do; pytest collects none of them. PyTorch comes with
