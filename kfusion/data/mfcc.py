@@ -4,8 +4,7 @@
     128 triangular mel bands (HTK) from 0 to 4000 Hz; decibels, at most 80 below the sound's loudest band and at least
     -100; orthonormal DCT-II.
 
-The same numbers as torchaudio's `MFCC(8000, 13, melkwargs={"n_fft": 400, "hop_length": 200, "n_mels": 128})`.
-Reference: Davis and Mermelstein 1980.
+Reference: Davis and Mermelstein 1980; Boll 1979 for the subtraction of noise.
 """
 
 import math
@@ -32,7 +31,7 @@ def mfcc_sequence(samples: Any, num_coefficients: int = NUM_COEFFICIENTS, room: 
     Args:
         samples: float32 (n,), n ≥ 1, in [-1, 1], at `SAMPLE_RATE_HZ`.
         num_coefficients: the first so many, in [1, 128].
-        room: float64 (128,), the power of a steady noise in each mel band; it is subtracted (Boll 1979), down to
+        room: float64 (128,), the power of a steady noise in each mel band; it is subtracted, down to
             `NOISE_LEFT` of itself.
 
     Returns:
