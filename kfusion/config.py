@@ -15,9 +15,9 @@ class DataConfig:
     """Where the pairs come from and how they are divided."""
 
     data: str = "builtin"
-    """'builtin', or a folder in the competition's, Zenodo's or kfusion's own layout."""
+    """'builtin'; a folder of .npy files; or a folder (or .csv or .parquet manifest) of picture and WAV files."""
     split: Literal["clip", "random", "speaker"] = "clip"
-    """clip: no image or clip on two sides; random: the paper's, which leaks; speaker: people held out (builtin)."""
+    """clip: no image or clip on two sides; random: the paper's, which leaks; speaker: people held out."""
     val_share: float = 0.1
     """Share of the rows for validation."""
     test_share: float = 0.1
@@ -28,6 +28,8 @@ class DataConfig:
     """split=speaker: the people of the validation part; empty: the one before the first test person."""
     test_labels: str = ""
     """A CSV with the labels of the competition's test files, which then are the test part."""
+    image_shape: tuple[int, ...] = (28, 28, 1)
+    """Picture files: height, width, channels (1 or 3); 28 28 1: signs, in MNIST's convention; others: resized."""
     split_seed: int = -1
     """Decides the split alone, whatever 'seed' is; -1: 'seed' decides the split too."""
     limit: int = 0
@@ -41,6 +43,9 @@ class DataConfig:
         require(total < 1, "val_share + test_share", "below 1", total)
         require(-1 <= self.split_seed < 2**31, "split_seed", "in [-1, 2^31)", self.split_seed)
         require(self.limit >= 0, "limit", "≥ 0", self.limit)
+        shape = self.image_shape
+        right = len(shape) == 3 and min(shape) >= 1 and max(shape) <= 1024 and shape[2] in (1, 3)
+        require(right, "image_shape", "height, width (1 to 1024) and channels (1 or 3)", shape)
         both = sorted(set(self.test_speakers) & set(self.val_speakers))
         require(not both, "val_speakers", "other people than 'test_speakers'", both)
 

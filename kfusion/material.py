@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from rich.console import Console
+
 from kfusion.config import Config
 from kfusion.data.augmentation import Augmentation
 from kfusion.data.pairs import Source
@@ -66,6 +68,8 @@ class Material:
         sizes = ", ".join(f"{len(getattr(self.parts, name)):,} {name}" for name in PARTS)
         lines = [f"data: {self.source.info['name']}; pairs: {sizes}; split: {self.config.data.split}"]
         lines += self.parts.audit.lines()
+        if self.source.info.get("num_ignored"):
+            lines.append(f"{self.source.info['num_ignored']:,} files are neither .png, .jpg nor .wav, and left out")
         if self.config.augment.background and self.source.info["front_end"] is None:
             lines.append("background noise is left out: these audio features are not known to be decibels")
         if self.config.training.views == "all":
@@ -73,13 +77,17 @@ class Material:
         return lines
 
 
-def gather(config: Config) -> Material:
-    """Reads, divides and measures the data of a config; writes nothing.
+def gather(config: Config, console: Console | None = None) -> Material:
+    """Reads, divides and measures the data of a config; writes nothing but the cache of decoded files.
+
+    Args:
+        config: every setting.
+        console: where progress is shown where files must be decoded; None: nowhere.
 
     Raises:
         ValueError: the data or the split break a rule.
     """
-    source = load(config.data)
+    source = load(config.data, console)
     parts = split(source, config.data, config.split_seed)
     prepare = utterance_norm(config.model, parts.train.spec)
     return Material(config, source, parts, measure(parts.train, prepare))

@@ -47,7 +47,7 @@ def train(
         ValueError: the data, the settings or the folder break a rule; nothing is written then.
     """
     arithmetic = precision.resolve(config.training.precision)
-    material = gather(config)
+    material = gather(config, console)
     if not (resume and runs.begun(folder)):
         runs.check_new(folder, overwrite)  # Before the lock, which already writes.
     with runs.lock(folder):

@@ -28,7 +28,7 @@ def list_folder(folder: Path) -> list[str]:
     try:
         return sorted(entry.name for entry in folder.iterdir())
     except OSError as error:
-        rule = "'data' must be 'builtin' or a folder that can be read"
+        rule = "'data' must be 'builtin', or a folder or manifest that can be read"
         raise ValueError(f"{rule}. Received: '{folder}' ({error.strerror})") from None
 
 

@@ -54,7 +54,7 @@ def ink(rgb: Any) -> tuple[tf.Tensor, tf.Tensor]:
 
 def _smooth(amount: Any) -> Any:
     """The mean over 3 × 3 pixels."""
-    return tf.nn.avg_pool2d(amount[None, ..., None], 3, 1, "SAME")[0, ..., 0]
+    return tf.squeeze(tf.nn.avg_pool2d(amount[None, ..., None], 3, 1, "SAME"), (0, 3))
 
 
 def _without_shadows(amount: Any) -> Any:

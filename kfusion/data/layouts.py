@@ -7,6 +7,7 @@
 | own         | images.npy          | audio.npy           | labels.npy or labels.csv  |                           |
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +71,11 @@ LAYOUTS = (
 )
 
 
+def has_layout(names: Sequence[str]) -> bool:
+    """Whether any layout's files are among these names of a folder."""
+    return any(layout.names & set(names) for layout in LAYOUTS)
+
+
 def recognise(folder: Path) -> tuple[Layout, set[str]]:
     """The layout most of whose files are there, and the names in the folder.
 
@@ -84,6 +90,7 @@ def recognise(folder: Path) -> tuple[Layout, set[str]]:
             + " or ".join(filter(None, (layout.train.labels, layout.labels_too)))
             for layout in LAYOUTS
         )
+        known += "; media: a subfolder for each class, with .png, .jpg and .wav files"
         shown = ", ".join(present[:8]) + (f" and {len(present) - 8} more" if len(present) > 8 else "")
         raise broken(folder, f"must hold the files of a layout ({known})", shown or "an empty folder")
     return layout, set(present)

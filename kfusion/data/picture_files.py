@@ -13,10 +13,11 @@ _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _PNG_END = b"IEND\xaeB`\x82"
 _HEAD_BYTES = 64
 
-_NOT_A_PICTURE = "must be a PNG or JPEG file"
-_TOO_LARGE = f"the file must have at most {MAX_BYTES // 2**20} MB"
-_CUT_OFF = "the file must be complete: it ends before its picture does"
-_DAMAGED = "the file must be undamaged: its header cannot be read"
+_NOT_A_PICTURE = "must be a PNG or JPEG file. Found: another beginning"
+_TOO_LARGE = f"must have at most {MAX_BYTES // 2**20} MB. Found: more"
+_CUT_OFF = "must be complete. Found: a file that ends before its picture does"
+_NO_HEADER = "must begin with a PNG header. Found: no IHDR"
+_FOUR_INKS = "must be grey or RGB. Found: a JPEG in the four inks of print (CMYK)"
 
 
 def is_png(content: tf.Tensor) -> tf.Tensor:
@@ -61,7 +62,7 @@ def _png_refusal(content: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     height = tf.reduce_sum(tf.cast(head[20:24], tf.float32) * places)
     end = tf.strings.substr(content, tf.maximum(size - 4096, 0), 4096)
     named = tf.reduce_all(tf.equal(head[12:16], list(b"IHDR")))
-    broken = tf.cond(named, lambda: _size_refusal(width, height), lambda: tf.constant(_DAMAGED))
+    broken = tf.cond(named, lambda: _size_refusal(width, height), lambda: tf.constant(_NO_HEADER))
     # Some writers leave a few bytes after the end.
     complete = tf.strings.length(tf.strings.split(end, _PNG_END)[0]) < tf.strings.length(end)
     return tf.where(tf.equal(broken, "") & ~complete, _CUT_OFF, broken)
@@ -76,14 +77,13 @@ def _jpeg_refusal(content: tf.Tensor) -> tf.Tensor:
     def of_shape() -> tf.Tensor:
         shape = tf.image.extract_jpeg_shape(content)
         size = _size_refusal(tf.cast(shape[1], tf.float32), tf.cast(shape[0], tf.float32))
-        ink = tf.constant("a JPEG must be grey or RGB: it is in the four inks of print (CMYK)")
-        return tf.where(shape[2] > 3, ink, size)
+        return tf.where(shape[2] > 3, _FOUR_INKS, size)
 
     return tf.cond(complete, of_shape, lambda: tf.constant(_CUT_OFF))
 
 
 def _size_refusal(width: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
     size = tf.strings.join([tf.strings.as_string(tf.cast(v, tf.int64)) for v in (width, height)], " × ")
-    rule = f"a picture must have 1 to {MAX_SIDE} pixels along each side: it has "
+    rule = f"must have 1 to {MAX_SIDE} pixels along each side. Found: "
     outside = (tf.minimum(width, height) < 1) | (tf.maximum(width, height) > MAX_SIDE)
     return tf.where(outside, tf.strings.join([rule, size]), "")

@@ -22,8 +22,8 @@ _DIGIT_SHAPE = (28, 28, 1)
 WORK_SIDE = 128
 """Pixels along the longer side at which signs are looked for."""
 _PARALLEL = 4
-_DAMAGED = "the file must be undamaged: its picture cannot be decoded"
-_BLANK = "a picture must show something: it is of one colour, or nothing stands out from its ground"
+_DAMAGED = "must be an undamaged PNG or JPEG file. Found: a picture that cannot be decoded"
+_BLANK = "must show a sign. Found: nothing that stands out from its ground"
 
 
 def image_front_end(spec: Spec) -> str:
@@ -39,8 +39,8 @@ def read_images(contents: Any, spec: Spec) -> tuple[tf.Tensor, tf.Tensor]:
         spec: with images of 28 × 28 × 1, pictures are brought to MNIST's convention; else they are resized.
 
     Returns:
-        image float32 (batch, height, width, channels) in [0, spec.pixel_max], and reason string (batch,): why a row
-        could not be read, as a sentence, or "". The pixels of such rows, and of absent pictures, are 0.
+        image float32 (batch, height, width, channels) in [0, spec.pixel_max], and reason string (batch,): the rule
+        that a row breaks and what was found, or "". The pixels of such rows, and of absent pictures, are 0.
     """
     num = tf.shape(contents)[0]
     nothing = tf.zeros(spec.image_shape), tf.constant(_DAMAGED)
@@ -52,7 +52,8 @@ def read_images(contents: Any, spec: Spec) -> tuple[tf.Tensor, tf.Tensor]:
     last = tf.size(place) - 1
     found = tf.tensor_scatter_nd_update(tf.fill((num + 1,), last), place[:, None], tf.range(last + 1))[:num]
     image = tf.ensure_shape(tf.gather(image, found), (None, *spec.image_shape))
-    return image * (spec.pixel_max / 255), tf.gather(reason, found)
+    # Whole numbers, so that an array of bytes keeps exactly what a served file gives.
+    return tf.round(image) * (spec.pixel_max / 255), tf.gather(reason, found)
 
 
 def _read_image(content: Any, spec: Spec) -> tuple[tf.Tensor, tf.Tensor]:

@@ -4,21 +4,27 @@ A new kind of data is a function here that returns a `Source`.
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 
 from kfusion.config import DataConfig
 from kfusion.data.builtin import load_builtin
+from kfusion.data.checks import list_folder
 from kfusion.data.folder import load_folder
+from kfusion.data.layouts import has_layout
 from kfusion.data.limit import first_of_each_class
+from kfusion.data.media_files import is_media_folder
 from kfusion.data.pairs import Source
 
 
-def load(config: DataConfig) -> Source:
+def load(config: DataConfig, console: Console | None = None) -> Source:
     """Reads and checks the data that the config names.
 
     Args:
-        config: `data`, `test_labels` and `limit` are used.
+        config: `data`, `test_labels`, `image_shape` and `limit` are used.
+        console: where progress is shown where files must be decoded; None: nowhere.
 
     Returns:
         All labelled images and sounds, checked; files of a folder stay on disk.
@@ -26,11 +32,31 @@ def load(config: DataConfig) -> Source:
     Raises:
         ValueError: one line that names the file, the rule, and what was found.
     """
+    if _is_media(config.data):
+        if config.test_labels:
+            raise ValueError(f"'test_labels' must be empty with picture files. Received: {config.test_labels!r}")
+        # TensorFlow's graph for reading files is of no use to any other data.
+        from kfusion.data.media import load_media
+
+        return load_media(config, console)
+    if config.image_shape != DataConfig.image_shape:
+        raise ValueError(
+            f"'image_shape' must be left out unless the data are picture files. Received: {config.image_shape}"
+        )
     if config.data != "builtin":
         return load_folder(config.data, config.test_labels, config.limit)
     if config.test_labels:
         raise ValueError(f"'test_labels' must be empty with the built-in data. Received: {config.test_labels!r}")
     return _limited(load_builtin(), config.limit)
+
+
+def _is_media(data: str) -> bool:
+    """Whether these are picture and sound files, or a manifest of them."""
+    where = Path(data)
+    if data == "builtin" or not where.is_dir():
+        return data != "builtin" and where.is_file()
+    names = list_folder(where)
+    return not has_layout(names) and is_media_folder(names, where)
 
 
 def _limited(source: Source, limit: int) -> Source:

@@ -25,7 +25,7 @@ def choose_speakers(source: Source, config: DataConfig) -> tuple[tuple[str, ...]
             raise ValueError(f"'test_speakers' and 'val_speakers' must be empty unless split=speaker. Received: {who}")
         return (), ()
     names = source.speaker_names
-    if source.audio_speaker is None or source.aligned:
+    if source.audio_speaker is None:
         name = source.info.get("name", "data")
         raise ValueError(f"'split' must be clip or random: {name} does not say who speaks. Received: 'speaker'")
     for field in ("test_speakers", "val_speakers"):

@@ -17,6 +17,9 @@ from kfusion.data.speakers import choose_speakers, deal_speakers
 _Positions = tuple[np.ndarray, np.ndarray]
 """The pairs of one part: positions of their images and of their sounds in the source."""
 
+_People = tuple[tuple[str, ...], tuple[str, ...]]
+"""Who is heard in the validation and in the test part alone."""
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -47,7 +50,7 @@ def split(source: Source, config: DataConfig, seed: int) -> Split:
     test_share = 0.0 if official else config.test_share
     rng = np.random.default_rng(seed)
     if source.aligned:
-        parts = _split_aligned(source, config, test_share, rng)
+        parts = _split_aligned(source, config, people, test_share, rng)
     else:
         parts = _split_apart(source, config, people, rng)
     left_out = 0
@@ -71,17 +74,20 @@ def split(source: Source, config: DataConfig, seed: int) -> Split:
     return Split(train, val, tested.pairs(*parts[TEST]), audit)
 
 
-def _split_aligned(source: Source, config: DataConfig, test_share: float, rng: np.random.Generator) -> list[_Positions]:
-    """Rows are pairs already: each row goes to a part, and its group with it."""
+def _split_aligned(
+    source: Source, config: DataConfig, people: _People, test_share: float, rng: np.random.Generator
+) -> list[_Positions]:
+    """Rows are pairs already: each row goes to a part, and its group, or whoever speaks in it, with it."""
     rows = np.arange(len(source.image_label))
+    if config.split == "speaker":
+        part = deal_speakers(source, *people)
+        return [_same(rows[part == value]) for value in (TRAIN, VAL, TEST)]
     group = joined(source.image_group, source.audio_group) if config.split == "clip" else rows
     part = deal(source.image_label, group, config.val_share, test_share, rng)
     return [_same(rows[part == value]) for value in (TRAIN, VAL, TEST)]
 
 
-def _split_apart(
-    source: Source, config: DataConfig, people: tuple[tuple[str, ...], tuple[str, ...]], rng: np.random.Generator
-) -> list[_Positions]:
+def _split_apart(source: Source, config: DataConfig, people: _People, rng: np.random.Generator) -> list[_Positions]:
     """Images and sounds go to parts on their own, then meet by label inside each part; or, for random, before."""
     shares = config.val_share, config.test_share
     if config.split == "random":
@@ -123,7 +129,7 @@ def _leak_of_random(source: Source, config: DataConfig, seed: int) -> float:
     random = DataConfig(split="random", val_share=config.val_share, test_share=config.test_share)
     rng = np.random.default_rng(seed)
     if source.aligned:
-        parts = _split_aligned(source, random, config.test_share, rng)
+        parts = _split_aligned(source, random, ((), ()), config.test_share, rng)
     else:
         parts = _split_apart(source, random, ((), ()), rng)
     return _leaked_share(source, parts[TRAIN], source, parts[TEST]) if len(parts[TEST][0]) else 0.0

@@ -24,8 +24,8 @@ _THIN, _USUAL = 2.2, 2.8
 def mnist_digit(rgb: Any) -> tuple[tf.Tensor, tf.Tensor]:
     """Brings one picture to MNIST's convention.
 
-    A grey picture of 28 × 28 pixels whose outermost pixels are dark (`FRAME_MEAN`) is in it already, and comes out as it
-    went in.
+    A grey picture of 28 × 28 pixels whose outermost pixels are dark (`FRAME_MEAN`) is in it already, and comes out as
+    it went in.
 
     Args:
         rgb: float32 (height, width, 3) in [0, 255].
