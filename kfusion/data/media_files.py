@@ -104,7 +104,7 @@ def checked(listing: Listing) -> Listing:
         if missing:
             raise broken(listing.where, f"each class must have a {kind}", f"none of class {missing[0]!r}")
     if len(listing.class_names) < 2:
-        raise broken(listing.where, "must have at least two classes", f"only {listing.class_names[0]!r}")
+        raise broken(listing.where, "must have at least two classes", f"only {', '.join(listing.class_names)!r}")
     return listing
 
 

@@ -56,10 +56,9 @@ def _head(content: tf.Tensor) -> tf.Tensor:
 def _png_refusal(content: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """IHDR comes first: 4 bytes each of length, name, width and height. IEND comes last."""
     head = _head(content)
-    # As floats: a width of 2³¹ must not come out negative.
-    places = tf.constant([2.0**24, 2.0**16, 2.0**8, 1.0])
-    width = tf.reduce_sum(tf.cast(head[16:20], tf.float32) * places)
-    height = tf.reduce_sum(tf.cast(head[20:24], tf.float32) * places)
+    # In 64 bits: a width of 2³¹ must not come out negative.
+    sides = tf.reshape(tf.cast(head[16:24], tf.int64), (2, 4)) * [2**24, 2**16, 2**8, 1]
+    width, height = tf.unstack(tf.reduce_sum(sides, axis=1))
     end = tf.strings.substr(content, tf.maximum(size - 4096, 0), 4096)
     named = tf.reduce_all(tf.equal(head[12:16], list(b"IHDR")))
     broken = tf.cond(named, lambda: _size_refusal(width, height), lambda: tf.constant(_NO_HEADER))
@@ -76,14 +75,14 @@ def _jpeg_refusal(content: tf.Tensor) -> tf.Tensor:
 
     def of_shape() -> tf.Tensor:
         shape = tf.image.extract_jpeg_shape(content)
-        size = _size_refusal(tf.cast(shape[1], tf.float32), tf.cast(shape[0], tf.float32))
+        size = _size_refusal(shape[1], shape[0])
         return tf.where(shape[2] > 3, _FOUR_INKS, size)
 
     return tf.cond(complete, of_shape, lambda: tf.constant(_CUT_OFF))
 
 
 def _size_refusal(width: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
-    size = tf.strings.join([tf.strings.as_string(tf.cast(v, tf.int64)) for v in (width, height)], " × ")
+    size = tf.strings.join([tf.strings.as_string(v) for v in (width, height)], " × ")
     rule = f"must have 1 to {MAX_SIDE} pixels along each side. Found: "
     outside = (tf.minimum(width, height) < 1) | (tf.maximum(width, height) > MAX_SIDE)
     return tf.where(outside, tf.strings.join([rule, size]), "")

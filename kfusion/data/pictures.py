@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from kfusion.data.orientation import upright
 from kfusion.data.picture_files import is_png, png_color_type, refusal
 from kfusion.data.strokes import mnist_digit
 from kfusion.spec import Spec
@@ -31,6 +32,7 @@ def image_front_end(spec: Spec) -> str:
     return IMAGE_FRONT_END if spec.image_shape == _DIGIT_SHAPE else PLAIN_FRONT_END
 
 
+@tf.autograph.experimental.do_not_convert
 def read_images(contents: Any, spec: Spec) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes PNG and JPEG files and brings them to the data's shape.
 
@@ -45,7 +47,12 @@ def read_images(contents: Any, spec: Spec) -> tuple[tf.Tensor, tf.Tensor]:
     num = tf.shape(contents)[0]
     nothing = tf.zeros(spec.image_shape), tf.constant(_DAMAGED)
     rows = tf.data.Dataset.from_tensor_slices((tf.range(num), contents))
-    rows = rows.map(lambda place, content: (place, *_read_image(content, spec)), num_parallel_calls=_PARALLEL)
+
+    def read(place: Any, content: Any) -> tuple[Any, Any, Any]:
+        return place, *_read_image(content, spec)
+
+    # Everything here is written for the graph: to have AutoGraph look for loops would take longer than the rest.
+    rows = rows.map(tf.autograph.experimental.do_not_convert(read), num_parallel_calls=_PARALLEL)
     # One more row, so that there is a batch even where all others were left out.
     rows = rows.ignore_errors().concatenate(tf.data.Dataset.from_tensors((num, *nothing)))
     place, image, reason = rows.batch(tf.cast(num, tf.int64) + 1).get_single_element()
@@ -83,6 +90,7 @@ def _decode(content: Any) -> tf.Tensor:
     def opaque() -> tf.Tensor:
         # This operation decodes PNG as well. TensorFlow gives grey pixels of 1 bit an opacity of 1 of 255.
         rgb = tf.io.decode_jpeg(content, channels=3)
+        rgb = tf.cond(is_png(content), lambda: rgb, lambda: upright(rgb, content))
         return tf.pad(rgb, ((0, 0), (0, 0), (0, 1)), constant_values=tf.constant(255, tf.uint8))
 
     translucent = tf.cond(is_png(content), lambda: png_color_type(content) >= 3, lambda: tf.constant(False))
