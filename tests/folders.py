@@ -51,5 +51,5 @@ def line(folder: Path, **fields) -> str:
         load(DataConfig(data=str(folder), **fields))
     text = str(error.value)
     assert "\n" not in text
-    assert "Found: " in text or "Received: " in text
+    assert "Found: " in text or "Received: " in text, text
     return text

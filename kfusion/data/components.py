@@ -6,7 +6,7 @@ import tensorflow as tf
 
 _GRID = 64
 """Cells along the longer side at which ink is joined."""
-_DARK = 0.35
+_DARK = 0.5
 """The share of ink from which a cell is part of a spot."""
 _SHARE = 0.08
 """A spot counts if it has this share of the largest one's ink."""

@@ -17,8 +17,8 @@ FAINTEST = 12.0
 """Grey levels of 255 by which ink must differ from its ground."""
 _BLACK = 48.0
 """Grey levels added to the light, so that a black ground does not count as no light at all."""
-WIDEST = 41
-"""Pixels: wider dark places are shadows. A bold stroke has a quarter of a digit's height."""
+WIDEST = 25
+"""Pixels: wider dark places are shadows."""
 _TO_DEVIATION = 1.4826
 """From the median of absolute values to the standard deviation of normal noise."""
 _NOISE = 4.0

@@ -1,10 +1,11 @@
 """Picture and sound files -> a `Source`: decoded once, kept as arrays, scanned as any other data."""
 
-from collections.abc import Callable
+import functools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from rich.console import Console
 
 from kfusion.config import DataConfig
@@ -37,17 +38,8 @@ def load_media(config: DataConfig, console: Console | None = None) -> Source:
     shape = config.image_shape
     spec = Spec((shape[0], shape[1], shape[2]), class_names=listing.class_names)
     front_end = image_front_end(spec)
-    images, image_row, image_key = _arrays(
-        listing.images, front_end, lambda contents: read_images(contents, spec), spec.image_shape, np.uint8, console
-    )
-    audio, audio_row, audio_key = _arrays(
-        listing.sounds,
-        SOUND_FRONT_END,
-        lambda contents: read_sounds(contents, spec),
-        (spec.num_audio,),
-        np.float32,
-        console,
-    )
+    images, image_row, image_key = _arrays(listing.images, "image", spec, console)
+    audio, audio_row, audio_key = _arrays(listing.sounds, "audio", spec, console)
     image_scan, audio_scan = scan(images, image_row), scan(audio, audio_row)
     speaker, speaker_names = _speakers(listing)
     grouped = any(item.group for item in listing.images + listing.sounds)
@@ -81,14 +73,26 @@ def load_media(config: DataConfig, console: Console | None = None) -> Source:
 
 
 def _arrays(
-    items: tuple[Item, ...], front_end: str, read: Callable, shape: tuple[int, ...], dtype: Any, console: Console | None
+    items: tuple[Item, ...], kind: str, spec: Spec, console: Console | None
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """Features of the different files, each item's row in them, and what they are kept under."""
     rows: dict[Path, int] = {}
     for item in items:
         rows.setdefault(item.path, len(rows))
-    array, key = features(list(rows), front_end, read, shape, dtype, console)
+    if kind == "image":
+        made = image_front_end(spec), _reader(kind, spec.image_shape), spec.image_shape, np.uint8
+    else:
+        made = SOUND_FRONT_END, _reader(kind, spec.image_shape), (spec.num_audio,), np.float32
+    array, key = features(list(rows), *made, console)
     return array, np.array([rows[item.path] for item in items], np.int64), key
+
+
+@functools.cache
+def _reader(kind: str, image_shape: tuple[int, int, int]) -> Any:
+    """The front end as a graph, traced once: string (batch,) -> features and reasons."""
+    spec = Spec(image_shape)
+    read = read_images if kind == "image" else read_sounds
+    return tf.function(lambda contents: read(contents, spec), input_signature=[tf.TensorSpec([None], tf.string)])
 
 
 def _labels(items: tuple[Item, ...], spec: Spec) -> np.ndarray:

@@ -101,14 +101,13 @@ def _made(
     paths: Sequence[Path], read: Reader, shape: tuple[int, ...], dtype: type, console: Console | None
 ) -> np.ndarray:
     """Reads all files, in batches."""
-    graph = tf.function(read, input_signature=[tf.TensorSpec([None], tf.string)])
     array, refused = np.empty((len(paths), *shape), dtype), []
     starts = range(0, len(paths), BATCH)
     shown = console is not None and console.is_terminal
     label = f"reading {len(paths):,} files"
     for start in track(starts, label, console=console, transient=True, disable=not shown):
         batch = paths[start : start + BATCH]
-        values, reasons = graph(tf.constant([_content(path) for path in batch]))
+        values, reasons = read(tf.constant([_content(path) for path in batch]))
         array[start : start + len(batch)] = values
         refused += [(path, reason.decode()) for path, reason in zip(batch, reasons.numpy(), strict=True) if reason]
     if refused:

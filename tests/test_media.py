@@ -1,0 +1,245 @@
+"""Training data from picture and sound files: folders, manifests, the cache, and every bad input."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kfusion.config import DataConfig
+from kfusion.data import media_cache
+from kfusion.data.pairs import Source
+from kfusion.data.pictures import IMAGE_FRONT_END
+from kfusion.data.sounds import SOUND_FRONT_END
+from kfusion.data.sources import load
+from kfusion.data.splits import split
+from kfusion.run import open_run
+from tests.conftest import run_train
+from tests.folders import line
+from tests.media import digit_images, encoded, tone_bytes, write_media
+
+NUM = 12
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """Folders `pairs` and `pools`, never changed."""
+    root = tmp_path_factory.mktemp("media")
+    write_media(root / "pairs", NUM, paired=True)
+    write_media(root / "pools", NUM, paired=False)
+    return root
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _cached(cache, monkeypatch):
+    monkeypatch.setenv("KFUSION_CACHE", str(cache))
+
+
+@pytest.fixture
+def pairs(made, tmp_path) -> Path:
+    """A copy to break, with two files of each class and kind."""
+    for path in made.glob("pairs/*/00[01].*"):
+        (tmp_path / path.parent.name).mkdir(exist_ok=True)
+        shutil.copy2(path, tmp_path / path.parent.name)
+    return tmp_path
+
+
+def read(where: Path, **fields) -> Source:
+    return load(DataConfig(data=str(where), **fields))
+
+
+def test_files_of_one_name_are_pairs(made):
+    source = read(made / "pairs")
+    assert source.aligned and source.spec.class_names == ("one", "three", "two")
+    np.testing.assert_array_equal(source.image_label, np.repeat([0, 1, 2], NUM))
+    np.testing.assert_array_equal(source.audio_label, source.image_label)
+    images, label = digit_images()
+    np.testing.assert_array_equal(source.images[NUM], images[label == 3][0][..., None])
+    assert source.audio.shape == (3 * NUM, 507)
+    assert source.info["front_end"] == SOUND_FRONT_END and source.info["image_front_end"] == IMAGE_FRONT_END
+
+
+def test_files_of_other_names_meet_by_label(made):
+    source, aligned = read(made / "pools"), read(made / "pairs")
+    assert not source.aligned
+    np.testing.assert_array_equal(source.images, aligned.images)
+    np.testing.assert_array_equal(source.audio, aligned.audio)
+    parts = split(source, DataConfig(val_share=0.2, test_share=0.2), 0)
+    assert (parts.train.label == np.take(source.audio_label, parts.train.audio_row)).all()
+
+
+def test_classes_that_are_numbers_keep_their_order(tmp_path):
+    for name in ("10", "9", "2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes(encoded(digit_images()[0][0]))
+        (tmp_path / name / "b.WAV").write_bytes(tone_bytes(300))
+    assert read(tmp_path).spec.class_names == ("2", "9", "10")
+
+
+def test_limit_reads_no_more_files_than_it_says(made, monkeypatch):
+    monkeypatch.setattr(media_cache, "_kept", lambda *_: None)
+    source = read(made / "pools", limit=5)
+    assert len(source.images) == len(source.audio) == 5
+    assert np.bincount(source.image_label).tolist() == [2, 2, 1]
+
+
+def test_colour_pictures_of_another_size(made):
+    source = read(made / "pairs", image_shape=(12, 16, 3), limit=6)
+    assert source.spec.image_shape == (12, 16, 3) and source.images.shape == (6, 12, 16, 3)
+    assert source.info["image_front_end"] != IMAGE_FRONT_END
+
+
+def write_table(folder: Path, rows: list[dict[str, str]], name: str = "manifest.csv") -> Path:
+    pd.DataFrame(rows).to_csv(folder / name, index=False)
+    return folder / name
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    return [
+        {"image": f"{name}/{number:03}.png", "audio": f"{name}/{number:03}.wav", "label": name}
+        for name in ("one", "three", "two")
+        for number in range(2)
+    ]
+
+
+def test_manifest_names_pairs_groups_and_speakers(pairs):
+    rows = [row | {"group": f"g{place % 2}", "speaker": f"s{place % 3}"} for place, row in enumerate(rows_of(pairs))]
+    source = read(write_table(pairs, [*rows, rows[0] | {"audio": rows[2]["audio"]}]))
+    assert source.aligned and source.info["layout"] == "manifest" and source.info["grouped_by"] == "group"
+    assert len(source.images) == 6 and source.image_row.tolist() == [0, 1, 2, 3, 4, 5, 0]
+    assert source.audio_row[-1] == 2
+    assert source.audio_group[0] == source.audio_group[2] != source.audio_group[3]
+    assert source.speaker_names == ("s0", "s1", "s2") and source.audio_speaker is not None
+    parts = split(read(pairs / "manifest.csv"), DataConfig(split="random"), 0)
+    assert len(parts.train) + len(parts.val) + len(parts.test) == 7
+
+
+def test_people_of_a_manifest_can_be_held_out(made):
+    rows = [
+        {"image": f"{path.parent.name}/{path.name}", "audio": f"{path.parent.name}/{path.stem}.wav"}
+        | {"label": path.parent.name, "speaker": ("ann", "bob", "eve")[int(path.stem) % 3]}
+        for path in sorted((made / "pairs").glob("*/*.png"))
+    ]
+    table = write_table(made / "pairs", rows)
+    source = read(table)
+    config = DataConfig(split="speaker", test_speakers=("bob",), val_speakers=("eve",))
+    parts = split(source, config, 0)
+    assert source.audio_speaker is not None
+    for part, person in ((parts.train, 0), (parts.val, 2), (parts.test, 1)):
+        assert set(source.audio_speaker[part.audio_row]) == {person} and len(part) == NUM
+    table.unlink()
+
+
+def test_manifest_of_single_files_and_of_parquet(pairs):
+    rows = rows_of(pairs)
+    apart = [row | {"audio": ""} for row in rows] + [row | {"image": ""} for row in rows]
+    assert not read(write_table(pairs, apart)).aligned
+    table = pairs / "manifest.parquet"
+    try:
+        pd.DataFrame(rows).to_parquet(table)
+    except ImportError:
+        table.write_bytes(b"PAR1")
+        assert "pip install pyarrow" in line(table)
+    else:
+        assert read(table).aligned
+
+
+def test_cache_is_used_and_a_changed_or_damaged_one_is_made_anew(pairs, cache, monkeypatch):
+    source = read(pairs)
+    file = cache / f"{source.info['keys']['images']}.npy"
+    assert isinstance(source.images, np.memmap) and file.is_file()
+    with monkeypatch.context() as patch:
+        patch.setattr(media_cache, "_made", lambda *_: pytest.fail("read again"))
+        np.testing.assert_array_equal(read(pairs).images, source.images)
+    whole = file.read_bytes()
+    for damaged in (whole[:-40], whole[:-1] + b"\x17", b"no array at all"):
+        file.write_bytes(damaged)
+        np.testing.assert_array_equal(read(pairs).images, source.images)
+        assert file.read_bytes() == whole
+    shutil.copy2(pairs / "two" / "000.png", pairs / "one" / "000.png")
+    changed = read(pairs)
+    assert changed.info["keys"]["images"] != source.info["keys"]["images"]
+    assert changed.info["keys"]["sounds"] == source.info["keys"]["sounds"]
+    np.testing.assert_array_equal(changed.images[0], changed.images[4])
+
+
+def test_data_can_be_read_where_no_cache_can_be_kept(pairs, tmp_path, monkeypatch):
+    (tmp_path / "blocked").write_text("a file")
+    monkeypatch.setenv("KFUSION_CACHE", str(tmp_path / "blocked"))
+    assert len(read(pairs).images) == 6
+
+
+def damage(folder: Path) -> dict[str, tuple[str, bytes]]:
+    png = (folder / "one" / "000.png").read_bytes()
+    return {
+        "must be a PNG or JPEG file": ("one/000.png", b"hello"),
+        "must be complete": ("one/000.png", png[:-9]),
+        "cannot be decoded": ("two/001.png", png[:90] + b"\0\0" + png[92:]),
+        "must show a sign": ("two/000.png", encoded(np.full((40, 40), 90, np.uint8))),
+        "must be a WAV file": ("three/001.wav", b"hello"),
+        "1 byte to 64 MB. Found: 0 bytes": ("three/001.wav", b""),
+    }
+
+
+def test_each_bad_file_is_named_with_its_reason(pairs):
+    for said, (name, content) in damage(pairs).items():
+        kept = (pairs / name).read_bytes()
+        (pairs / name).write_bytes(content)
+        text = line(pairs)
+        assert text.startswith(f"{pairs / name}: ") and said in text
+        (pairs / name).write_bytes(kept)
+    for number in range(2):
+        (pairs / "two" / f"00{number}.png").write_bytes(b"hello")
+    text = line(pairs)
+    assert text.startswith(f"{pairs / 'two' / '000.png'}: ") and "and 1 more of 6 files" in text
+
+
+def test_layouts_that_cannot_be_meant(pairs):
+    rows = rows_of(pairs)
+    cases = {
+        "columns image, audio and label": [{"image": "a.png", "label": "one"}],
+        "must be a file. Found: no file 'x.png' in row 2": [*rows[:2], rows[2] | {"image": "x.png"}],
+        "a label and a file": [rows[0] | {"label": ""}],
+        "either all rows or none": [*rows, rows[0] | {"image": ""}],
+        "at least two classes": rows[:2],
+    }
+    for said, table in cases.items():
+        assert said in line(write_table(pairs, table))
+    assert "must be one of .csv, .parquet" in line(pairs / "one" / "000.png")
+    with pytest.raises(ValueError, match="'image_shape' must be left out"):
+        load(DataConfig(image_shape=(8, 8, 1)))
+    assert "'test_labels' must be empty" in line(pairs, test_labels="x.csv")
+    (pairs / "manifest.csv").unlink()
+    (pairs / "one" / "000.wav").unlink()
+    assert "no sound of this name" in line(pairs)
+    (pairs / "one" / "001.wav").unlink()
+    assert "each class must have a sound" in line(pairs)
+    shutil.rmtree(pairs / "one")
+    shutil.rmtree(pairs / "two")
+    assert "at least two classes" in line(pairs)
+
+
+def train(data: Path, out: Path, cwd: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    small = ("--filters", "4", "8", "--audio-units", "32", "--precision", "float32", "--test-share", "0.2")
+    return run_train("--data", str(data), *small, "--val-share", "0.2", "--out", str(out), *flags, cwd=cwd)
+
+
+def test_command_trains_on_a_folder_of_files_and_leaves_nothing_of_a_bad_one(made, pairs, tmp_path):
+    done = train(made / "pairs", tmp_path / "run", tmp_path, "--epochs", "12", "--recipe", "robust")
+    assert done.returncode == 0, done.stderr
+    run = open_run(tmp_path / "run")
+    assert run.data()["source"]["front_end"] == SOUND_FRONT_END
+    assert run.data()["source"]["image_front_end"] == IMAGE_FRONT_END
+    assert run.spec().class_names == ("one", "three", "two")
+    assert run.metrics()["views"]["fused"]["accuracy"] > 0.6
+    (pairs / "two" / "001.png").write_bytes(b"hello")
+    failed = train(pairs, tmp_path / "none", tmp_path)
+    assert failed.returncode == 2 and failed.stderr.count("\n") == 1 and "001.png: must be a PNG" in failed.stderr
+    assert not (tmp_path / "none").exists()
