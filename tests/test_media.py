@@ -117,8 +117,6 @@ def test_manifest_names_pairs_groups_and_speakers(pairs):
     assert source.audio_row[-1] == 2
     assert source.audio_group[0] == source.audio_group[2] != source.audio_group[3]
     assert source.speaker_names == ("s0", "s1", "s2") and source.audio_speaker is not None
-    parts = split(read(pairs / "manifest.csv"), DataConfig(split="random"), 0)
-    assert len(parts.train) + len(parts.val) + len(parts.test) == 7
 
 
 def test_people_of_a_manifest_can_be_held_out(made):
@@ -219,7 +217,8 @@ def test_layouts_that_cannot_be_meant(pairs):
     (pairs / "manifest.csv").unlink()
     (pairs / "one" / "000.wav").unlink()
     assert "no sound of this name" in line(pairs)
-    (pairs / "one" / "001.wav").unlink()
+    for path in pairs.glob("*/*.wav"):
+        path.unlink()
     assert "each class must have a sound" in line(pairs)
     shutil.rmtree(pairs / "one")
     shutil.rmtree(pairs / "two")

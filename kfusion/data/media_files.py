@@ -99,12 +99,12 @@ def checked(listing: Listing) -> Listing:
     Raises:
         ValueError: it cannot.
     """
+    if len(listing.class_names) < 2:
+        raise broken(listing.where, "must have at least two classes", f"only {', '.join(listing.class_names)!r}")
     for kind, items in (("picture (.png, .jpg)", listing.images), ("sound (.wav)", listing.sounds)):
         missing = [name for name in listing.class_names if name not in {item.label for item in items}]
         if missing:
             raise broken(listing.where, f"each class must have a {kind}", f"none of class {missing[0]!r}")
-    if len(listing.class_names) < 2:
-        raise broken(listing.where, "must have at least two classes", f"only {', '.join(listing.class_names)!r}")
     return listing
 
 
