@@ -230,15 +230,16 @@ def train(data: Path, out: Path, cwd: Path, *flags: str) -> subprocess.Completed
     return run_train("--data", str(data), *small, "--val-share", "0.2", "--out", str(out), *flags, cwd=cwd)
 
 
-def test_command_trains_on_a_folder_of_files_and_leaves_nothing_of_a_bad_one(made, pairs, tmp_path):
-    done = train(made / "pairs", tmp_path / "run", tmp_path, "--epochs", "12", "--recipe", "robust")
+def test_command_trains_on_a_folder_of_files_and_leaves_nothing_of_a_bad_one(made, pairs, tmp_path_factory):
+    work = tmp_path_factory.mktemp("runs")
+    done = train(made / "pairs", work / "run", work, "--epochs", "12", "--recipe", "robust")
     assert done.returncode == 0, done.stderr
-    run = open_run(tmp_path / "run")
+    run = open_run(work / "run")
     assert run.data()["source"]["front_end"] == SOUND_FRONT_END
     assert run.data()["source"]["image_front_end"] == IMAGE_FRONT_END
     assert run.spec().class_names == ("one", "three", "two")
     assert run.metrics()["views"]["fused"]["accuracy"] > 0.6
     (pairs / "two" / "001.png").write_bytes(b"hello")
-    failed = train(pairs, tmp_path / "none", tmp_path)
+    failed = train(pairs, work / "none", work)
     assert failed.returncode == 2 and failed.stderr.count("\n") == 1 and "001.png: must be a PNG" in failed.stderr
-    assert not (tmp_path / "none").exists()
+    assert not (work / "none").exists()
