@@ -7,12 +7,18 @@
     environment.json   versions, hardware, precision    report.txt    the same, for reading
     checkpoint.npz     all state after the last epoch   figures/      PNG and SVG
 
+and what later stages add:
+
+    evaluation/        by kfusion.evaluate, see there   calibration.json  a temperature for each view
+
 Every file is written beside its place and renamed into it, so a killed run leaves no half-written file.
 """
 
 import fcntl
 import re
 import shutil
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -21,19 +27,14 @@ import numpy as np
 
 from kfusion.config import Config
 from kfusion.config_file import load_config
+from kfusion.contents import FILES, LOCK, foreign
 from kfusion.spec import Spec
 from kfusion.system.files import PARTIAL, read_json, write_atomically, write_json
 
+__all__ = ["FILES", "FORMAT", "Run", "check_new", "default_folder", "lock", "new_run", "open_run", "unfinished_folder"]
+
 FORMAT = 1
 """The layout's version; a reader refuses another."""
-LOCK = ".lock"
-FILES = {
-    *("config.json", "data.json", "split.npz", "environment.json", "checkpoint.npz", "best.keras", "last.keras"),
-    *("history.csv", "metrics.json", "report.txt", "figures", LOCK),
-}
-"""All that training writes; a folder with anything else in it is not emptied."""
-STARTED = {"data.json", "split.npz", "environment.json", LOCK}
-"""What a run killed before its config leaves behind."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,14 @@ class Run:
         return self.folder / "figures"
 
     @property
+    def evaluation(self) -> Path:
+        return self.folder / "evaluation"
+
+    @property
+    def calibration(self) -> Path:
+        return self.folder / "calibration.json"
+
+    @property
     def finished(self) -> bool:
         """Whether the run has come to its end: the metrics are written last."""
         return (self.folder / "metrics.json").exists()
@@ -81,9 +90,18 @@ class Run:
         return read_json(self.folder / "metrics.json")
 
     def split(self) -> dict[str, np.ndarray]:
-        """`{part}_image` and `{part}_audio`: the rows of each part, pair by pair."""
-        with np.load(self.folder / "split.npz", allow_pickle=False) as arrays:
-            return dict(arrays)
+        """`{part}_image` and `{part}_audio`: the rows of each part, pair by pair.
+
+        Raises:
+            ValueError: the file is missing or damaged.
+        """
+        path = self.folder / "split.npz"
+        try:
+            # Opened here: NumPy leaves a damaged archive open.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(f"{path}: must hold the rows that training wrote. Found: {error}") from error
 
     def write_json(self, name: str, values: Any) -> None:
         write_json(self.folder / name, values)
@@ -100,7 +118,8 @@ def open_run(folder: Path) -> Run:
     """
     if not begun(folder):
         raise ValueError(f"{folder}: must be a run folder made by 'python -m kfusion.train'. Found: no config.json")
-    version = read_json(folder / "data.json").get("format")
+    data = read_json(folder / "data.json")
+    version = data.get("format") if isinstance(data, dict) else None
     if version != FORMAT:
         raise ValueError(f"{folder}: must be a run folder of format {FORMAT}. Found: format {version!r}")
     return Run(folder)
@@ -138,12 +157,10 @@ def check_new(folder: Path, overwrite: bool) -> list[str]:
         raise ValueError(f"{folder}: a run needs a folder. Found: a file")
     if begun(folder) and not overwrite:
         raise ValueError(f"{folder}: an existing run is kept; choose another --out, --resume it, or --overwrite it")
-    found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    ours = FILES if begun(folder) else STARTED
-    foreign = [name for name in found if name not in ours and not name.startswith(PARTIAL)]
-    if foreign:
-        raise ValueError(f"{folder}: a run needs a folder of its own. Found: {', '.join(foreign[:3])}")
-    return found
+    strange = foreign(folder, begun(folder))
+    if strange:
+        raise ValueError(f"{folder}: a run needs a folder of its own. Found: {', '.join(strange[:3])}")
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
 def lock(folder: Path) -> IO[bytes]:

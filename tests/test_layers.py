@@ -13,12 +13,12 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES = 200, 40
 NOUNS, VERBS = 1, 6
 # The room of a module is the first name below `kfusion`. A folder that is not named here is a noun, a file a verb.
 LEVELS = {
-    **dict.fromkeys(("spec", "rules", "config", "config_file", "recipes", "system"), 0),
+    **dict.fromkeys(("spec", "rules", "contents", "config", "config_file", "recipes", "system"), 0),
     **dict.fromkeys(("data", "model", "training", "analysis"), NOUNS),
     "run": 2,
     **dict.fromkeys(("predictor", "serving", "material"), 3),
-    "outcome": 4,
-    "trainer": 5,
+    **dict.fromkeys(("outcome", "finished"), 4),
+    **dict.fromkeys(("trainer", "evaluation"), 5),
 }
 
 

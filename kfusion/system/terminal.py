@@ -40,8 +40,13 @@ def fail(message: str, status: int = 2) -> None:
     raise SystemExit(status)
 
 
-def run_main(main: Callable[[], None]) -> None:
-    """Runs a verb: bad input and a full disk become one line and status 2, Ctrl-C status 130."""
+def run_main(main: Callable[[], None], go_on: str = "run the same command with --resume to go on") -> None:
+    """Runs a verb: bad input and a full disk become one line and status 2, Ctrl-C status 130.
+
+    Args:
+        main: the verb.
+        go_on: what to do after Ctrl-C.
+    """
     try:
         main()
     except ValueError as error:
@@ -54,4 +59,4 @@ def run_main(main: Callable[[], None]) -> None:
         where = f"{error.filename}: " if error.filename else ""
         fail(f"{where}reading or writing failed. Found: {error.strerror or error}")
     except KeyboardInterrupt:
-        fail("stopped; run the same command with --resume to go on", 130)
+        fail(f"stopped; {go_on}", 130)

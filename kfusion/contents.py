@@ -1,0 +1,37 @@
+"""What may lie in a run folder: a folder with anything else in it is not emptied, so that nobody loses a file."""
+
+from fnmatch import fnmatch
+from pathlib import Path
+
+from kfusion.system.files import PARTIAL
+
+LOCK = ".lock"
+FILES = {
+    *("config.json", "data.json", "split.npz", "environment.json", "checkpoint.npz", "best.keras", "last.keras"),
+    *("history.csv", "metrics.json", "report.txt", "figures", LOCK),
+}
+"""All that training writes."""
+LATER = {"evaluation", "calibration.json"}
+"""What later stages add."""
+INSIDE = {"evaluation": ("answers.npz", "evaluation.json", "robustness.json", "report.txt", "*.png", "*.svg")}
+"""All that these write into their folders, at whatever depth."""
+STARTED = {"data.json", "split.npz", "environment.json", LOCK}
+"""What a run killed before its config leaves behind."""
+
+
+def foreign(folder: Path, begun: bool) -> list[str]:
+    """What is in a run folder that no command of kfusion has written, sorted; folders below it by their path.
+
+    Args:
+        folder: it may be missing.
+        begun: whether it is a run; else it may hold only what a killed start leaves behind.
+    """
+    found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    ours = FILES | LATER if begun else STARTED
+    strange = [name for name in found if name not in ours and not name.startswith(PARTIAL)]
+    for name in sorted(INSIDE.keys() & set(found) & ours):
+        for path in sorted((folder / name).rglob("*")):
+            known = any(fnmatch(path.name, pattern) for pattern in (*INSIDE[name], f"{PARTIAL}*"))
+            if not known and not path.is_dir():
+                strange.append(str(path.relative_to(folder)))
+    return strange

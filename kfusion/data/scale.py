@@ -1,0 +1,35 @@
+"""Whether values are on the scale that a network was trained on, told by their ranges alone."""
+
+from pathlib import Path
+
+Range = tuple[float, float]
+
+FACTOR = 4.0
+"""How many times wider or narrower the values may spread: far more than other voices differ, far less than units do."""
+
+
+def same_scale(found: Range, trained: Range) -> bool:
+    """Whether two ranges are about as wide and lie over each other for half the narrower one at least.
+
+    Args:
+        found, trained: lowest and highest value.
+    """
+    spans = found[1] - found[0], trained[1] - trained[0]
+    narrow, wide = min(spans), max(spans)
+    common = min(found[1], trained[1]) - max(found[0], trained[0])
+    return wide <= FACTOR * narrow and common >= narrow / 2
+
+
+def require_scale(path: str | Path, what: str, found: Range, trained: Range) -> None:
+    """Refuses values on another scale.
+
+    Args:
+        path: where they come from.
+        what: such as "audio features".
+
+    Raises:
+        ValueError: the ranges disagree; one line with both.
+    """
+    if not same_scale(found, trained):
+        rule = f"{what} must be on the scale of the training data ({trained[0]:g} to {trained[1]:g}), or --force given"
+        raise ValueError(f"{path}: {rule}. Found: {found[0]:g} to {found[1]:g}")
