@@ -68,13 +68,14 @@ def learning_curves(history: DataFrame, best_epoch: int | None = None) -> Figure
     return figure
 
 
-def confusion_matrix(matrix: ArrayLike, class_names: Sequence[str]) -> Figure:
+def confusion_matrix(matrix: ArrayLike, class_names: Sequence[str], view: str = "") -> Figure:
     """Counts of true (row) against predicted (column) classes; the colour is the share of the row.
 
     Args:
         matrix: int (num_classes, num_classes), ≥ 0.
         class_names: one name per class. Over `MAX_COUNTED_CLASSES`, the cells have no numbers; over
             `MAX_NAMED_CLASSES`, not every class is named on the axes.
+        view: whose answers, to begin the title with.
 
     Raises:
         ValueError: the matrix is not square, or of another size than the names.
@@ -100,7 +101,7 @@ def confusion_matrix(matrix: ArrayLike, class_names: Sequence[str]) -> Figure:
         axes.set_yticks(shown, [names[at] for at in shown])
         axes.tick_params(length=0, labelsize=9 if step == 1 else 7)
         axes.set(xlabel="predicted class", ylabel="true class")
-        axes.set_title(f"{np.trace(counts)} of {counts.sum()} right")
+        axes.set_title(f"{f'{view}: ' if view else ''}{np.trace(counts)} of {counts.sum()} right")
         axes.spines[:].set(visible=True, color="#DADCE0")
         if num_classes <= MAX_COUNTED_CLASSES:
             _write_counts(axes, counts, shares)

@@ -26,7 +26,7 @@ def results_table(views: Mapping[str, Mapping[str, Any]]) -> Table:
         views: `{view: {"accuracy", "num_errors", "num_rows"}}`, as in `metrics.view_summary(...)["views"]`. A view that
             is missing has no row.
     """
-    table = _table("view", ("accuracy", "errors", "rows"))
+    table = new_table("view", ("accuracy", "errors", "rows"))
     for view, title in TITLES.items():
         if view in views:
             numbers = views[view]
@@ -41,7 +41,7 @@ def report_table(report: Mapping[str, Any]) -> Table:
     Args:
         report: what `metrics.report` returned.
     """
-    table = _table("class", (*SCORES, "support"))
+    table = new_table("class", (*SCORES, "support"))
     num_rows = str(int(report[AVERAGES[1]]["support"]))
     accuracy = f"{report['accuracy']:.4f}"
     table.title = f"overall accuracy {accuracy}"
@@ -60,7 +60,13 @@ def report_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def _table(name: str, numbers: tuple[str, ...]) -> Table:
+def new_table(name: str, numbers: tuple[str, ...]) -> Table:
+    """An empty table: a column of names, then columns of numbers.
+
+    Args:
+        name: the head of the first column.
+        numbers: the heads of the others.
+    """
     table = Table(box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
     table.add_column(name, max_width=32, overflow="fold")
     for head in numbers:
