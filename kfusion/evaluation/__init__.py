@@ -1,0 +1,1 @@
+"""From a run folder and data to all that is said of the model: answers, numbers, figures, tables."""

@@ -1,0 +1,192 @@
+"""Judge a finished run: the steps of `python -m kfusion.evaluate`, for the command and for programs."""
+
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from kfusion import run as runs
+from kfusion.analysis.evaluation_tables import evaluation_tables, robustness_tables
+from kfusion.data.limit import first_of_each_class
+from kfusion.evaluation import answers as asking
+from kfusion.evaluation.answers import Answers
+from kfusion.evaluation.pictures import draw_figures, figures
+from kfusion.evaluation.robustness import num_encodings, robustness
+from kfusion.evaluation.subject import Subject, other_data, own_data
+from kfusion.evaluation.summary import FORMAT, fit_temperatures, summarize
+from kfusion.finished import load_fitting, open_finished
+from kfusion.model.halves import Halves
+from kfusion.run import Run
+from kfusion.spec import VIEWS
+from kfusion.system.files import read_json, write_json, write_text
+from kfusion.system.progress import progress
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be evaluated.
+
+    Args:
+        data: other data than the run's own test part: 'builtin' or a folder; "": the run's own.
+        test_labels: a CSV with the labels of the competition's test files.
+        force: take data on another scale too.
+        seed: decides conflicts, corruptions and the bootstrap.
+        grid: whether to compute the robustness grid.
+        grid_rows: rows of the grid at most, evenly over the classes; 0: all.
+    """
+
+    data: str = ""
+    test_labels: str = ""
+    force: bool = False
+    seed: int = 0
+    grid: bool = True
+    grid_rows: int = 10_000
+
+    def __post_init__(self) -> None:
+        for name, value in (("seed", self.seed), ("grid_rows", self.grid_rows)):
+            if not 0 <= value < 2**31:
+                raise ValueError(f"'{name}' must be in [0, 2^31). Received: {value}")
+        if self.test_labels and not self.data:
+            raise ValueError(f"'test_labels' must be empty without 'data'. Received: {self.test_labels!r}")
+
+
+def evaluate(folder: Path, request: Request, console: Console | None = None) -> Path:
+    """Evaluates a run, and writes what it found into its folder.
+
+    Args:
+        folder: a finished run.
+        request: what to evaluate.
+        console: where progress and tables are shown; None: nowhere.
+
+    Returns:
+        the folder of the evaluation: `evaluation/` in the run folder, or a folder therein for other data.
+
+    Raises:
+        ValueError: the run is unfinished or damaged, or the data do not fit it; nothing is written then.
+    """
+    run = open_finished(folder)
+    if request.data:
+        subject = other_data(run, request.data, request.test_labels, request.seed, request.force)
+        place = run.evaluation / (Path(request.data).resolve().name or "data")
+    else:
+        subject, place = own_data(run), run.evaluation
+    halves, weights = Halves(load_fitting(run)), hashlib.sha256(run.best.read_bytes()).hexdigest()
+    with runs.lock(folder):
+        place.mkdir(parents=True, exist_ok=True)
+        answers = answer(subject, halves, weights, request.seed, place / "answers.npz", console)
+        temperature = calibrate(run, subject, answers, halves, weights, console)
+        facts = summarize(subject, answers, temperature, np.array(run.data()["prior"]), request.seed)
+        facts["seed"], facts["weights"] = request.seed, weights
+        path = place / "robustness.json"
+        if request.grid:
+            grid = robustness_of(run, subject, halves, facts, request, path, console)
+        else:  # An earlier grid stays where it is of these weights and rows.
+            found = kept_grid(path)
+            grid = found if found and found.get("key") == answers.key else None
+        write(run, place, subject, facts, grid, console)
+    return place
+
+
+def answer(subject: Subject, halves: Halves, weights: str, seed: int, path: Path, console: Console | None) -> Answers:
+    """The answers in the file where they are still those to this question, else the forward pass's, kept there."""
+    key = asking.fingerprint(subject, weights, seed)
+    found = asking.kept(path, key)
+    if found is not None:
+        return found
+    num_rows = len(subject.pairs) + (len(subject.val) if subject.val else 0)
+    with progress(console, "forward pass", num_rows) as advance:
+        answers = asking.ask(subject, halves, key, seed, advance)
+    asking.keep(path, answers)
+    return answers
+
+
+def calibrate(
+    run: Run, subject: Subject, answers: Answers, halves: Halves, weights: str, console: Console | None
+) -> dict[str, float]:
+    """The temperature of each view, fitted on the run's validation part and kept in calibration.json.
+
+    With other data the file's are taken; where there is none for these weights, the run's own data are needed.
+    """
+    label, val = answers.val_label, answers.val
+    if subject.val is None:
+        found = read_json(run.calibration) if run.calibration.exists() else {}
+        if isinstance(found, dict) and found.get("weights") == weights:
+            return found["temperature"]
+        label, val = _own_validation(run, subject, halves, console)
+    temperature = fit_temperatures(val, label)
+    values = {"format": FORMAT, "temperature": temperature, "num_rows": len(label), "weights": weights}
+    write_json(run.calibration, values)
+    return temperature
+
+
+def _own_validation(
+    run: Run, subject: Subject, halves: Halves, console: Console | None
+) -> tuple[np.ndarray, np.ndarray]:
+    own = own_data(run)
+    pairs = own.val or own.pairs
+    with progress(console, "validation part", len(pairs)) as advance:
+        return pairs.label, asking.views(own, pairs, halves, advance)
+
+
+def robustness_of(
+    run: Run,
+    subject: Subject,
+    halves: Halves,
+    facts: dict[str, Any],
+    request: Request,
+    path: Path,
+    console: Console | None,
+) -> dict[str, Any]:
+    """The content of robustness.json; what is in the file already where it is the same grid."""
+    positions = first_of_each_class(subject.pairs.label, request.grid_rows)
+    temperature = {view: facts["calibration"][view]["temperature"] for view in VIEWS}
+    deviation = np.sqrt(np.array(run.data()["audio_variance"]))
+    question = {"format": FORMAT, "key": facts["key"], "seed": request.seed, "num_rows": len(positions)}
+    question["temperature"] = temperature
+    found = kept_grid(path)
+    if found and question.items() <= found.items():
+        return found
+    with progress(console, "robustness grid", num_encodings(subject, len(positions))) as advance:
+        grid = robustness(subject, halves, temperature, deviation, positions, request.seed, advance)
+    return {**question, **grid}
+
+
+def kept_grid(path: Path) -> dict[str, Any] | None:
+    """The content of robustness.json; None where it is missing or damaged."""
+    try:
+        found = read_json(path)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def write(
+    run: Run, place: Path, subject: Subject, facts: dict[str, Any], grid: dict[str, Any] | None, console: Console | None
+) -> None:
+    """Writes figures, robustness.json, report.txt and, last, evaluation.json; shows the tables."""
+    data = run.data()
+    spread = np.stack([np.array(data["audio_mean"]), np.sqrt(np.array(data["audio_variance"]))])
+    total = len(facts["confusion"]) + 2 + bool(facts["worst"]) + (3 if grid else 0)
+    with progress(console, "figures", total) as advance:
+        facts["figures"] = draw_figures(place / "figures", figures(subject, facts, grid, spread), advance)
+    if grid:
+        write_json(place / "robustness.json", grid)
+    else:
+        (place / "robustness.json").unlink(missing_ok=True)
+    tables = [*evaluation_tables(facts), *(robustness_tables(grid) if grid else ())]
+    text = io.StringIO()
+    paper = Console(file=text, width=80, highlight=False, markup=False, emoji=False)
+    for each in (paper, *([console] if console else [])):
+        each.print(heading(facts), *tables, facts["interval_method"], sep="\n")
+    write_text(place / "report.txt", "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n")
+    write_json(place / "evaluation.json", facts)
+
+
+def heading(facts: dict[str, Any]) -> str:
+    """What was evaluated, in a line."""
+    data = facts["data"]
+    return f"{data['name']}, {data['part']}: {data['num_rows']:,} pairs with {data['num_sounds']:,} sounds"

@@ -1,0 +1,151 @@
+"""What is judged: a finished run's network, and labelled pairs that it was not trained on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kfusion.config import DataConfig
+from kfusion.data.pairs import Pairs, Source, pair_by_label
+from kfusion.data.scale import require_scale
+from kfusion.data.sources import load
+from kfusion.data.splits import Split, split
+from kfusion.run import Run
+from kfusion.spec import Spec
+from kfusion.system.files import read_back, same_arrays
+
+PARTS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """Labelled pairs to judge a network by.
+
+    Args:
+        name: of the data.
+        part: which of its rows, in words.
+        pairs: the rows.
+        pixel_max: the brightest value that the network was trained on; the pairs' own may differ.
+        group: int64 (n,), which rows share a sound.
+        speaker: int64 (n,), index into `speaker_names`; None where it is not known.
+        speaker_names: who speaks.
+        decibels: whether the sounds are known to be MFCC of decibels.
+        others: sounds to make babble of.
+        val: the run's own validation part; None with other data.
+    """
+
+    name: str
+    part: str
+    pairs: Pairs
+    pixel_max: int
+    group: np.ndarray
+    speaker: np.ndarray | None
+    speaker_names: tuple[str, ...]
+    decibels: bool
+    others: Pairs
+    val: Pairs | None = None
+
+    def read(self, pairs: Pairs, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Images float32 (n, height, width, channels) on the network's scale, and audio float32 (n, num_audio)."""
+        image, audio = pairs.read(positions)
+        return image * np.float32(self.pixel_max / pairs.spec.pixel_max), audio
+
+
+def own_data(run: Run) -> Subject:
+    """The run's own test part, with its validation part.
+
+    Raises:
+        ValueError: the data are gone, or are not those that the run was trained on.
+    """
+    config = run.config()
+    source, parts = load_own(run, config.data)
+    _require_unchanged(run, source, parts)
+    tested = source.official_test or source
+    return _subject(run, tested, parts.test, "test part", parts.val, parts.val)
+
+
+def load_own(run: Run, config: DataConfig) -> tuple[Source, Split]:
+    """The run's data as they are now, divided as they were for training."""
+    try:
+        source = load(config)
+    except ValueError as error:
+        raise ValueError(f"{run.folder}: the run's data must be where they were at training. {error}") from error
+    return source, split(source, config, run.config().split_seed)
+
+
+def other_data(run: Run, data: str, test_labels: str, seed: int, force: bool) -> Subject:
+    """Other data of the same shapes and classes: their labelled test files where they have them, else every row.
+
+    Args:
+        run: whose network is judged.
+        data: 'builtin' or a folder.
+        test_labels: a CSV with the labels of the competition's test files.
+        seed: pairs images and sounds by class, where the data do not say which belong together.
+        force: take data on another scale too, and all rows of the data that the run was trained on.
+
+    Raises:
+        ValueError: shapes, classes or scale are not those of the run, or it was trained on these very files.
+    """
+    source = load(DataConfig(data=data, test_labels=test_labels))
+    spec, facts = run.spec(), run.data()
+    _require_same(data, source.spec, spec)
+    if not force:
+        if not source.official_test and read_back(source.info["files"]) == facts["source"].get("files"):
+            rule = "--data must be other data than the run was trained on; leave it out to judge by the run's test part"
+            raise ValueError(f"{data}: {rule}, or give --force. Found: the same files")
+        found = source.info["audio_range"]
+        require_scale(data, "audio features", (found[0], found[1]), tuple(facts["audio_range"]))
+    part = "test files" if source.official_test else "all rows"
+    tested = source.official_test or source
+    images = np.arange(len(tested.image_label))
+    if tested.aligned:
+        sounds = images
+    else:
+        sounds = pair_by_label(tested.image_label, tested.audio_label, np.random.default_rng(seed))
+    pairs = tested.pairs(images, sounds)
+    return _subject(run, tested, pairs, part, pairs, None)
+
+
+def _subject(run: Run, source: Source, pairs: Pairs, part: str, others: Pairs, val: Pairs | None) -> Subject:
+    position = np.searchsorted(source.audio_row, pairs.audio_row)
+    return Subject(
+        name=source.info.get("name", "data"),
+        part=part,
+        pairs=pairs,
+        pixel_max=run.spec().pixel_max,
+        group=source.audio_group[position],
+        speaker=None if source.audio_speaker is None else source.audio_speaker[position],
+        speaker_names=source.speaker_names,
+        decibels=source.info["front_end"] is not None,
+        others=others,
+        val=val,
+    )
+
+
+def _require_same(data: str, found: Spec, trained: Spec) -> None:
+    """Shapes and classes as in training; pixels may be on another scale."""
+    for name, what in (("image_shape", "images"), ("audio_grid", "sounds"), ("class_names", "classes")):
+        one, other = getattr(found, name), getattr(trained, name)
+        if one != other:
+            raise ValueError(f"{data}: {what} must be those of the run ({_short(other)}). Found: {_short(one)}")
+
+
+def _short(values: tuple[Any, ...]) -> str:
+    if isinstance(values[0], int):
+        return " × ".join(map(str, values))
+    return ", ".join(map(repr, values[:6])) + (f" … {len(values)} in all" if len(values) > 6 else "")
+
+
+def _require_unchanged(run: Run, source: Source, parts: Split) -> None:
+    """The same files and the same rows in each part as at training."""
+    facts, folder = run.data(), run.folder
+    now = read_back(source.info)
+    changed = sorted(name for name in now.keys() | facts["source"].keys() if now.get(name) != facts["source"].get(name))
+    if changed:
+        raise ValueError(f"{folder}: the data must be those that the run was trained on. Found: another {changed[0]}")
+    rows: dict[str, np.ndarray] = {}
+    for name in PARTS:
+        part = getattr(parts, name)
+        rows |= {f"{name}_image": part.image_row, f"{name}_audio": part.audio_row}
+    if not same_arrays(run.split(), rows):
+        raise ValueError(f"{folder}: the data must be those that the run was trained on. Found: other rows per part")
