@@ -1,4 +1,4 @@
-"""Shared by all tests: TensorFlow without its start-up chatter, and one trained run per session."""
+"""Shared by all tests: TensorFlow without its start-up chatter, one trained run and one exported model per session."""
 
 import fcntl
 import os
@@ -18,7 +18,16 @@ SMALL = ("--limit", "1000", "--filters", "8", "16", "--precision", "float32")
 
 def run_train(*flags: str, cwd: Path, **kwargs: object) -> subprocess.CompletedProcess[str]:
     """`python -m kfusion.train` as a real process; its output is captured."""
-    command = [sys.executable, "-m", "kfusion.train", *map(str, flags)]
+    return run_verb("kfusion.train", *flags, cwd=cwd, **kwargs)
+
+
+def run_export(*flags: str, cwd: Path, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    """`python -m kfusion.export` as a real process; its output is captured."""
+    return run_verb("kfusion.export", *flags, cwd=cwd, **kwargs)
+
+
+def run_verb(module: str, *flags: str, cwd: Path, **kwargs: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module, *map(str, flags)]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, **kwargs)  # type: ignore
 
@@ -34,4 +43,18 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Pat
             done = run_train("--recipe", "robust", *SMALL, "--epochs", "12", "--out", str(folder), cwd=root)
             assert done.returncode == 0, done.stderr
             (root / "trained_run.txt").write_text(done.stdout)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported_model(trained_run: Path) -> Path:
+    """The trained run's first version, `saved_models/kfusion/1`, exported and proved once; not calibrated."""
+    root = trained_run.parent
+    folder = root / "saved_models" / "kfusion" / "1"
+    with (root / "exported_model.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            done = run_export(str(trained_run), "--no-calibrate", cwd=root)
+            assert done.returncode == 0, done.stdout + done.stderr
+            (root / "exported_model.txt").write_text(done.stdout)
     return folder

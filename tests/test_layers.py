@@ -16,8 +16,8 @@ LEVELS = {
     **dict.fromkeys(("spec", "rules", "contents", "config", "config_file", "recipes", "system"), 0),
     **dict.fromkeys(("data", "model", "training", "analysis"), NOUNS),
     "run": 2,
-    **dict.fromkeys(("predictor", "serving", "material"), 3),
-    **dict.fromkeys(("outcome", "finished"), 4),
+    **dict.fromkeys(("predictor", "material", "temperature"), 3),
+    **dict.fromkeys(("outcome", "finished", "serving"), 4),
     **dict.fromkeys(("trainer", "evaluation"), 5),
 }
 

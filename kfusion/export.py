@@ -1,0 +1,71 @@
+"""Export a run as a version for TensorFlow Serving: run folder in, saved_models/NAME/VERSION out.
+
+Run: python -m kfusion.export RUN [--name kfusion] [--version N|next] [--to saved_models] [--no-verify]
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from kfusion.serving.publish import Shelf
+from kfusion.system.commandline import parse
+from kfusion.system.terminal import console, fail, quiet, run_main
+
+PROG = "python -m kfusion.export"
+
+
+@dataclass(frozen=True)
+class Command:
+    """Export a run's best network as a SavedModel, prove it through TensorFlow's C API, then publish it."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """A run folder made by kfusion.train."""
+    name: str = "kfusion"
+    """The model's name, as clients of the server know it."""
+    version: str = "next"
+    """The version's number, or next: one above the highest."""
+    to: Path = Path("saved_models")
+    """Where models are kept; this one goes to TO/NAME/VERSION."""
+    verify: bool = True
+    """Prove it before it is published."""
+    calibrate: bool = True
+    """Temper the probabilities, where kfusion.evaluate has fitted temperatures."""
+
+
+def version_number(text: str) -> int | None:
+    """The number that `--version` means; None: the next."""
+    if text == "next":
+        return None
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**63):
+        raise ValueError(f"'version' must be 'next' or a number ≥ 1. Received: {text!r}")
+    return int(text)
+
+
+def main() -> None:
+    command = parse(Command, PROG)
+    version = version_number(command.version)
+    shelf = Shelf(command.to, command.name)
+    if version is not None:
+        shelf.check_free(version)
+    with quiet():
+        from kfusion.finished import load_fitting, open_finished
+        from kfusion.serving.exporter import Options, export
+        from kfusion.serving.verify import Unproven
+    run = open_finished(command.run)
+    with quiet():
+        network = load_fitting(run)
+    options = Options(version, command.verify, command.calibrate)
+    try:
+        folder = export(run, network, shelf, options, console)
+    except Unproven as error:
+        fail(str(error), 1)
+    except KeyboardInterrupt:
+        fail("stopped; nothing is published", 130)
+    else:
+        console.print(f"\nexported: {folder}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run_main(main)

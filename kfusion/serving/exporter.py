@@ -1,0 +1,131 @@
+"""A run -> a version that a server can load: the steps of `python -m kfusion.export`, for it and for programs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from rich.console import Console
+
+from kfusion.data.pairs import Pairs
+from kfusion.data.sources import load
+from kfusion.data.splits import split
+from kfusion.run import Run
+from kfusion.serving.bad_requests import BadRequest, bad_arrays, bad_files
+from kfusion.serving.card import write_papers
+from kfusion.serving.front_end import front_end_of
+from kfusion.serving.prove import Request
+from kfusion.serving.publish import Shelf
+from kfusion.serving.requests import Expected, Samples, samples
+from kfusion.serving.signatures import RAW_BYTES, Endpoints, write_saved_model
+from kfusion.serving.verify import BATCHES, Plan, Unproven, table, verify
+from kfusion.serving.warmup import BATCHES as WARMUP_BATCHES
+from kfusion.serving.warmup import read_warmup, write_warmup
+from kfusion.spec import FUSED
+from kfusion.temperature import read_temperature
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is exported.
+
+    Args:
+        version: the number; None: the next.
+        verify: prove the model before it is published.
+        calibrate: temper the probabilities where the run has temperatures.
+    """
+
+    version: int | None = None
+    verify: bool = True
+    calibrate: bool = True
+
+
+def export(run: Run, network: keras.Model, shelf: Shelf, options: Options, console: Console | None = None) -> Path:
+    """Exports a run's network, proves it, and publishes it.
+
+    Args:
+        run: a finished run.
+        network: its network.
+        shelf: where the version goes.
+        options: how.
+        console: where is said what is done; None: nowhere.
+
+    Returns:
+        The version's folder.
+
+    Raises:
+        ValueError: the run, the data or the shelf break a rule.
+        Unproven: the model does not keep its word; nothing is published.
+    """
+    if options.version is not None:
+        shelf.check_free(options.version)
+    temperature = read_temperature(run) if options.calibrate else {}
+    readers, left_out = front_end_of(run)
+    endpoints = Endpoints(network, run.spec(), temperature, readers)
+    real = samples(held_out_pairs(run), max(BATCHES), readers)
+    say(console, run, temperature, left_out)
+    with shelf.workshop() as place:
+        made = place / "model"
+        write(made, run, shelf.name, network, endpoints, real, left_out)
+        if options.verify:
+            plan = plan_of(made, endpoints, real, Expected(network, run.spec().class_names, temperature))
+            checks = verify(made, plan)
+            if console:
+                console.print(table(checks))
+            if not all(check.passed for check in checks):
+                raise Unproven(f"{run.folder}: the exported model failed its verification; nothing is published")
+        return shelf.publish(made, options.version)
+
+
+def write(
+    made: Path, run: Run, name: str, network: keras.Model, endpoints: Endpoints, real: Samples, left_out: str
+) -> None:
+    """Writes the whole version, not yet in its place."""
+    try:
+        write_saved_model(made, network, endpoints)
+        requests = [Request(each, real.request(each, size)) for each in endpoints.names for size in WARMUP_BATCHES]
+        write_warmup(made, name, requests)
+        write_papers(made, run, name, endpoints.temperature, left_out)
+    except tf.errors.OpError as error:
+        raise ValueError(f"{made}: the model must be writable. Found: {str(error).splitlines()[0]}") from error
+
+
+def plan_of(made: Path, endpoints: Endpoints, real: Samples, expected: Expected) -> Plan:
+    """What is asked of a model before it is published."""
+    known, bad = [], list[BadRequest]()
+    for signature in endpoints.names:
+        for size in BATCHES:
+            known.append((Request(signature, real.request(signature, size)), real.expected(signature, size, expected)))
+        # Three whole pairs: what is wrong with one row must not pass in the company of good ones.
+        bad += (
+            bad_files(*real.whole_files(3))
+            if signature == RAW_BYTES
+            else bad_arrays(signature, real.request(signature, 3))
+        )
+    return Plan(known, bad, read_warmup(made))
+
+
+def held_out_pairs(run: Run) -> Pairs:
+    """The test part of a run.
+
+    Raises:
+        ValueError: the run's data cannot be read, or is not what it was.
+    """
+    config = run.config()
+    return split(load(config.data), config.data, config.split_seed).test
+
+
+def say(console: Console | None, run: Run, temperature: Mapping[str, float], left_out: str) -> None:
+    """What a person should know before the wait."""
+    if console is None:
+        return
+    fused = run.metrics()["views"][FUSED]
+    console.print(f"run: {run.folder}, {fused['accuracy']:.4f} fused on {fused['num_rows']} test pairs", soft_wrap=True)
+    if temperature:
+        listed = ", ".join(f"{view} {value:.3f}" for view, value in temperature.items())
+        console.print(f"probabilities are tempered ({run.calibration.name}): {listed}")
+    else:
+        console.print("probabilities are the network's own, not calibrated")
+    if left_out:
+        console.print(f"raw_bytes is left out: {left_out}")

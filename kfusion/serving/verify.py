@@ -1,0 +1,169 @@
+"""The proof of a SavedModel: what it answers, what it refuses, and what is in it.
+
+`verify` asks it through TensorFlow's C API, in a process of its own, as a server would hold it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from kfusion.serving.bad_requests import REFUSED, BadRequest
+from kfusion.serving.ops import ALLOWED
+from kfusion.serving.prove import Reply, Request, Session, ask_apart
+from kfusion.serving.saved_model import read_ops, read_signatures
+
+TOLERANCE = 1e-5
+"""How far an answer may be from the network's own, for each number."""
+BATCHES = (1, 2, 7, 64)
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Unproven(Exception):
+    """An export that does not keep its word."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A line of the table."""
+
+    title: str
+    passed: bool
+    found: str
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is asked of a model.
+
+    Args:
+        known: requests and what the network itself answers.
+        bad: requests that must be refused.
+        warmup: the requests in the model's own warmup file.
+    """
+
+    known: list[tuple[Request, Arrays]]
+    bad: list[BadRequest]
+    warmup: list[Request]
+
+    def requests(self) -> list[Request]:
+        """All of them; after each bad request the first good one of its endpoint."""
+        again = [part for each in self.bad for part in (each.request, self.good(each.request.signature)[0])]
+        return [request for request, _ in self.known] + again + self.warmup
+
+    def good(self, signature: str) -> tuple[Request, Arrays]:
+        """The first known request of an endpoint."""
+        return next(pair for pair in self.known if pair[0].signature == signature)
+
+
+def verify(folder: Path, plan: Plan) -> list[Check]:
+    """Everything that is proved of a SavedModel before it is published.
+
+    Args:
+        folder: a SavedModel.
+        plan: what it is asked.
+
+    Returns:
+        The lines of the table; the proof holds if all have passed.
+    """
+    checks = [_ops(folder), _weights(folder)]
+    session = ask_apart(folder, plan.requests())
+    checks.append(_process(session, len(plan.requests())))
+    if not checks[-1].passed:
+        return checks
+    answered, first_bad = session.replies, len(plan.known)
+    first_warmup = first_bad + 2 * len(plan.bad)
+    checks += _parity(plan, answered[:first_bad], list(read_signatures(folder)))
+    checks.append(_refusals(plan, answered[first_bad:first_warmup]))
+    checks.append(_warmup(answered[first_warmup:]))
+    return checks
+
+
+def table(checks: list[Check]) -> Table:
+    """The checks for the terminal."""
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    shown.add_column("check", no_wrap=True)
+    shown.add_column("", no_wrap=True)
+    shown.add_column("found", overflow="fold")
+    for check in checks:
+        # A Text: what was found may hold brackets, which rich would read as markup.
+        verdict = "passed" if check.passed else "FAILED"
+        shown.add_row(check.title, verdict, Text(check.found), style=None if check.passed else "bold")
+    return shown
+
+
+def distance(answer: Arrays, expected: Arrays) -> float:
+    """The largest difference of any number; infinite where outputs are missing, or labels or names differ."""
+    if answer.keys() != expected.keys():
+        return float("inf")
+    worst = 0.0
+    for name, wanted in expected.items():
+        got = answer[name]
+        if got.shape != wanted.shape:
+            return float("inf")
+        if wanted.dtype.kind in "f":
+            # A NaN must not pass for small.
+            worst = max(worst, float(np.nan_to_num(np.abs(got - wanted), nan=np.inf).max()))
+        elif not np.array_equal(got, wanted):
+            return float("inf")
+    return worst
+
+
+def _ops(folder: Path) -> Check:
+    ops = read_ops(folder)
+    foreign = sorted(ops - ALLOWED)
+    found = f"{len(ops)} kinds, nested functions included" if not foreign else f"not allowed: {', '.join(foreign)}"
+    return Check("ops are plain", not foreign, found)
+
+
+def _weights(folder: Path) -> Check:
+    kinds = tf.train.load_checkpoint(str(folder / "variables" / "variables")).get_variable_to_dtype_map()
+    floats = {kind.name for kind in kinds.values() if kind.is_floating}
+    return Check("weights are float32", floats == {"float32"}, ", ".join(sorted(floats)))
+
+
+def _process(session: Session, num_requests: int) -> Check:
+    title = "C API, no Python"
+    if session.end or len(session.replies) < num_requests:
+        return Check(title, False, f"request {len(session.replies) + 1} of {num_requests}: {session.end}")
+    found = f"loaded in {session.load_seconds:.1f} s, {num_requests} requests"
+    return Check(title, "tensorflow" not in session.modules, found)
+
+
+def _parity(plan: Plan, replies: list[Reply], signatures: list[str]) -> list[Check]:
+    checks = []
+    for signature in signatures:
+        known = [
+            (reply, expected, next(iter(request.inputs.values())))
+            for (request, expected), reply in zip(plan.known, replies, strict=True)
+            if request.signature == signature
+        ]
+        refusals = [reply.text for reply, _, _ in known if reply.code != "OK"]
+        worst = max((distance(reply.outputs, expected) for reply, expected, _ in known), default=float("inf"))
+        sizes = ", ".join(str(len(values)) for _, _, values in known)
+        found = refusals[0] if refusals else f"largest difference {worst:.1e}, batches {sizes}"
+        checks.append(Check(signature, not refusals and worst <= TOLERANCE, found))
+    return checks
+
+
+def _refusals(plan: Plan, replies: list[Reply]) -> Check:
+    wrong = []
+    for each, reply, after in zip(plan.bad, replies[::2], replies[1::2], strict=True):
+        _, expected = plan.good(each.request.signature)
+        if reply.code != REFUSED or each.phrase not in reply.text:
+            wrong.append(f"{each.request.signature}, {each.title}: {reply.code} {reply.text}".rstrip())
+        elif after.code != "OK" or distance(after.outputs, expected) > TOLERANCE:
+            wrong.append(f"{each.request.signature}, after {each.title}: a good request is answered wrong")
+    found = wrong[0] if wrong else f"all {len(plan.bad)} refused, then a good one answered"
+    return Check("bad requests", not wrong, found)
+
+
+def _warmup(replies: list[Reply]) -> Check:
+    failed = [reply.text for reply in replies if reply.code != "OK"]
+    return Check("warmup requests", not failed, failed[0] if failed else f"all {len(replies)} replayed")

@@ -1,0 +1,148 @@
+"""`python -m kfusion.export` as real processes: what it prints and leaves, and what happens when it is disturbed."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from kfusion.serving.prove import ask_apart
+from kfusion.serving.saved_model import read_signatures
+from kfusion.serving.warmup import FILE, read_warmup
+from tests.conftest import ROOT, run_export
+
+
+def numbers(model: Path) -> list[str]:
+    """All that is in a model's folder, but its lock."""
+    return sorted(path.name for path in model.iterdir() if path.name != ".lock")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def fails(done: subprocess.CompletedProcess[str], sentence: str) -> None:
+    """One line, status 2, no traceback."""
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1 and sentence in done.stderr, done.stderr
+
+
+@pytest.fixture(scope="module")
+def run_of_files(trained_run, tmp_path_factory) -> Path:
+    """The trained run, as if its features had come from files of unknown making; its export has no `raw_bytes`."""
+    folder = tmp_path_factory.mktemp("runs") / "of_files"
+    shutil.copytree(trained_run, folder, ignore=shutil.ignore_patterns("checkpoint.npz", "calibration.json"))
+    facts = json.loads((folder / "data.json").read_text())
+    facts["source"]["front_end"] = None
+    (folder / "data.json").write_text(json.dumps(facts))
+    return folder
+
+
+def test_the_proof_is_shown_within_80_columns_and_all_of_it_passed(exported_model):
+    said = (exported_model.parents[2] / "exported_model.txt").read_text()
+    assert said.count("passed") == len([line for line in said.splitlines() if "  passed  " in line]) >= 8
+    assert "FAILED" not in said and max(map(len, said.splitlines())) <= 80
+    assert said.splitlines()[-1] == "exported: saved_models/kfusion/1"
+
+
+def test_a_version_holds_what_a_server_and_a_person_need(exported_model, trained_run):
+    there = {path for path in contents(exported_model) if not path.startswith("variables")}
+    papers = ("labels.txt", "model_card.md", "tf_serving_warmup_requests")
+    assert there == {"saved_model.pb", *(f"assets.extra/{name}" for name in papers)}
+    assert (exported_model / "assets.extra" / "labels.txt").read_text().split() == [str(digit) for digit in range(10)]
+    card = (exported_model / "assets.extra" / "model_card.md").read_text()
+    tested = json.loads((trained_run / "metrics.json").read_text())["views"]["fused"]
+    for fact in ("CC BY-SA 4.0", "float32 (batch, 28, 28, 1)", f"| fused | {tested['accuracy']:.4f} |", tf.__version__):
+        assert fact in card
+    assert "not calibrated" in card
+
+
+def test_the_warmup_file_is_what_tensorflow_servings_own_classes_read(exported_model):
+    logs = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2", reason="needs tensorflow-serving-api")
+    records = tf.data.TFRecordDataset(str(exported_model / FILE)).as_numpy_iterator()
+    asked = [logs.PredictionLog.FromString(record).predict_log.request for record in records]
+    for request, ours in zip(asked, read_warmup(exported_model), strict=True):
+        assert request.model_spec.name == "kfusion"
+        assert request.model_spec.signature_name == ours.signature
+        for name, values in ours.inputs.items():
+            assert (tf.make_ndarray(request.inputs[name]) == values).all()
+    batches = {(each.model_spec.signature_name, _rows(each)) for each in asked}
+    signatures = {signature for signature, _ in batches}
+    assert batches == {(signature, size) for signature in signatures for size in (1, 8)}
+    assert signatures >= {"serving_default", "image_only", "audio_only"}
+
+
+def _rows(request) -> int:
+    return next(iter(request.inputs.values())).tensor_shape.dim[0].size
+
+
+def test_an_existing_version_is_never_touched(exported_model, trained_run):
+    before = contents(exported_model)
+    fails(run_export(str(trained_run), "--version", "1", cwd=exported_model.parents[2]), "an existing version is kept")
+    assert contents(exported_model) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--version", "0"), "'version' must be 'next' or a number ≥ 1. Received: '0'"),
+        (("--version", "first"), "'version' must be 'next' or a number ≥ 1. Received: 'first'"),
+        (("--name", "a/b"), "'name' must be letters, digits"),
+        (("--to", "file"), "exported models need a folder. Found: a file"),
+        (("--unknown", "1"), "--unknown"),
+    ],
+)
+def test_a_wrong_flag_is_one_line_and_writes_nothing(flags, sentence, trained_run, tmp_path):
+    (tmp_path / "file").touch()
+    fails(run_export(str(trained_run), *flags, cwd=tmp_path), sentence)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_is_no_finished_run_is_refused(trained_run, tmp_path):
+    fails(run_export("nowhere", cwd=tmp_path), "nowhere: must be a run folder")
+    shutil.copytree(trained_run, tmp_path / "broken", ignore=shutil.ignore_patterns("metrics.json", "*.npz"))
+    fails(run_export("broken", cwd=tmp_path), "broken: must be a finished run")
+
+
+def test_a_killed_export_leaves_no_version_and_two_at_once_get_the_next_two_numbers(run_of_files, tmp_path):
+    model = tmp_path / "saved_models" / "kfusion"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "kfusion.export", str(run_of_files)]
+    quiet = {"cwd": tmp_path, "env": env, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    killed = subprocess.Popen(command, **quiet)
+    while not list(model.glob(".partial-*/model/variables/*.index")):
+        assert killed.poll() is None, killed.communicate()[1]
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert [name[:9] for name in numbers(model)] == [".partial-"]
+    both = [subprocess.Popen([*command, "--no-verify"], **quiet) for _ in range(2)]
+    for process in both:
+        _, words = process.communicate(timeout=300)
+        assert process.returncode == 0, words
+    assert numbers(model) == ["1", "2"]
+    assert contents(model / "1").keys() == contents(model / "2").keys()
+    card = (model / "1" / "assets.extra" / "model_card.md").read_text()
+    assert "`raw_bytes` is left out: how sounds became this data's features is not known." in card
+    assert set(read_signatures(model / "1")) & {"raw_bytes", "image_only"} == {"image_only"}
+    replies = ask_apart(model / "2", read_warmup(model / "2")).replies
+    assert [reply.code for reply in replies] == ["OK"] * len(read_warmup(model / "1"))
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(run_of_files, tmp_path):
+    """A limit on the size of files stands in for the disk: writing fails the same way, in the middle of a file."""
+    program = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000));"
+        "import runpy; sys.argv = ['export', *sys.argv[1:]]; runpy.run_module('kfusion.export', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", program, str(run_of_files), "--to", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    fails(done, "File too large")
+    assert numbers(tmp_path / "kfusion") == []

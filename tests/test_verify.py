@@ -1,0 +1,117 @@
+"""The proof of a SavedModel: every head passes it, and what is wrong with a model does not get past it."""
+
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kfusion import export as verb
+from kfusion.serving import exporter
+from kfusion.serving.ops import ALLOWED
+from kfusion.serving.saved_model import read_ops, read_signatures
+from kfusion.serving.verify import _ops, distance, table
+from tests.exports import SMALL, Exported, export_small, small_network
+
+WARM = {"fused": 1.5, "image": 0.6, "audio": 2.5}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Exported:
+    return export_small(tmp_path_factory.mktemp("small") / "model", small_network())
+
+
+@pytest.mark.parametrize("fusion", ["lstm", "attention"])
+def test_each_head_and_any_shape_is_exported_and_proved_with_its_temperatures(fusion, tmp_path):
+    exported = export_small(tmp_path / "model", small_network(fusion), WARM)
+    assert [check for check in exported.checks().values() if not check.passed] == []
+    assert read_signatures(tmp_path / "model")["image_only"].inputs["image"][2] == (-1, 9, 8, 3)
+
+
+def test_the_late_head_is_exported_and_proved(small):
+    checks = small.checks()
+    assert [check for check in checks.values() if not check.passed] == []
+    assert set(checks) >= {"serving_default", "image_only", "audio_only", "bad requests", "warmup requests"}
+
+
+def test_changed_weights_are_found(small, tmp_path):
+    network = small_network()
+    bias = network.get_layer("image_conv1a").bias
+    bias.assign(bias + 1e-2)
+    checks = Exported(export_small(tmp_path / "model", network).folder, small.plan).checks()
+    assert not checks["serving_default"].passed and "largest difference" in checks["serving_default"].found
+    assert not checks["image_only"].passed
+    assert checks["audio_only"].passed
+    assert "FAILED" in str([list(column.cells) for column in table(list(checks.values())).columns])
+
+
+def test_a_model_that_aborts_the_process_is_found_and_the_request_named(small, tmp_path):
+    network = small_network()
+    archive = keras.export.ExportArchive()
+    archive.track(network)
+
+    def plain(image, audio):
+        present = tf.ones([tf.shape(audio)[0], 2], tf.bool)
+        return {"probabilities": network({"image": image, "audio": audio, "present": present}, training=False)}
+
+    specs = [tf.TensorSpec((None, *SMALL.image_shape), name="image"), tf.TensorSpec((None, 12), name="audio")]
+    archive.add_endpoint("serving_default", plain, specs)
+    archive.write_out(str(tmp_path / "model"), verbose=False)
+    plan = small.plan
+    bad = [each for each in plan.bad if each.title == "image: flat, as in a file"][:1]
+    known = [pair for pair in plan.known if pair[0].signature == "serving_default"][:1]
+    check = Exported(tmp_path / "model", type(plan)(known, bad, [])).checks()["C API, no Python"]
+    assert not check.passed
+    assert check.found.startswith("request 2 of 3: killed by signal 6: ") and "Check failed" in check.found
+
+
+def test_an_op_that_is_not_allowed_is_found_within_nested_functions(tmp_path):
+    class Reads(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((), tf.string, name="path")])
+        def answer(self, path):
+            def loop(number, text):
+                return number + 1, tf.cond(number > 1, lambda: tf.io.read_file(path), lambda: text)
+
+            return {"text": tf.while_loop(lambda number, _: number < 3, loop, [tf.constant(0), tf.constant("")])[1]}
+
+    module = Reads()
+    tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.answer})
+    assert "ReadFile" in read_ops(tmp_path)
+    assert not _ops(tmp_path).passed and "ReadFile" in _ops(tmp_path).found
+
+
+def test_no_op_that_reads_files_or_runs_python_is_allowed():
+    dangerous = {"ReadFile", "WriteFile", "PyFunc", "EagerPyFunc", "PyFuncStateless", "CudnnRNNV3", "MatchingFiles"}
+    dangerous |= {"RandomUniform", "RandomStandardNormal", "PrintV2", "ImmutableConst", "TFRecordDataset", "Save"}
+    assert not dangerous & ALLOWED
+
+
+def test_distance_is_the_worst_number_and_infinite_where_names_or_labels_differ():
+    right = {"probabilities": np.array([[0.25, 0.75]]), "label": np.array([1])}
+    assert distance({**right, "probabilities": np.array([[0.25, 0.5]])}, right) == 0.25
+    assert distance({**right, "label": np.array([0])}, right) == np.inf
+    assert distance({**right, "probabilities": np.array([[np.nan, 0.75]])}, right) == np.inf
+    assert distance({"label": np.array([1])}, right) == np.inf
+    assert distance({**right, "probabilities": np.array([0.25, 0.75])}, right) == np.inf
+
+
+def test_what_fails_its_proof_is_not_published_and_the_command_ends_with_1(trained_run, tmp_path, monkeypatch, capsys):
+    """A byte of the weights turns between writing and proof, as on a bad disk."""
+    write = exporter.write
+
+    def write_badly(made, *rest):
+        write(made, *rest)
+        path = made / "variables" / "variables.data-00000-of-00001"
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        path.write_bytes(bytes(content))
+
+    monkeypatch.setattr(exporter, "write", write_badly)
+    monkeypatch.setattr(exporter, "front_end_of", lambda run: ({}, "it is left out of this test"))
+    monkeypatch.setattr(sys, "argv", ["export", str(trained_run), "--to", str(tmp_path)])
+    with pytest.raises(SystemExit) as end:
+        verb.main()
+    assert end.value.code == 1
+    assert "the exported model failed its verification; nothing is published" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "kfusion").iterdir()] == [".lock"]
