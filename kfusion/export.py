@@ -1,14 +1,16 @@
 """Export a run as a version for TensorFlow Serving: run folder in, saved_models/NAME/VERSION out.
 
 Run: python -m kfusion.export RUN [--name kfusion] [--version N|next] [--to saved_models] [--no-verify]
+     [--format savedmodel|litert|litert-int8|onnx]
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
+from kfusion.serving.portable import FORMATS, check_extra
 from kfusion.serving.publish import Shelf
 from kfusion.system.commandline import parse
 from kfusion.system.terminal import console, fail, quiet, run_main
@@ -32,6 +34,8 @@ class Command:
     """Prove it before it is published."""
     calibrate: bool = True
     """Temper the probabilities, where kfusion.evaluate has fitted temperatures."""
+    format: Literal["savedmodel", "litert", "litert-int8", "onnx"] = "savedmodel"
+    """savedmodel, for TensorFlow Serving; or one file for another runtime, in TO/NAME-FORMAT/VERSION."""
 
 
 def version_number(text: str) -> int | None:
@@ -47,24 +51,33 @@ def main() -> None:
     command = parse(Command, PROG)
     version = version_number(command.version)
     shelf = Shelf(command.to, command.name)
+    if command.format in FORMATS:
+        check_extra(FORMATS[command.format].extra)
+        # Of its own: a folder that TensorFlow Serving watches holds SavedModels only.
+        shelf = Shelf(command.to, f"{command.name}-{command.format}")
     if version is not None:
         shelf.check_free(version)
     with quiet():
         from kfusion.finished import load_fitting, open_finished
         from kfusion.serving.exporter import Options, export
+        from kfusion.serving.formats import export_portable
         from kfusion.serving.verify import Unproven
+
     run = open_finished(command.run)
     with quiet():
         network = load_fitting(run)
     options = Options(version, command.verify, command.calibrate)
     try:
-        folder = export(run, network, shelf, options, console)
+        if command.format in FORMATS:
+            made = export_portable(command.format, run, network, shelf, options, console)
+        else:
+            made = export(run, network, shelf, options, console)
     except Unproven as error:
         fail(str(error), 1)
     except KeyboardInterrupt:
         fail("stopped; nothing is published", 130)
     else:
-        console.print(f"\nexported: {folder}", soft_wrap=True)
+        console.print(f"\nexported: {made}", soft_wrap=True)
 
 
 if __name__ == "__main__":
