@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -57,4 +58,16 @@ def exported_model(trained_run: Path) -> Path:
             done = run_export(str(trained_run), "--no-calibrate", cwd=root)
             assert done.returncode == 0, done.stdout + done.stderr
             (root / "exported_model.txt").write_text(done.stdout)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def served_model(exported_model: Path) -> Path:
+    """A model's folder as a server reads it, `kfusion`, with version 1 alone, whatever other tests export."""
+    folder = exported_model.parents[2] / "served" / "kfusion"
+    with (exported_model.parents[2] / "served_model.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            shutil.copytree(exported_model, folder.parent / "copy" / "1")
+            (folder.parent / "copy").rename(folder)
     return folder

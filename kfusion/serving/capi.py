@@ -19,16 +19,19 @@ CODES = {3: "INVALID_ARGUMENT", 5: "NOT_FOUND", 9: "FAILED_PRECONDITION", 12: "U
 """Names of the status codes that a model may answer with; any other is given as its number."""
 STRING, STRING_BYTES = 7, 24
 """The data type of strings, and the size of one of its elements, a TF_TString."""
-DTYPES: dict[int, Any] = {1: np.float32, 2: np.float64, 3: np.int32, 4: np.uint8, 9: np.int64, 10: np.bool_}
+DTYPES: dict[int, Any] = {
+    **{1: np.float32, 2: np.float64, 3: np.int32, 4: np.uint8, 5: np.int16, 6: np.int8, 9: np.int64, 10: np.bool_},
+    **{22: np.uint32, 23: np.uint64},
+}
 NUMBERS = {np.dtype(kind): number for number, kind in DTYPES.items()}
 
 
 class Refused(Exception):
-    """The runtime's error status: `code`, such as INVALID_ARGUMENT, and its message."""
+    """The runtime's error status: its `number`, its `code`, such as INVALID_ARGUMENT, and its message."""
 
     def __init__(self, number: int, text: str) -> None:
         super().__init__(text)
-        self.code = CODES.get(number, str(number))
+        self.number, self.code = number, CODES.get(number, str(number))
 
 
 class Port(ctypes.Structure):

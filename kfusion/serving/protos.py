@@ -2,7 +2,8 @@
 
 A message's wire form holds field numbers, not names, and a reader passes over fields that it does not know. So these
 are the fields that are used, with the numbers of tensorflow/core (`saved_model`, `meta_graph`, `graph`, `function`,
-`node_def`, `tensor`, `tensor_shape`) and tensorflow_serving/apis (`prediction_log`, `predict`, `model`).
+`node_def`, `tensor`, `tensor_shape`), tensorflow_serving/apis (`prediction_log`, `predict`, `model`) and
+google/protobuf (`Int64Value`).
 """
 
 from functools import cache
@@ -11,7 +12,10 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 PACKAGE = "kfusion"
-SCALARS = {"int64": 3, "int32": 5, "bool": 8, "string": 9, "bytes": 12}
+SCALARS = {
+    **{"double": 1, "float": 2, "int64": 3, "uint64": 4, "int32": 5, "bool": 8, "string": 9, "bytes": 12},
+    "uint32": 13,
+}
 """Numbers of `FieldDescriptorProto.Type`; any other kind is a message of this table."""
 
 MESSAGES: dict[str, dict[int, str]] = {
@@ -21,7 +25,14 @@ MESSAGES: dict[str, dict[int, str]] = {
         1: "int32 dtype",
         2: "TensorShape tensor_shape",
         4: "bytes tensor_content",
+        5: "repeated float float_val",
+        6: "repeated double double_val",
+        7: "repeated int32 int_val",
         8: "repeated bytes string_val",
+        10: "repeated int64 int64_val",
+        11: "repeated bool bool_val",
+        16: "repeated uint32 uint32_val",
+        17: "repeated uint64 uint64_val",
     },
     "TensorInfo": {1: "string name", 2: "int32 dtype", 3: "TensorShape tensor_shape"},
     "SignatureDef": {1: "map TensorInfo inputs", 2: "map TensorInfo outputs", 3: "string method_name"},
@@ -33,8 +44,10 @@ MESSAGES: dict[str, dict[int, str]] = {
     "MetaInfo": {4: "repeated string tags"},
     "MetaGraph": {1: "MetaInfo meta_info_def", 2: "Graph graph_def", 5: "map SignatureDef signature_def"},
     "SavedModel": {1: "int64 saved_model_schema_version", 2: "repeated MetaGraph meta_graphs"},
-    "ModelSpec": {1: "string name", 3: "string signature_name"},
+    "Int64Value": {1: "int64 value"},
+    "ModelSpec": {1: "string name", 2: "Int64Value version", 3: "string signature_name", 4: "string version_label"},
     "PredictRequest": {1: "ModelSpec model_spec", 2: "map Tensor inputs"},
+    "PredictResponse": {1: "map Tensor outputs", 2: "ModelSpec model_spec"},
     "PredictLog": {1: "PredictRequest request"},
     "PredictionLog": {6: "PredictLog predict_log"},
 }

@@ -1,4 +1,4 @@
-"""Benchmarks, run by hand: speed against others, time to an accuracy, growth, accuracy, hearing, searching.
+"""Benchmarks, run by hand: speed against others, time to an accuracy, growth, accuracy, hearing, searching, serving.
 
     python -m tests.benchmarks.training_speed --torch-python PYTHON_WITH_TORCH
     python -m tests.benchmarks.time_to_accuracy --torch-python PYTHON_WITH_TORCH
@@ -6,6 +6,7 @@
     python -m tests.benchmarks.accuracy NAMES
     python -m tests.benchmarks.listening RUNS
     python -m tests.benchmarks.searching overhead|memory|workers
+    python -m tests.benchmarks.serving_load VERSION --others-python PYTHON_WITH_LITSERVE_AND_MLSERVER
 
 They take minutes and want a machine with nothing else to do; pytest collects none of them. PyTorch comes with
 `pip install '.[bench]'`, or lives in an environment of its own:
@@ -15,6 +16,7 @@ They take minutes and want a machine with nothing else to do; pytest collects no
     torch_paper.py torch_fast.py keras_naive.py           the others, and
     kfusion_itself.py kfusion_race.py kfusion_growth.py   kfusion, through its own training function
     convolution_roof.py convolutions.py                   the fastest that the convolutions could go
+    serving_litserve.py serving_mlserver.py               the other servers, around the same exported model
     arrays.py figures.py tables.py others.py              data in, figures out; was the machine idle?
 """
 

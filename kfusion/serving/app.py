@@ -1,0 +1,144 @@
+"""The server as an ASGI application: the REST interface, health, metrics, and the page.
+
+/v1/…                                          TensorFlow Serving's REST interface
+/healthz                                       200 while a version answers, else 503
+/monitoring/prometheus/metrics, /metrics       for Prometheus
+/                                              the page, where there is one
+"""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from kfusion.serving.answers import JSON, Answer, Refusal, error_body
+from kfusion.serving.api import Api
+from kfusion.serving.gate import SECURITY, check_sender
+from kfusion.serving.limits import Limits
+from kfusion.serving.log import RequestLog
+from kfusion.serving.models import Models
+from kfusion.serving.monitoring import Monitoring
+
+logger = logging.getLogger("kfusion.serve")
+PAGE = Path(__file__).parent / "page"
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
+SENTENCES = {404: "nothing is here; the REST interface begins at /v1/models", 405: "use GET here"}
+NO_STORE = (b"cache-control", b"no-store")
+
+
+class App:
+    """Every request passes here: admitted, answered, counted and logged.
+
+    Args:
+        api: what answers below /v1.
+        models: for the health.
+        hosts: the names the server answers to; None: any.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        models: Models,
+        limits: Limits,
+        monitoring: Monitoring,
+        log: RequestLog,
+        hosts: frozenset[str] | None,
+    ) -> None:
+        self._api, self._limits, self._monitoring, self._log, self._hosts = api, limits, monitoring, log, hosts
+        self._in_work = 0
+        self._site = _site(models, monitoring)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return await self._site(scope, receive, send)
+        if scope["path"][:4].lower() != "/v1/":
+            return await self._other(scope, receive, send)
+        began = time.perf_counter()
+        answer = await self._admit(scope, receive)
+        seconds = time.perf_counter() - began
+        if scope["method"] == "POST":
+            self._monitoring.predicted(answer.status, seconds)
+        self._log.add(
+            method=scope["method"],
+            path=scope["path"][:200],
+            status=answer.status,
+            milliseconds=round(seconds * 1e3, 3),
+            bytes=len(answer.body),
+            **answer.facts,
+        )
+        length = str(len(answer.body)).encode()
+        headers = [(b"content-type", answer.kind.encode()), (b"content-length", length), NO_STORE]
+        await send(
+            {"type": "http.response.start", "status": answer.status, "headers": [*headers, *answer.headers, *SECURITY]}
+        )
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _admit(self, scope: Any, receive: Any) -> Answer:
+        """The answer to a REST request, whatever happens."""
+        if self._in_work >= self._limits.max_requests:
+            sentence = f"{self._limits.max_requests} requests are in work, as many as may be; come back later"
+            return Refusal(503, sentence).answer()
+        self._in_work += 1
+        self._monitoring.in_work.set(self._in_work)
+        try:
+            headers = dict(scope["headers"])
+            check_sender(headers, self._hosts)
+            return await self._api.answer(scope, headers, receive)
+        except Refusal as refusal:
+            return refusal.answer()
+        except Exception:
+            logger.exception("request failed")
+            return Answer(500, error_body("the server failed to answer; its log says where"))
+        finally:
+            self._in_work -= 1
+            self._monitoring.in_work.set(self._in_work)
+
+    async def _other(self, scope: Any, receive: Any, send: Any) -> None:
+        """Health, metrics and the page."""
+
+        async def send_secured(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *SECURITY]
+            await send(message)
+
+        try:
+            check_sender(dict(scope["headers"]), self._hosts)
+        except Refusal as refusal:
+            response = Response(error_body(refusal.sentence), refusal.status, media_type=JSON)
+            return await response(scope, receive, send_secured)
+        await self._site(scope, receive, send_secured)
+
+
+def _site(models: Models, monitoring: Monitoring) -> Starlette:
+    """All but the REST interface."""
+
+    async def health(_: Request) -> Response:
+        ready = models.ready
+        body = b'{"status": "ok"}' if ready else error_body("no version of the model is loaded")
+        return Response(body, 200 if ready else 503, {"cache-control": "no-store"}, JSON)
+
+    async def metrics(_: Request) -> Response:
+        return Response(monitoring.page(), media_type=METRICS)
+
+    def fail(_: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        sentence = {404: "nothing is here; the REST interface begins at /v1/models", 405: "use GET"}.get(
+            status, "failed"
+        )
+        return Response(error_body(sentence), status, media_type=JSON)
+
+    routes: list[BaseRoute] = [
+        Route("/healthz", health),
+        Route("/monitoring/prometheus/metrics", metrics),
+        Route("/metrics", metrics),
+    ]
+    if (PAGE / "index.html").is_file():
+        routes.append(Mount("/", StaticFiles(directory=PAGE, html=True)))
+    return Starlette(routes=routes, exception_handlers={HTTPException: fail, 404: fail, 405: fail})

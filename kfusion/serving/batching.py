@@ -1,0 +1,142 @@
+"""Micro-batching: requests that arrive while the model is at work are answered together by its next run.
+
+Nothing waits for company: an idle model starts with what is there. One bad request does not spoil its neighbours: if a
+joined run fails, each of its requests runs by itself.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kfusion.serving.versions import Version
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One request's tensors, and the future that gets its outputs."""
+
+    inputs: Arrays
+    num_rows: int
+    answer: asyncio.Future[dict[str, np.ndarray]]
+
+
+@dataclass(eq=False)
+class Lane:
+    """The requests to one signature of one version; at most one run of it at a time."""
+
+    version: Version
+    signature: str
+    waiting: deque[Job] = field(default_factory=deque)
+    busy: bool = False
+
+
+class Batcher:
+    """Gives jobs to the model in joined runs.
+
+    Args:
+        pool: the threads in which models run.
+        max_joined: most rows of several jobs in one run; a larger job runs alone.
+        observe: is told the rows, jobs and seconds of each run.
+    """
+
+    def __init__(self, pool: Executor, max_joined: int, observe: Callable[[int, int, float], None]) -> None:
+        self._pool, self._max_joined, self._observe = pool, max_joined, observe
+        self._lanes: dict[tuple[Version, str], Lane] = {}
+
+    def submit(self, version: Version, signature: str, inputs: Arrays, num_rows: int) -> asyncio.Future:
+        """Hands a job in; the future gets {name: array} with `num_rows` rows each, or the runtime's error.
+
+        The version is held until the job's run is over, however long its sender waits.
+        """
+        answer = asyncio.get_running_loop().create_future()
+        lane = self._lanes.setdefault((version, signature), Lane(version, signature))
+        lane.waiting.append(Job(inputs, num_rows, answer))
+        version.hold()
+        if not lane.busy:
+            self._start(lane)
+        return answer
+
+    def forget(self, version: Version) -> None:
+        """Drops the lanes of a version that nobody asks any more."""
+        self._lanes = {key: lane for key, lane in self._lanes.items() if key[0] is not version}
+
+    def _start(self, lane: Lane) -> None:
+        jobs = self._take(lane)
+        lane.busy = bool(jobs)
+        if jobs:
+            run = asyncio.get_running_loop().run_in_executor(self._pool, _run, lane, jobs)
+            run.add_done_callback(lambda done: self._finish(lane, jobs, done))
+
+    def _take(self, lane: Lane) -> list[Job]:
+        """The next jobs that fit into one run; those that nobody waits for any more are dropped."""
+        jobs: list[Job] = []
+        num_rows = 0
+        while lane.waiting:
+            job = lane.waiting[0]
+            if job.answer.done():
+                lane.version.release()
+            elif jobs and (num_rows + job.num_rows > self._max_joined or not _alike(jobs[0], job)):
+                break
+            else:
+                jobs.append(job)
+                num_rows += job.num_rows
+            lane.waiting.popleft()
+        return jobs
+
+    def _finish(self, lane: Lane, jobs: list[Job], run: asyncio.Future) -> None:
+        error = run.exception()
+        answers, seconds = ([error] * len(jobs), 0.0) if error else run.result()
+        for job, answer in zip(jobs, answers, strict=True):
+            lane.version.release()
+            if job.answer.done():
+                continue
+            if isinstance(answer, BaseException):
+                job.answer.set_exception(answer)
+            else:
+                job.answer.set_result(answer)
+        self._observe(sum(job.num_rows for job in jobs), len(jobs), seconds)
+        self._start(lane)
+
+
+def _alike(one: Job, other: Job) -> bool:
+    """Whether two jobs' tensors differ in the number of rows only."""
+    return all(array.shape[1:] == other.inputs[name].shape[1:] for name, array in one.inputs.items())
+
+
+def _run(lane: Lane, jobs: list[Job]) -> tuple[list[dict[str, np.ndarray] | Exception], float]:
+    """In a thread of the pool: the outputs or the error of each job, and the seconds that it took."""
+    began = time.perf_counter()
+    answers = _together(lane, jobs) if len(jobs) > 1 else None
+    if answers is None:
+        answers = [_alone(lane, job) for job in jobs]
+    return answers, time.perf_counter() - began
+
+
+def _together(lane: Lane, jobs: list[Job]) -> list[dict[str, np.ndarray] | Exception] | None:
+    """The jobs' shares of one run; None where it fails, or its outputs cannot be shared out."""
+    joined = {name: np.concatenate([job.inputs[name] for job in jobs]) for name in jobs[0].inputs}
+    try:
+        outputs = lane.version.ask(lane.signature, joined)
+    except Exception:  # Whose fault it is shows when each runs alone.
+        return None
+    ends = np.cumsum([job.num_rows for job in jobs]).tolist()
+    if any(not array.ndim or len(array) != ends[-1] for array in outputs.values()):
+        return None
+    starts = [0, *ends[:-1]]
+    return [
+        {name: array[start:end] for name, array in outputs.items()} for start, end in zip(starts, ends, strict=True)
+    ]
+
+
+def _alone(lane: Lane, job: Job) -> dict[str, np.ndarray] | Exception:
+    try:
+        return dict(lane.version.ask(lane.signature, job.inputs))
+    except Exception as error:  # Given to the one who asked.
+        return error

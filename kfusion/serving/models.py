@@ -1,0 +1,148 @@
+"""The served model: watches its folder, loads new versions, and drains those that are no longer wanted.
+
+A new version is loaded beside the old one, takes the new requests when it is ready, and only then the old one is let go
+and closed, when its last request has been answered: no request falls between two versions.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from kfusion.serving.answers import Refusal
+from kfusion.serving.versions import Version
+
+logger = logging.getLogger("kfusion.serve")
+MAX_ENDED = 20
+"""How many versions that have ended are still told of."""
+
+
+def version_numbers(folder: Path) -> list[int]:
+    """The versions in a model's folder, ascending: sub-folders with a number for a name and a SavedModel inside."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.name.isascii() and entry.name.isdigit()]
+    return sorted(int(name) for name in names if str(int(name)) == name and (folder / name / "saved_model.pb").exists())
+
+
+class Models:
+    """One model and its versions.
+
+    Args:
+        name: what clients call the model.
+        folder: holds a sub-folder per version.
+        num_versions: how many of the latest are served.
+        labels: {label: version}; these versions are served too.
+        forget: is told of each version that has ended.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        num_versions: int = 1,
+        labels: Mapping[str, int] | None = None,
+        forget: Callable[[Version], None] = lambda _: None,
+    ) -> None:
+        self.name, self.folder = name, folder
+        self.labels = dict(labels or {})
+        self.versions: dict[int, Version] = {}
+        self._num_versions, self._forget = num_versions, forget
+        self._failed: dict[int, float] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._threads = ThreadPoolExecutor(1, "loader")
+
+    def find(self, model: str, number: int | None = None, label: str | None = None) -> Version:
+        """The version that a request means.
+
+        Raises:
+            Refusal: 404, or 400 for a label, with the real server's sentences.
+        """
+        if model == self.name and label is not None:
+            if label not in self.labels:
+                raise Refusal(400, f"Unrecognized servable version label: {label[:100]}")
+            number = self.labels[label]
+        if model == self.name:
+            ready = {n: version for n, version in self.versions.items() if version.state == "AVAILABLE"}
+            found = ready.get(max(ready, default=-1) if number is None else number)
+            if found:
+                return found
+        meant = f"Latest({model[:100]})" if number is None else f"Specific({model[:100]}, {number})"
+        raise Refusal(404, f"Servable not found for request: {meant}")
+
+    @property
+    def ready(self) -> bool:
+        """Whether any version answers."""
+        return any(version.state == "AVAILABLE" for version in self.versions.values())
+
+    async def watch(self, poll_s: float) -> None:
+        """Keeps the versions as the folder has them, for ever."""
+        while True:
+            await asyncio.sleep(poll_s)
+            try:
+                await self.refresh()
+            except Exception as error:  # The folder may be gone for a moment; what is loaded goes on answering.
+                logger.error("the model's folder could not be read", extra={"error": type(error).__name__})
+
+    async def refresh(self) -> None:
+        """Loads what is new and wanted, then lets go what is not wanted any more."""
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._threads, version_numbers, self.folder)
+        wanted = {*found[-self._num_versions :], *(set(found) & set(self.labels.values()))}
+        for number in sorted(wanted):
+            current = self.versions.get(number)
+            if current is None or current.state == "END":
+                await self._load(number)
+        if any(self.versions[number].state == "AVAILABLE" for number in wanted):
+            for version in list(self.versions.values()):
+                if version.number not in wanted and version.state == "AVAILABLE":
+                    self._end(version)
+
+    async def _load(self, number: int) -> None:
+        version = Version(self.folder, number)
+        changed = (version.folder / "saved_model.pb").stat().st_mtime
+        if self._failed.get(number) == changed:
+            return  # It failed as it is; it is tried again when it changes.
+        version.state = "LOADING"
+        self.versions[number] = version
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._threads, version.load)
+        except Exception as error:
+            self._failed[number] = changed
+            version.state, version.error = "END", self._without_paths(str(error))
+            logger.error("version failed to load", extra={"version": number, "error": version.error})
+            return
+        self._failed.pop(number, None)
+        version.state = "AVAILABLE"
+        logger.info("version loaded", extra={"version": number})
+
+    def _without_paths(self, text: str) -> str:
+        """An error's first line; clients see it, and need not see where things lie on this machine."""
+        return (
+            text.partition("\n")[0].replace(str(self.folder), self.name).replace(str(self.folder.resolve()), self.name)
+        )
+
+    def _end(self, version: Version) -> None:
+        version.state = "UNLOADING"
+        task = asyncio.create_task(self._close(version))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def _close(self, version: Version) -> None:
+        await version.drained()
+        await asyncio.get_running_loop().run_in_executor(self._threads, version.close)
+        version.state = "END"
+        self._forget(version)
+        logger.info("version unloaded", extra={"version": version.number})
+        ended = sorted(n for n, other in self.versions.items() if other.state == "END")
+        for number in ended[:-MAX_ENDED]:
+            del self.versions[number]
+
+    async def close(self) -> None:
+        """Drains and closes all."""
+        for version in self.versions.values():
+            if version.state == "AVAILABLE":
+                self._end(version)
+        await asyncio.gather(*self._ending)
+        self._threads.shutdown()

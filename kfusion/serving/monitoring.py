@@ -1,0 +1,69 @@
+"""What the server counts, for Prometheus: TensorFlow Serving's own names where it has them."""
+
+import prometheus_client as prometheus
+from prometheus_client.core import CollectorRegistry
+from prometheus_client.metrics_core import UntypedMetricFamily
+
+LATENCY_US = tuple(float(f"{10 * 1.8**step:.6g}") for step in range(32))
+"""TensorFlow Serving's buckets of its latencies, microseconds."""
+SECONDS = prometheus.Histogram.DEFAULT_BUCKETS
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+CODES = {200: "OK", 400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
+"""TensorFlow's names of the statuses, as TensorFlow Serving counts them."""
+REQUESTS = ":tensorflow:serving:request_count"
+
+
+class Monitoring:
+    """The metrics of one server.
+
+    Args:
+        model: the model's name, a label of TensorFlow Serving's metrics.
+    """
+
+    def __init__(self, model: str) -> None:
+        self.registry = CollectorRegistry()
+        self._model = model
+        self._counts: dict[str, int] = {}
+        latency = prometheus.Histogram(
+            ":tensorflow:serving:request_latency",
+            "Wall time of a request in microseconds.",
+            ("model_name", "API", "entrypoint"),
+            buckets=LATENCY_US,
+            registry=self.registry,
+        )
+        self._latency = latency.labels(model, "predict", "REST")
+        self._rows = self._histogram("batch_rows", "Rows in one run of the model.", ROWS)
+        self._jobs = self._histogram("batch_requests", "Requests answered by one run of the model.", ROWS)
+        self._seconds = self._histogram(
+            "run_seconds", "Time of one run of the model.", prometheus.Histogram.DEFAULT_BUCKETS
+        )
+        self.in_work = prometheus.Gauge(
+            "kfusion_serving_requests_in_work", "Requests being answered.", registry=self.registry
+        )
+        prometheus.ProcessCollector(registry=self.registry)
+        self.registry.register(self)  # type: ignore[arg-type]  # For the counts, see `collect`.
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> prometheus.Histogram:
+        return prometheus.Histogram(f"kfusion_serving_{name}", text, buckets=buckets, registry=self.registry)
+
+    def collect(self) -> list[UntypedMetricFamily]:
+        """The requests by status. prometheus_client's own counters end in `_total`, TensorFlow Serving's do not."""
+        family = UntypedMetricFamily(REQUESTS, "Predict requests by status.", labels=("model_name", "status"))
+        for status, count in sorted(self._counts.items()):
+            family.add_metric((self._model, status), count)
+        return [family]
+
+    def predicted(self, status: int, seconds: float) -> None:
+        """A predict request has been answered."""
+        name = CODES.get(status, f"HTTP_{status}")
+        self._counts[name] = self._counts.get(name, 0) + 1
+        self._latency.observe(seconds * 1e6)
+
+    def ran(self, num_rows: int, num_jobs: int, seconds: float) -> None:
+        """The model has run."""
+        self._rows.observe(num_rows)
+        self._jobs.observe(num_jobs)
+        self._seconds.observe(seconds)
+
+    def page(self) -> bytes:
+        return prometheus.generate_latest(self.registry)

@@ -1,0 +1,175 @@
+"""The two ways to a model server: REST and gRPC, each from named arrays to named arrays; neither needs TensorFlow."""
+
+import base64
+import http.client
+import json
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
+
+import numpy as np
+
+T = TypeVar("T")
+BACKOFF_S, MIN_S = 0.1, 0.001
+CHUNK = 1 << 16
+REST_PORT, GRPC_PORT = 8501, 8500
+
+
+class ClientError(Exception):
+    """A prediction that was asked for and not got."""
+
+
+class Unreachable(ClientError):
+    """No connection to the server, after all retries."""
+
+
+class TooLate(ClientError):
+    """The server did not answer in time."""
+
+
+class Rejected(ClientError):
+    """The server answered with an error: `status`, an HTTP status or the name of a gRPC status, and `sentence`."""
+
+    def __init__(self, status: int | str, sentence: str) -> None:
+        super().__init__(f"the server answered {status}: {sentence}")
+        self.status, self.sentence = status, sentence
+
+
+class ConnectionFailed(Exception):
+    """A failure before the server can have begun to answer: the only one after which a request is sent again."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which model of a server, and which of its versions; neither version nor label: the latest."""
+
+    name: str
+    version: int | None = None
+    label: str | None = None
+
+    @property
+    def path(self) -> str:
+        """Its path in the REST interface."""
+        path = f"/v1/models/{quote(self.name, safe='')}"
+        if self.version is not None:
+            return f"{path}/versions/{self.version}"
+        return path if self.label is None else f"{path}/labels/{quote(self.label, safe='')}"
+
+
+def with_retries(send: Callable[[float], T], where: str, timeout_s: float, retries: int) -> T:
+    """Sends, again after a failed connection, until the time is over.
+
+    Args:
+        send: gets the seconds that are left.
+
+    Raises:
+        Unreachable, TooLate, Rejected: it did not work out.
+    """
+    deadline = time.monotonic() + timeout_s
+    attempt = 0
+    while True:
+        try:
+            return send(max(deadline - time.monotonic(), MIN_S))
+        except ConnectionFailed as error:
+            pause = BACKOFF_S * 2**attempt
+            attempt += 1
+            if attempt > retries or time.monotonic() + pause >= deadline:
+                raise Unreachable(f"{where}: no connection in {attempt} attempts. Found: {error}") from error
+            time.sleep(pause)
+
+
+class Rest:
+    """TensorFlow Serving's REST interface, over one connection that is kept open.
+
+    Args:
+        url: http:// or https://, host, port (default 8501), and a path in front of /v1 if there is a proxy.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"'url' must begin with http:// or https:// and a host. Received: {url!r}")
+        self.where = f"{parts.hostname}:{parts.port or REST_PORT}"
+        self._host, self._port, self._prefix = parts.hostname, parts.port or REST_PORT, parts.path.rstrip("/")
+        self._context = ssl.create_default_context() if parts.scheme == "https" else None
+        self._connection: http.client.HTTPConnection | None = None
+        self._lock = threading.Lock()
+
+    def predict(self, model: Model, signature: str, inputs: Mapping[str, np.ndarray], seconds: float) -> dict[str, Any]:
+        """The outputs of a signature, as JSON has them."""
+        document = {"signature_name": signature, "inputs": {name: _plain(array) for name, array in inputs.items()}}
+        return self.ask("POST", f"{model.path}:predict", json.dumps(document).encode(), seconds)["outputs"]
+
+    def ask(self, method: str, path: str, body: bytes | None, seconds: float) -> Any:
+        """One request and its JSON answer.
+
+        Raises:
+            ConnectionFailed, TooLate, Rejected: there is none.
+        """
+        deadline = time.monotonic() + seconds
+        with self._lock:
+            try:
+                status, text = self._exchange(method, self._prefix + path, body, deadline)
+            except TimeoutError as error:
+                self.close()
+                raise TooLate(f"{self.where}: no answer within {seconds:.3g} s") from error
+            except (OSError, http.client.HTTPException) as error:
+                self.close()
+                raise ConnectionFailed(str(error) or type(error).__name__) from error
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            raise Rejected(status, f"no JSON: {text[:200].decode('utf-8', 'replace')!r}") from None
+        if status != 200:
+            raise Rejected(
+                status, answer["error"] if isinstance(answer, dict) and "error" in answer else str(answer)[:200]
+            )
+        return answer
+
+    def _exchange(self, method: str, path: str, body: bytes | None, deadline: float) -> tuple[int, bytes]:
+        if self._connection is None:
+            left = deadline - time.monotonic()
+            self._connection = (
+                http.client.HTTPSConnection(self._host, self._port, timeout=left, context=self._context)
+                if self._context
+                else http.client.HTTPConnection(self._host, self._port, timeout=left)
+            )
+            self._connection.connect()
+            self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        open_socket = self._connection.sock
+        open_socket.settimeout(_left(deadline))
+        self._connection.request(method, path, body, {"Content-Type": "application/json"})
+        response = self._connection.getresponse()
+        parts: list[bytes] = []
+        while part := response.read1(CHUNK):
+            parts.append(part)
+            open_socket.settimeout(_left(deadline))
+        if response.will_close:
+            self.close()
+        return response.status, b"".join(parts)
+
+    def close(self) -> None:
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _plain(array: np.ndarray) -> Any:
+    """Nested lists, bytes as base64; float32 in as few digits as tell it apart."""
+    if array.dtype == object:
+        return [{"b64": base64.b64encode(content).decode("ascii")} for content in array.tolist()]
+    if array.dtype == np.float32:
+        array = array.astype("U").astype(np.float64)
+    return array.tolist()

@@ -1,0 +1,92 @@
+"""One version of a model, from its folder to its end: loaded, asked, drained and closed."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from kfusion.serving.capi import Refused
+from kfusion.serving.runtime import ServedModel
+from kfusion.serving.saved_model import Signature
+from kfusion.serving.warm import warmup_requests
+
+STATES = ("START", "LOADING", "AVAILABLE", "UNLOADING", "END")
+"""TensorFlow Serving's, in the order in which a version passes through them."""
+
+
+class Version:
+    """A version and the state it is in; all but `load` and `ask` belong to the event loop's thread."""
+
+    def __init__(self, root: Path, number: int) -> None:
+        self.number, self.folder = number, root / str(number)
+        self.state = "START"
+        self.error = ""
+        self._root = root
+        self._model: ServedModel | None = None
+        self._held = 0
+        self._free = asyncio.Event()
+        self._free.set()
+
+    def load(self) -> None:
+        """Reads the SavedModel and warms it up; in a thread, since it takes seconds.
+
+        Raises:
+            ValueError: it cannot be loaded, or a file of it lies outside the model's folder.
+        """
+        check_inside(self.folder, self._root)
+        try:
+            self._model = ServedModel(self.folder)
+            for signature, inputs in warmup_requests(self.folder):
+                self._model.ask(signature, inputs)
+        except (Refused, ValueError, KeyError) as error:
+            self.close()
+            raise ValueError(str(error)) from error
+
+    @property
+    def signatures(self) -> dict[str, Signature]:
+        return self._model.signatures if self._model else {}
+
+    def ask(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """One run of the model, in a thread of the pool, while the version is held.
+
+        Raises:
+            Refused: the runtime's error.
+        """
+        if self._model is None:
+            raise ValueError(f"version {self.number} is not loaded")
+        return self._model.ask(signature, inputs)
+
+    def hold(self) -> None:
+        """Keeps the version from being closed."""
+        self._held += 1
+        self._free.clear()
+
+    def release(self) -> None:
+        """Ends one `hold`."""
+        self._held -= 1
+        if not self._held:
+            self._free.set()
+
+    async def drained(self) -> None:
+        """Until nobody holds the version."""
+        await self._free.wait()
+
+    def close(self) -> None:
+        """Gives the memory back; only once drained."""
+        model, self._model = self._model, None
+        if model:
+            model.close()
+
+
+def check_inside(folder: Path, root: Path) -> None:
+    """Every file of a version must lie below the model's own folder, wherever links lead.
+
+    Raises:
+        ValueError: one does not.
+    """
+    inside = root.resolve()
+    for path in (folder, *folder.rglob("*")):
+        if not path.resolve().is_relative_to(inside):
+            name = path.relative_to(root)
+            raise ValueError(f"{name}: must lie inside the model's folder. Found: a link that leads out of it")

@@ -1,0 +1,92 @@
+"""Micro-batching by itself, on a real exported model: who shares a run, and who is spared a neighbour's fault."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kfusion.serving.batching import Batcher
+from kfusion.serving.capi import Refused
+from kfusion.serving.versions import Version
+
+
+@pytest.fixture(scope="module")
+def version(served_model):
+    loaded = Version(served_model, 1)
+    loaded.load()
+    yield loaded
+    loaded.close()
+
+
+def answers(version, jobs, max_joined=64):
+    """Submits the jobs while the model is kept busy; their answers, and (rows, jobs) of each run."""
+    runs: list[tuple[int, int]] = []
+
+    async def main() -> list[Any]:
+        with ThreadPoolExecutor(1) as pool:
+            batcher = Batcher(pool, max_joined, lambda rows, number, _: runs.append((rows, number)))
+            free = threading.Event()
+            pool.submit(free.wait)
+            futures = [batcher.submit(version, signature, {"audio": rows}, len(rows)) for signature, rows in jobs]
+            free.set()
+            return await asyncio.gather(*futures, return_exceptions=True)
+
+    return asyncio.run(main()), runs
+
+
+def sounds(*sizes):
+    rng = np.random.default_rng(0)
+    return [("audio_only", rng.normal(size=(size, 507)).astype(np.float32)) for size in sizes]
+
+
+def test_jobs_that_wait_share_a_run_and_get_their_own_rows(version):
+    jobs = sounds(1, 2, 3, 1)
+    found, runs = answers(version, jobs)
+    # The first was alone when it came; the others came while it waited for the model.
+    assert runs == [(1, 1), (6, 3)]
+    for (signature, rows), answer in zip(jobs, found, strict=True):
+        alone = version.ask(signature, {"audio": rows})
+        assert answer.keys() == alone.keys()
+        np.testing.assert_allclose(answer["probabilities"], alone["probabilities"], atol=1e-6)
+        assert answer["class_name"].tolist() == alone["class_name"].tolist()
+
+
+def test_no_run_is_larger_than_it_may_be(version):
+    assert answers(version, sounds(1, 3, 3, 3, 9), max_joined=6)[1] == [(1, 1), (6, 2), (3, 1), (9, 1)]
+
+
+def test_a_bad_job_fails_alone(version):
+    jobs = sounds(1, 2, 1, 2)
+    jobs[2][1][:] = np.nan
+    found, runs = answers(version, jobs)
+    assert runs == [(1, 1), (5, 3)]
+    assert isinstance(found[2], Refused) and found[2].code == "INVALID_ARGUMENT"
+    for index in (0, 1, 3):
+        np.testing.assert_allclose(
+            found[index]["probabilities"], version.ask(*_named(jobs[index]))["probabilities"], atol=1e-6
+        )
+
+
+def _named(job):
+    return job[0], {"audio": job[1]}
+
+
+def test_a_version_is_held_until_its_last_run_is_over(version):
+    async def main():
+        with ThreadPoolExecutor(1) as pool:
+            batcher = Batcher(pool, 64, lambda *_: None)
+            free = threading.Event()
+            pool.submit(free.wait)
+            futures = [batcher.submit(version, name, {"audio": rows}, len(rows)) for name, rows in sounds(1, 1)]
+            drained = asyncio.create_task(version.drained())
+            for future in futures:
+                future.cancel()  # Nobody waits any more, but the first run has begun.
+            await asyncio.sleep(0.05)
+            assert not drained.done()
+            free.set()
+            await asyncio.wait_for(drained, 60)
+
+    asyncio.run(main())

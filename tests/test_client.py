@@ -1,0 +1,325 @@
+"""The client against real servers: REST against kfusion.serve, gRPC against TensorFlow Serving's generated classes."""
+
+import http.server
+import importlib.util
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from kfusion.client import Client, ClientError, Rejected, TooLate, Unreachable
+from kfusion.data.builtin import load_builtin
+from kfusion.serving.capi import Refused
+from kfusion.serving.client_inputs import read_inputs
+from kfusion.serving.protos import message
+from kfusion.serving.runtime import ServedModel
+from kfusion.serving.wire import fill_tensor, read_array
+from tests.conftest import ROOT
+from tests.mutations import png, wav
+from tests.servers import environment, serve
+
+RNG = np.random.default_rng(5)
+IMAGES = RNG.random((3, 28, 28)).astype(np.float32)
+SOUNDS = RNG.normal(size=(3, 507)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def rest(served_model, tmp_path_factory):
+    log = tmp_path_factory.mktemp("client") / "log.txt"
+    with serve(served_model, log, "--label", "stable=1") as server:
+        yield server.url
+
+
+@pytest.fixture(scope="module")
+def grpc(served_model):
+    if importlib.util.find_spec("tensorflow_serving") is None:
+        pytest.skip("needs tensorflow-serving-api")
+    command = [sys.executable, "-m", "tests.grpc_front", str(served_model / "1"), "3"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdout
+    yield f"grpc://127.0.0.1:{int(process.stdout.readline())}"
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.fixture(params=["rest", "grpc"])
+def url(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def direct(served_model):
+    with ServedModel(served_model / "1") as model:
+        yield model
+
+
+def test_arrays_go_in_and_labels_and_probabilities_come_out(url, direct):
+    with Client(url, timeout_s=120) as client:
+        for given in ({"image": IMAGES, "audio": SOUNDS}, {"image": IMAGES}, {"audio": SOUNDS}):
+            found = client.predict(**given)
+            signature, inputs = read_inputs(given.get("image"), given.get("audio"))
+            expected = direct.ask(signature, inputs)
+            assert found.probabilities.shape == (3, 10) and found.probabilities.dtype == np.float32
+            np.testing.assert_array_equal(found.label, expected["label"])
+            np.testing.assert_allclose(found.probabilities, expected["probabilities"], atol=1e-6)
+            np.testing.assert_allclose(found.outputs["embedding"], expected["embedding"], atol=1e-5)
+            assert found.class_name == [name.decode() for name in expected["class_name"]]
+            assert found.outputs["present"].tolist() == expected["present"].tolist()
+
+
+def test_files_go_in_as_base64_or_bytes_and_either_half_may_be_missing(url, direct, tmp_path):
+    digits = np.asarray(load_builtin().images[::1000], np.uint8).reshape(-1, 28, 28)
+    noise = RNG.normal(0, 30, 8000)
+    sound = wav(noise + np.where(np.arange(8000) // 2000 == 1, 5000 * np.sin(np.arange(8000) / 3), 0))
+    (tmp_path / "a.wav").write_bytes(sound)
+    files = [png(digit) for digit in digits]
+    with Client(url, timeout_s=120) as client:
+        # A 28 × 28 digit passes through the reader unchanged, so its file gets the answer that its pixels get.
+        found, expected = client.predict(image=files), client.predict(image=digits)
+        np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
+        mixed = client.predict(image=[files[0], None, files[1]], audio=[tmp_path / "a.wav", sound, None])
+        refused = pytest.raises(Rejected, match="audio_bytes, row 0: must be a WAV file")
+        with refused:
+            client.predict(audio=b"no sound")
+    assert mixed.outputs["present"].tolist() == [[True, True], [False, True], [True, False]]
+    inputs = read_inputs([files[0], None, files[1]], [sound, sound, None])[1]
+    np.testing.assert_allclose(mixed.probabilities, direct.ask("raw_bytes", inputs)["probabilities"], atol=1e-5)
+
+
+def test_one_pair_needs_no_batch_axis_and_versions_and_labels_are_followed(url):
+    for version, label in ((None, None), (1, None), (None, "stable")):
+        with Client(url, version=version, label=label, timeout_s=120) as client:
+            assert client.predict(IMAGES[0], SOUNDS[0]).label.shape == (1,)
+
+
+def test_a_refused_request_says_what_the_server_says(url):
+    with Client(url, timeout_s=120) as client, pytest.raises(Rejected, match="finite") as error:
+        client.predict(audio=np.full((1, 507), np.nan, np.float32))
+    assert error.value.status in (400, "INVALID_ARGUMENT")
+    with Client(url, "other", timeout_s=120) as client, pytest.raises(Rejected, match="Servable not found") as error:
+        client.predict(IMAGES[0])
+    assert error.value.status in (404, "NOT_FOUND")
+
+
+def test_status_and_metadata_come_over_rest(rest):
+    with Client(rest, timeout_s=120) as client:
+        assert client.status()[0]["state"] == "AVAILABLE"
+        assert set(client.metadata()["image_only"]["inputs"]) == {"image"}
+    with Client(rest, "other") as client, pytest.raises(Rejected, match="Could not find any versions"):
+        client.status()
+
+
+def test_a_late_grpc_answer_is_not_waited_for(grpc):
+    with Client(grpc, "slow", timeout_s=0.5) as client, pytest.raises(TooLate, match="no answer within"):
+        client.predict(IMAGES[0])
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_nobody_there_is_said_after_the_retries(scheme):
+    pytest.importorskip("grpc")
+    url = f"{scheme}://127.0.0.1:{free_port()}"
+    with Client(url, retries=1) as client, pytest.raises(Unreachable, match="no connection in 2 attempts"):
+        client.predict(IMAGES[0])
+
+
+class Script:
+    """A real HTTP server that does to each request what comes next in a list, and counts them."""
+
+    def __init__(self, *acts):
+        self.seen = 0
+        script = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                act = acts[min(script.seen, len(acts) - 1)]
+                script.seen += 1
+                self.rfile.read(int(self.headers["Content-Length"]))
+                act(self)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def reply(status, text):
+    def act(handler):
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(text)))
+        handler.end_headers()
+        handler.wfile.write(text)
+
+    return act
+
+
+def hang_up(handler):
+    handler.close_connection = True
+    handler.connection.shutdown(socket.SHUT_RDWR)
+
+
+GOOD = reply(200, json.dumps({"outputs": {"label": [4], "probabilities": [[0.0] * 4 + [1.0]]}}).encode())
+
+
+def test_only_a_lost_connection_is_tried_again():
+    with Script(hang_up, GOOD) as script, Client(script.url) as client:
+        assert client.predict(IMAGES[0]).label.tolist() == [4]
+        assert script.seen == 2
+        assert client.predict(IMAGES[0]).probabilities[0, 4] == 1
+    for status in (400, 500, 503, 504):
+        with Script(reply(status, b'{"error": "no"}')) as script, Client(script.url) as client:
+            with pytest.raises(Rejected, match=f"the server answered {status}: no"):
+                client.predict(IMAGES[0])
+            assert script.seen == 1
+    with Script(hang_up) as script, Client(script.url, retries=2) as client, pytest.raises(Unreachable):
+        client.predict(IMAGES[0])
+    assert script.seen == 3
+
+
+def test_a_server_that_is_late_or_drips_is_given_up_in_time_and_not_asked_again():
+    def drip(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        for _ in range(100):
+            handler.wfile.write(b" ")
+            handler.wfile.flush()
+            time.sleep(0.05)
+
+    for act in (lambda _: time.sleep(5), drip):
+        with Script(act) as script, Client(script.url, timeout_s=0.6) as client:
+            began = time.monotonic()
+            with pytest.raises(TooLate, match="no answer within"):
+                client.predict(IMAGES[0])
+            assert time.monotonic() - began < 4
+            assert script.seen == 1
+
+
+def test_answers_that_are_none_of_ours_are_told():
+    for text, sentence in ((b"<html>", "no JSON"), (b'{"outputs": {"x": [1]}}', "the model gives no label")):
+        expected = pytest.raises(ClientError, match=sentence)
+        with Script(reply(200, text)) as script, Client(script.url) as client, expected:
+            client.predict(IMAGES[0])
+
+
+def test_what_is_given_decides_the_signature(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"png")
+    for image, audio, signature, names in (
+        (IMAGES, SOUNDS, "serving_default", ["image", "audio"]),
+        (IMAGES, None, "image_only", ["image"]),
+        (None, SOUNDS, "audio_only", ["audio"]),
+        (tmp_path / "a.png", b"wav", "raw_bytes", ["image_bytes", "audio_bytes"]),
+    ):
+        found, inputs = read_inputs(image, audio)
+        assert (found, list(inputs)) == (signature, names)
+    inputs = read_inputs([str(tmp_path / "a.png"), None], [None, b"wav"])[1]
+    assert inputs["image_bytes"].tolist() == [b"png", b""] and inputs["audio_bytes"].tolist() == [b"", b"wav"]
+    assert read_inputs(None, b"wav")[1]["image_bytes"].tolist() == [b""]
+    bright = np.array([[0, 51], [255, 0]], np.uint8)
+    np.testing.assert_allclose(read_inputs(bright, None)[1]["image"], [[[[0], [0.2]], [[1], [0]]]])
+    assert read_inputs(np.zeros((5, 4, 3)), None)[1]["image"].shape == (1, 5, 4, 3)
+    assert read_inputs(np.zeros((5, 4, 9)), None)[1]["image"].shape == (5, 4, 9, 1)
+
+
+@pytest.mark.parametrize(
+    ("image", "audio", "sentence"),
+    [
+        (None, None, "'image' or 'audio' must be given"),
+        ("gone.png", None, "gone.png: the image file must be readable. Found: No such file"),
+        (b"x", SOUNDS, "must both be files or both be arrays"),
+        (IMAGES, SOUNDS[:2], "same number of rows"),
+        (np.zeros(3), None, "'image' must have 2, 3 or 4 axes"),
+        (None, np.zeros((1, 2, 3)), "'audio' must have 1 or 2 axes"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_is_sent(image, audio, sentence):
+    with Client(f"http://127.0.0.1:{free_port()}") as client, pytest.raises(ValueError, match=sentence):
+        client.predict(image, audio)
+
+
+def test_wrong_settings_are_refused():
+    for url in ("ftp://x", "127.0.0.1:8501", "http://"):
+        with pytest.raises(ValueError, match="'url' must begin with http"):
+            Client(url)
+    with pytest.raises(ValueError, match="'version' and 'label'"):
+        Client(version=1, label="stable")
+    with pytest.raises(ValueError, match="'timeout_s' must be > 0"):
+        Client(timeout_s=0)
+
+
+def test_the_client_imports_neither_tensorflow_nor_keras():
+    heavy = ("tensorflow", "keras", "grpc", "google", "pandas", "starlette")
+    program = f"import sys, kfusion.client; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    program = "import sys; sys.modules['grpc'] = None; from kfusion.client import Client; Client('grpc://localhost')"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert "pip install 'kfusion[grpc]'" in done.stderr.splitlines()[-1]
+
+
+def test_the_command_line_asks_too(rest, tmp_path):
+    command = [sys.executable, "-m", "kfusion.client", "--url", rest, "--image", "gone.png"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "kfusion: gone.png: the image file must be readable. Found: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        RNG.normal(size=(2, 3)).astype(np.float32),
+        RNG.normal(size=(3,)),
+        np.array([[1, -2]], np.int64),
+        np.array([3, 250], np.uint8),
+        np.array([True, False]),
+        np.array([b"a", b"\xff\x00"], object),
+        np.float32(7).reshape(()),
+        np.zeros((0, 4), np.float32),
+    ],
+)
+def test_our_tensors_are_tensorflows(values):
+    tf = pytest.importorskip("tensorflow")
+    ours = message("Tensor")()
+    fill_tensor(ours, values)
+    theirs = tf.make_tensor_proto(values)
+    known = type(theirs).FromString(ours.SerializeToString())
+    np.testing.assert_array_equal(tf.make_ndarray(known), values)
+    np.testing.assert_array_equal(read_array(message("Tensor").FromString(theirs.SerializeToString())), values)
+    same = tf.make_tensor_proto(np.full((2, 3), 0.5, np.float32))
+    del same.float_val[:]
+    same.ClearField("tensor_content")
+    same.float_val.append(0.5)
+    np.testing.assert_array_equal(
+        read_array(message("Tensor").FromString(same.SerializeToString())), np.full((2, 3), 0.5)
+    )
+
+
+def test_a_refusal_of_the_runtime_has_its_number(direct):
+    with pytest.raises(Refused) as error:
+        direct.ask("audio_only", {"audio": np.zeros((1, 3), np.float32)})
+    assert (error.value.number, error.value.code) == (3, "INVALID_ARGUMENT")
