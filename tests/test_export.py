@@ -39,7 +39,7 @@ def run_of_files(trained_run, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "of_files"
     shutil.copytree(trained_run, folder, ignore=shutil.ignore_patterns("checkpoint.npz", "calibration.json"))
     facts = json.loads((folder / "data.json").read_text())
-    facts["source"]["front_end"] = None
+    facts["source"] |= {"front_end": None, "name": "/home/person/digits"}
     (folder / "data.json").write_text(json.dumps(facts))
     return folder
 
@@ -130,6 +130,7 @@ def test_a_killed_export_leaves_no_version_and_two_at_once_get_the_next_two_numb
     assert contents(model / "1").keys() == contents(model / "2").keys()
     card = (model / "1" / "assets.extra" / "model_card.md").read_text()
     assert "`raw_bytes` is left out: how sounds became this data's features is not known." in card
+    assert "- source: digits; pairs:" in card and "/home" not in card  # Nobody's folders travel with a model.
     assert set(read_signatures(model / "1")) & {"raw_bytes", "image_only"} == {"image_only"}
     replies = ask_apart(model / "2", read_warmup(model / "2")).replies
     assert [reply.code for reply in replies] == ["OK"] * len(read_warmup(model / "1"))

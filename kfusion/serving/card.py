@@ -69,7 +69,7 @@ def _data(run: Run) -> str:
         [
             "## Data",
             "",
-            f"- source: {source['name']}; pairs: {', '.join(f'{size} {part}' for part, size in sizes.items())}",
+            f"- source: {Path(source['name']).name}; pairs: {', '.join(f'{size} {part}' for part, size in sizes.items())}",
             f"- split: {run.config().data.split}; {'; '.join(facts['audit'])}",
             f"- front end of the sounds: {source['front_end'] or 'not known'}",
             f"- licence: {source.get('licence') or 'not known'}",
@@ -96,8 +96,13 @@ def _calibration(temperature: Mapping[str, float]) -> str:
 def _recipe(run: Run) -> str:
     lines = ["## Settings", "", "| part | settings |", "| --- | --- |"]
     for part, settings in read_json(run.folder / "config.json").items():
-        lines.append(f"| {part} | {', '.join(f'{name}={value}' for name, value in settings.items())} |")
+        lines.append(f"| {part} | {', '.join(f'{name}={_public(value)}' for name, value in settings.items())} |")
     return "\n".join(lines) + "\n"
+
+
+def _public(value: Any) -> Any:
+    """A setting as strangers may read it: where files lay on the maker's machine is not theirs to know."""
+    return Path(value).name if isinstance(value, str) else value
 
 
 def _versions(run: Run) -> str:

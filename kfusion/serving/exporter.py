@@ -124,8 +124,8 @@ def say(console: Console | None, run: Run, temperature: Mapping[str, float], lef
     console.print(f"run: {run.folder}, {fused['accuracy']:.4f} fused on {fused['num_rows']} test pairs", soft_wrap=True)
     if temperature:
         listed = ", ".join(f"{view} {value:.3f}" for view, value in temperature.items())
-        console.print(f"probabilities are tempered ({run.calibration.name}): {listed}")
+        console.print(f"probabilities are tempered ({run.calibration.name}): {listed}", soft_wrap=True)
     else:
         console.print("probabilities are the network's own, not calibrated")
     if left_out:
-        console.print(f"raw_bytes is left out: {left_out}")
+        console.print(f"raw_bytes is left out: {left_out}", soft_wrap=True)
