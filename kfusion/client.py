@@ -41,6 +41,15 @@ class Prediction:
         """The names of the classes; their numbers, where the model does not tell names."""
         return [str(name) for name in self.outputs.get("class_name", self.label).tolist()]
 
+    @property
+    def votes(self) -> dict[str, np.ndarray]:
+        """What each modality says alone: {"image", "audio"}: int64 (n,), a class's number; -1 where it is absent."""
+        found = {}
+        for name in ("image", "audio"):
+            alone = self.outputs.get(f"{name}_probabilities", np.zeros_like(self.probabilities))
+            found[name] = np.where(alone.any(axis=1), alone.argmax(axis=1), -1)
+        return found
+
 
 class Client:
     """A connection to one model of a server.
@@ -138,6 +147,19 @@ def _as_array(values: Any) -> np.ndarray:
     return array
 
 
+def print_votes(answer: Prediction) -> None:
+    """What the image and the sound of the first pair say alone, where both are there."""
+    votes = {name: int(labels[0]) for name, labels in answer.votes.items()}
+    if min(votes.values()) < 0:
+        return
+    names = {int(answer.label[0]): answer.class_name[0]}
+    said = [
+        f"{name} alone: {names.get(vote, f'class {vote}')} ({answer.outputs[f'{name}_probabilities'][0, vote]:.1%})"
+        for name, vote in votes.items()
+    ]
+    print(f"{', '.join(said)}; they {'agree' if votes['image'] == votes['audio'] else 'disagree'}")
+
+
 def main() -> None:
     """Asks about one pair, and prints the class and how sure the model is."""
     parser = argparse.ArgumentParser(prog=PROG, description=(__doc__ or "").partition("\n")[0])
@@ -153,6 +175,7 @@ def main() -> None:
         sys.stderr.write(f"kfusion: {' '.join(str(error).split())}\n")
         raise SystemExit(2 if isinstance(error, ValueError) else 1) from None
     print(f"{answer.class_name[0]}  ({answer.probabilities[0].max():.1%} sure)")
+    print_votes(answer)
 
 
 if __name__ == "__main__":

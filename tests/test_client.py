@@ -282,7 +282,27 @@ def test_the_client_imports_neither_tensorflow_nor_keras():
     assert "pip install 'kfusion[grpc]'" in done.stderr.splitlines()[-1]
 
 
-def test_the_command_line_asks_too(rest, tmp_path):
+def test_the_command_line_says_the_class_and_what_each_half_says_alone(rest, tmp_path):
+    digit = np.asarray(load_builtin().images[0], np.uint8).reshape(28, 28)
+    (tmp_path / "a.png").write_bytes(png(digit))
+    tone = np.where(np.arange(8000) // 2000 == 1, 5000 * np.sin(np.arange(8000) / 3), 0)
+    (tmp_path / "a.wav").write_bytes(wav(RNG.normal(0, 30, 8000) + tone))
+    command = [sys.executable, "-m", "kfusion.client", "--url", rest, "--image", "a.png"]
+    ask = {"cwd": tmp_path, "env": environment(), "capture_output": True, "text": True}
+    picture, both = subprocess.run(command, **ask), subprocess.run([*command, "--audio", "a.wav"], **ask)
+    with Client(rest, timeout_s=120) as client:
+        alone = client.predict(tmp_path / "a.png")
+        answer = client.predict(tmp_path / "a.png", tmp_path / "a.wav")
+    assert picture.stdout == f"{alone.class_name[0]}  ({alone.probabilities.max():.1%} sure)\n"
+    assert alone.votes["image"] == alone.label and alone.votes["audio"] == -1
+    first, second = both.stdout.splitlines()
+    assert first == f"{answer.class_name[0]}  ({answer.probabilities.max():.1%} sure)"
+    assert answer.votes["audio"] == answer.outputs["audio_probabilities"].argmax()
+    assert second.endswith("; they agree" if answer.votes["image"] == answer.votes["audio"] else "; they disagree")
+    assert f"({answer.outputs['audio_probabilities'].max():.1%})" in second
+
+
+def test_the_command_line_refuses_what_is_not_there(rest, tmp_path):
     command = [sys.executable, "-m", "kfusion.client", "--url", rest, "--image", "gone.png"]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert done.returncode == 2

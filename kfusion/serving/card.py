@@ -64,12 +64,13 @@ def _tensor(tensor: tuple[str, int, tuple[int, ...] | None]) -> str:
 
 def _data(run: Run) -> str:
     facts = run.data()
-    source, sizes = facts["source"], facts["num_pairs"]
+    source = facts["source"]
+    sizes = ", ".join(f"{size} {part}" for part, size in facts["num_pairs"].items())
     return "\n".join(
         [
             "## Data",
             "",
-            f"- source: {Path(source['name']).name}; pairs: {', '.join(f'{size} {part}' for part, size in sizes.items())}",
+            f"- source: {Path(source['name']).name}; pairs: {sizes}",
             f"- split: {run.config().data.split}; {'; '.join(facts['audit'])}",
             f"- front end of the sounds: {source['front_end'] or 'not known'}",
             f"- licence: {source.get('licence') or 'not known'}",
