@@ -11,9 +11,12 @@ FILES = {
     *("history.csv", "metrics.json", "report.txt", "figures", LOCK),
 }
 """All that training writes."""
-LATER = {"evaluation", "calibration.json"}
+LATER = {"evaluation", "calibration.json", "embeddings", "report.html"}
 """What later stages add."""
-INSIDE = {"evaluation": ("answers.npz", "evaluation.json", "robustness.json", "report.txt", "*.png", "*.svg")}
+INSIDE = {
+    "evaluation": ("answers.npz", "evaluation.json", "robustness.json", "report.txt", "*.png", "*.svg"),
+    "embeddings": ("*.npy", "projections.npz", "embeddings.json", "*.png", "*.svg", "*.tsv", "projector_config.pbtxt"),
+}
 """All that these write into their folders, at whatever depth."""
 STARTED = {"data.json", "split.npz", "environment.json", LOCK}
 """What a run killed before its config leaves behind."""

@@ -7,9 +7,8 @@
     environment.json   versions, hardware, precision    report.txt    the same, for reading
     checkpoint.npz     all state after the last epoch   figures/      PNG and SVG
 
-and what later stages add:
-
     evaluation/        by kfusion.evaluate, see there   calibration.json  a temperature for each view
+    embeddings/        by kfusion.embed, see there      report.html       by kfusion.report: all of it on one page
 
 Every file is written beside its place and renamed into it, so a killed run leaves no half-written file.
 """

@@ -57,20 +57,25 @@ def own_data(run: Run) -> Subject:
     Raises:
         ValueError: the data are gone, or are not those that the run was trained on.
     """
-    config = run.config()
-    source, parts = load_own(run, config.data)
-    _require_unchanged(run, source, parts)
+    source, parts = load_own(run)
     tested = source.official_test or source
     return _subject(run, tested, parts.test, "test part", parts.val, parts.val)
 
 
-def load_own(run: Run, config: DataConfig) -> tuple[Source, Split]:
-    """The run's data as they are now, divided as they were for training."""
+def load_own(run: Run) -> tuple[Source, Split]:
+    """The run's data, divided as they were for training.
+
+    Raises:
+        ValueError: the data are gone, or are not those that the run was trained on.
+    """
+    config = run.config()
     try:
-        source = load(config)
+        source = load(config.data)
     except ValueError as error:
         raise ValueError(f"{run.folder}: the run's data must be where they were at training. {error}") from error
-    return source, split(source, config, run.config().split_seed)
+    parts = split(source, config.data, config.split_seed)
+    _require_unchanged(run, source, parts)
+    return source, parts
 
 
 def other_data(run: Run, data: str, test_labels: str, seed: int, force: bool) -> Subject:
