@@ -1,12 +1,13 @@
 """A run whose training has come to its end: opened and checked, for the stages that read it."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
-
-from kfusion.predictor import load_network
 from kfusion.run import Run, open_run
 from kfusion.spec import MODALITIES
+
+if TYPE_CHECKING:
+    import keras
 
 FACTS = ("spec", "source", "prior", "audio_mean", "audio_variance", "audio_range")
 """What later stages need of data.json."""
@@ -29,12 +30,15 @@ def open_finished(folder: Path) -> Run:
     return run
 
 
-def load_fitting(run: Run) -> keras.Model:
+def load_fitting(run: Run) -> "keras.Model":
     """The best network of a run, which must take what the run's data.json describes.
 
     Raises:
         ValueError: it is missing, damaged, or another run's.
     """
+    # Here, not above: whoever only reads a run's files does not wait for TensorFlow.
+    from kfusion.predictor import load_network
+
     network, spec = load_network(run), run.spec()
     wanted = {"image": spec.image_shape, "audio": (spec.num_audio,), "present": (len(MODALITIES),)}
     inputs = network.input if isinstance(network.input, dict) else {}

@@ -1,4 +1,4 @@
-"""Shared by all tests: TensorFlow without its start-up chatter, one trained run and one exported model per session."""
+"""Shared by all tests: no start-up chatter, one trained run and one exported model per session, a browser."""
 
 import fcntl
 import os
@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.browser import browser  # noqa: F401
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")

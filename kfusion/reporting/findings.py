@@ -1,0 +1,114 @@
+"""What is known of a run: the content of its folder's files, read once. Nothing else is read, no model is loaded."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kfusion.config import Config
+from kfusion.finished import open_finished
+from kfusion.run import Run
+from kfusion.system.files import read_json
+
+FORMAT = 1
+"""Of the files of kfusion.evaluate and kfusion.embed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """The files of a run folder; None where a stage has not been run.
+
+    Args:
+        run: the folder.
+        name: what the run is called: the folder's name.
+        config: config.json.
+        data: data.json.
+        metrics: metrics.json.
+        history: history.csv, one dict per epoch.
+        environment: environment.json.
+        evaluation: evaluation/evaluation.json.
+        robustness: evaluation/robustness.json.
+        embeddings: embeddings/embeddings.json.
+    """
+
+    run: Run
+    name: str
+    config: Config
+    data: dict[str, Any]
+    metrics: dict[str, Any]
+    history: list[dict[str, float]]
+    environment: dict[str, Any]
+    evaluation: dict[str, Any] | None
+    robustness: dict[str, Any] | None
+    embeddings: dict[str, Any] | None
+
+    @property
+    def num_rows(self) -> int:
+        """Pairs in the test part."""
+        return self.metrics["views"]["fused"]["num_rows"]
+
+    def answers(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The answers that the evaluation was made from; None where they are not there.
+
+        Returns:
+            label, int64 (n,), and class probabilities, float32 (n, views, num_classes).
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        path = self.run.evaluation / "answers.npz"
+        if self.evaluation is None or not path.exists():
+            return None
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                same = str(arrays["key"]) == self.evaluation["key"]
+                return (arrays["label"], arrays["test"]) if same else None
+        except Exception as error:  # NumPy, zipfile and zlib each have errors of their own for a damaged archive.
+            rule = "must be what kfusion.evaluate wrote; run it again"
+            raise ValueError(f"{path}: {rule}. Found: {str(error) or type(error).__name__}") from error
+
+
+def read_findings(folder: Path) -> Findings:
+    """Reads the files of a run folder.
+
+    Raises:
+        ValueError: the run is unfinished, a file is damaged or of another version.
+    """
+    run = open_finished(folder)
+    return Findings(
+        run=run,
+        name=folder.resolve().name,
+        config=run.config(),
+        data=run.data(),
+        metrics=run.metrics(),
+        history=_history(run.history),
+        environment=read_json(run.folder / "environment.json"),
+        evaluation=_later(run.evaluation / "evaluation.json", "evaluate"),
+        robustness=_later(run.evaluation / "robustness.json", "evaluate"),
+        embeddings=_later(run.folder / "embeddings/embeddings.json", "embed"),
+    )
+
+
+def _later(path: Path, verb: str) -> dict[str, Any] | None:
+    """A file that a later stage may have written."""
+    if not path.exists():
+        return None
+    found = read_json(path)
+    version = found.get("format") if isinstance(found, dict) else None
+    if version != FORMAT:
+        rule = f"must be of format {FORMAT}; 'python -m kfusion.{verb}' writes it anew"
+        raise ValueError(f"{path}: {rule}. Found: format {version!r}")
+    return found
+
+
+def _history(path: Path) -> list[dict[str, float]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError, ValueError, TypeError) as error:
+        raise ValueError(f"{path}: must be the history that training wrote. Found: {error}") from error
+    if not rows:
+        raise ValueError(f"{path}: must be the history that training wrote. Found: no epoch")
+    return rows

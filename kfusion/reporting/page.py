@@ -1,0 +1,100 @@
+"""Findings to HTML: which sections there are, and the template that draws them."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from kfusion.reporting import noise, results, training, trust
+from kfusion.reporting.blocks import Block, Section
+from kfusion.reporting.comparison import MAX_RUNS, named, side_by_side
+from kfusion.reporting.findings import Findings, read_findings
+from kfusion.reporting.words import count, digits_for, percent
+from kfusion.system.files import write_text
+
+FUSIONS = {"lstm": "LSTM", "attention": "Attention", "late": "Late"}
+SECTIONS: dict[str, tuple[str, Callable[[Findings], Iterator[Block]]]] = {
+    "training": ("What was trained on what", training.training),
+    "curves": ("Learning curves", training.curves),
+    "results": ("Results", results.results),
+    "decides": ("Who decides", trust.decides),
+    "calibration": ("Calibration", trust.calibration),
+    "robustness": ("Robustness", noise.robustness),
+    "embeddings": ("Embeddings", noise.embeddings),
+    "errors": ("Errors", trust.errors),
+    "environment": ("Environment", training.environment),
+}
+
+
+def report(folder: Path, compare: tuple[Path, ...] = (), out: Path | None = None) -> Path:
+    """Writes the report of a run.
+
+    Args:
+        folder: a finished run.
+        compare: other finished runs, to be put beside it.
+        out: the file; None: `report.html` in the run folder.
+
+    Returns:
+        the file.
+
+    Raises:
+        ValueError: a run is unfinished or damaged, or named twice; nothing is written then.
+    """
+    if len(compare) >= MAX_RUNS:
+        raise ValueError(f"'compare' must be fewer than {MAX_RUNS} runs. Received: {len(compare)}")
+    places = [path.resolve() for path in (folder, *compare)]
+    twice = [str(path) for path in places if places.count(path) > 1]
+    if twice:
+        raise ValueError(f"'compare' must be other runs, each once. Received: {twice[0]} twice")
+    found, others = read_findings(folder), [read_findings(path) for path in compare]
+    path = out or folder / "report.html"
+    try:
+        text = render(found, others, path)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        # A file whose layout is right but whose content is not what this version writes.
+        rule = "the files must be those that this version of kfusion writes; evaluate and embed write theirs anew"
+        raise ValueError(f"{folder}: {rule}. Found: {type(error).__name__} {error}") from error
+    write_text(path, text)
+    return path
+
+
+def render(found: Findings, others: list[Findings], out: Path) -> str:
+    """The page as text."""
+    sections = sections_of(found, others, out)
+    loader = PackageLoader("kfusion.reporting", "templates")
+    templates = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    style = loader.get_source(templates, "report.css")[0]
+    template = templates.get_template("report.html.j2")
+    return template.render(style=style, sections=sections, **heading(found, others))
+
+
+def sections_of(found: Findings, others: list[Findings], out: Path) -> list[Section]:
+    """The sections, in the order in which they are read."""
+    beside = [Section("compare", "Side by side", list(side_by_side(found, others)))] if others else []
+    own = [Section(key, title, list(tell(found))) for key, (title, tell) in SECTIONS.items()]
+    last = Section("commands", "The commands that made it", list(training.commands(found, others, out)))
+    return [*beside, *own, last]
+
+
+def heading(found: Findings, others: list[Findings]) -> dict[str, Any]:
+    """The title, and the figures that are seen first."""
+    views = (found.evaluation or found.metrics)["views"]
+    digits = digits_for(found.num_rows)
+    tiles = [
+        (
+            title,
+            percent(views[view]["accuracy"], digits),
+            f"{count(views[view]['num_errors'])} of {count(found.num_rows)} wrong",
+        )
+        for view, title in results.TITLES.items()
+    ]
+    config, data = found.config, found.data
+    names = list(named([found, *others]))
+    about = (
+        f"{FUSIONS[config.model.fusion]} fusion of an image and a sound, {data['source']['name']} data, "
+        f"{config.data.split} split; {count(found.num_rows)} test pairs"
+    )
+    return {"title": names[0], "versus": names[1:], "about": about, "tiles": tiles}
