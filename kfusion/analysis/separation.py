@@ -153,7 +153,7 @@ def ari_difference(label: NDArray, first: NDArray, second: NDArray, group: NDArr
     return {"difference": difference(np.ones(len(label))), "interval": [float(low), float(high)]}
 
 
-def _counts(label: NDArray, cluster: NDArray, weight: NDArray) -> NDArray[np.float64]:
+def _counts(label: NDArray, cluster: NDArray, weight: NDArray) -> NDArray:
     """How often each class is in each cluster, each row counted as often as its weight says."""
     width, height = int(cluster.max()) + 1, int(label.max()) + 1
     return np.bincount(width * label + cluster, weight, width * height).reshape(height, width)

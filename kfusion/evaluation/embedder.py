@@ -21,7 +21,7 @@ from kfusion.data.pairs import Pairs
 from kfusion.data.pipeline import evaluation_batches
 from kfusion.evaluation.embedding_files import write
 from kfusion.evaluation.separate import Embedded, describe, image_against_audio
-from kfusion.evaluation.subject import load_own
+from kfusion.evaluation.subject import load_own, sound_groups
 from kfusion.finished import load_fitting, open_finished
 from kfusion.model.embeddings import LAYERS, with_embeddings
 from kfusion.system.progress import progress
@@ -56,10 +56,11 @@ def embed(folder: Path, samples: int = 6000, seed: int = 0, umap: bool = False, 
     if umap:
         projections.require_umap()
     run = open_finished(folder)
-    _, parts = load_own(run)
+    source, parts = load_own(run)
     positions = _drawn(parts.test.label, samples, seed)
     test, fit = _some(parts.test, positions), _some(parts.train, _drawn(parts.train.label, MAX_FIT_ROWS, seed))
     _require_enough(run.folder, test)
+    sound = sound_groups(source.official_test or source, test)
     model = with_embeddings(load_fitting(run))
     with runs.lock(folder):
         with progress(console, "forward pass", len(test) + len(fit)) as advance:
@@ -79,7 +80,7 @@ def embed(folder: Path, samples: int = 6000, seed: int = 0, umap: bool = False, 
             "class_names": list(test.spec.class_names),
             "layers": LAYERS,
             "embeddings": {name: found.numbers for name, found in about.items()},
-            "image_against_audio": image_against_audio(test.label, test.audio_row, about, seed),
+            "image_against_audio": image_against_audio(test.label, sound, about, seed),
         }
         facts["verdict"] = verdict(facts)
         write(run.folder / "embeddings", facts, embedded, test, positions, about, console)

@@ -78,6 +78,11 @@ def load_own(run: Run) -> tuple[Source, Split]:
     return source, parts
 
 
+def sound_groups(source: Source, pairs: Pairs) -> np.ndarray:
+    """Which of some pairs of a source share a sound, int64 (n,)."""
+    return source.audio_group[np.searchsorted(source.audio_row, pairs.audio_row)]
+
+
 def other_data(run: Run, data: str, test_labels: str, seed: int, force: bool) -> Subject:
     """Other data of the same shapes and classes: their labelled test files where they have them, else every row.
 
@@ -118,7 +123,7 @@ def _subject(run: Run, source: Source, pairs: Pairs, part: str, others: Pairs, v
         part=part,
         pairs=pairs,
         pixel_max=run.spec().pixel_max,
-        group=source.audio_group[position],
+        group=sound_groups(source, pairs),
         speaker=None if source.audio_speaker is None else source.audio_speaker[position],
         speaker_names=source.speaker_names,
         decibels=source.info["front_end"] is not None,
