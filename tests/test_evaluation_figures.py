@@ -36,7 +36,8 @@ def answered(names: tuple[str, ...], sharpness: float = 3.0) -> tuple[Subject, A
     logits = rng.normal(size=(4, NUM_ROWS, num)) + sharpness * np.eye(num)[label]
     answers = np.exp(1.5 * logits) / np.exp(1.5 * logits).sum(axis=2, keepdims=True)
     partner = np.stack([(rows + 1) % NUM_ROWS] * 2)
-    found = Answers("k", label, answers[:3].swapaxes(0, 1), partner, answers[2:], label, answers[:3].swapaxes(0, 1))
+    views = answers[:3].swapaxes(0, 1)
+    found = Answers("k", label, subject.group, views, partner, answers[2:], label, views)
     facts = summarize(subject, found, dict.fromkeys(VIEWS, 1.3), np.full(num, 1 / num), seed=0)
     return subject, found, facts
 

@@ -29,6 +29,7 @@ class Answers:
     Args:
         key: fingerprint of the weights, the rows with their contents, and the seed.
         label: int64 (n,).
+        group: int64 (n,), which rows share a sound.
         test: class probabilities, float32 (n, views, num_classes), views in the order of `VIEWS`.
         partner: int64 (2, n), for each row one of another class: [0] whose sound, [1] whose image it is shown with.
         conflict: class probabilities of these, float32 (2, n, num_classes).
@@ -38,6 +39,7 @@ class Answers:
 
     key: str
     label: np.ndarray
+    group: np.ndarray
     test: np.ndarray
     partner: np.ndarray
     conflict: np.ndarray
@@ -79,7 +81,7 @@ def ask(subject: Subject, halves: Halves, key: str, seed: int, advance: Advance)
     val_label, val = np.zeros(0, np.int64), np.zeros((0, len(VIEWS), subject.pairs.spec.num_classes), np.float32)
     if subject.val is not None:
         val_label, val = subject.val.label, views(subject, subject.val, halves, advance)
-    return Answers(key, label, _views(halves, image, audio), partner, np.stack(conflict), val_label, val)
+    return Answers(key, label, subject.group, _views(halves, image, audio), partner, np.stack(conflict), val_label, val)
 
 
 def views(subject: Subject, pairs: Pairs, halves: Halves, advance: Advance) -> np.ndarray:
