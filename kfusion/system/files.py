@@ -26,8 +26,9 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(written.fileno())
         partial.replace(path)
     except OSError as error:
-        # A full disk names no file by itself.
-        error.filename = error.filename or str(path)
+        # A full disk names no file by itself, and nobody knows the file beside it.
+        if error.filename in (None, str(partial)):
+            error.filename = str(path)
         raise
     finally:
         partial.unlink(missing_ok=True)
