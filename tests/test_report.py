@@ -1,5 +1,6 @@
 """`python -m kfusion.report`: what is on the page, what a browser makes of it, and what is said of a broken run."""
 
+import hashlib
 import json
 import os
 import shlex
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kfusion.contents import foreign
 from kfusion.evaluation.embedder import embed
 from kfusion.evaluation.evaluator import Request, evaluate
 from kfusion.recipes import RECIPES
@@ -83,7 +85,7 @@ def whole(trained_run, tmp_path_factory):
 def test_a_page_of_a_training_alone_names_the_commands_that_make_the_rest(bare):
     page = Page(report(bare))
     for verb in ("evaluate", "embed"):
-        assert f"python -m kfusion.{verb} {bare}" in page.text
+        assert f"python -m kfusion.{verb} {shlex.quote(str(bare))}" in page.text
     accuracy = json.loads((bare / "metrics.json").read_text())["views"]["audio"]["accuracy"]
     assert page.row("audio only", 5)[1] == words.percent(accuracy, 1)
     assert {"Learning curves", "Robustness", "Embeddings", "Errors"} <= set(page.text.splitlines())
@@ -128,6 +130,107 @@ def test_runs_of_other_test_rows_are_not_tested_against_each_other(whole, tmp_pa
     page = Page(report(whole, (other,), tmp_path / "page.html"))
     assert "not tested against each other: their test parts hold other rows" in " ".join(page.text.split())
     assert "McNemar" in page.text  # those within the run remain
+
+
+def test_a_pairs_interval_allows_for_rows_with_the_same_sound(whole, tmp_path):
+    def interval(group):
+        other = tmp_path / f"other-{len(set(group))}"
+        shutil.copytree(whole.with_name("twin"), other)
+        for folder in (whole, other):
+            path = folder / "evaluation/answers.npz"
+            with np.load(path) as arrays:
+                answers = {**arrays, "group": group}
+            np.savez(path, **answers)
+        text = Page(report(whole, (other,), tmp_path / "page.html")).row("fused", 6)[2]
+        low, high = (float(each.replace("−", "-")) for each in text.split(" to "))
+        return high - low
+
+    kept = (whole / "evaluation/answers.npz").read_bytes()
+    # The five rows that differ are five sounds, or one that is in five pairs.
+    one_by_one, together = interval(np.arange(100)), interval(np.maximum(np.arange(100) - 4, 0))
+    (whole / "evaluation/answers.npz").write_bytes(kept)
+    assert together > 1.5 * one_by_one
+
+
+@pytest.fixture
+def copy(whole, tmp_path):
+    return Path(shutil.copytree(whole, tmp_path / "copy"))
+
+
+def test_evaluations_on_other_data_are_on_the_page(copy):
+    facts = json.loads((copy / "evaluation/evaluation.json").read_text())
+    facts["views"]["audio"] |= {"accuracy": 0.875, "interval": [0.75, 0.9375]}
+    facts["data"] |= {"part": "all rows", "num_rows": 64}
+    (copy / "evaluation/mine").mkdir()
+    (copy / "evaluation/mine/evaluation.json").write_text(json.dumps(facts))
+    row = Page(report(copy)).row("mine, all rows", 6)
+    assert (row[1], row[4]) == ("64", "87.5 % (75.0 – 93.8 %)")
+
+
+def test_a_run_folder_may_hold_all_that_evaluate_embed_and_report_write(whole):
+    assert foreign(whole, begun=True) == []
+
+
+def test_numbers_of_other_weights_are_not_shown(copy):
+    shutil.copy(copy / "last.keras", copy / "best.keras")
+    page = Page(report(copy))
+    for verb, what in (("evaluate", "who decides"), ("evaluate", "the robustness grid"), ("embed", "the embeddings")):
+        assert f"Made with other weights than the run has now: {what}. The command for it:" in page.text
+        assert f"python -m kfusion.{verb} {copy}" in page.text
+    assert "McNemar" not in page.text
+    assert len(page.having("img")) == 2  # those of the training
+
+
+def test_a_grid_of_another_evaluation_is_not_shown(copy):
+    path = copy / "evaluation/robustness.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "key": "another"}))
+    page = Page(report(copy))
+    assert "Made with other weights than the run has now: the robustness grid" in page.text
+    assert "McNemar" in page.text
+
+
+def test_a_lost_figure_is_named_with_the_command_that_draws_it(copy):
+    for name in ("evaluation/figures/reliability", "embeddings/figures/audio_tsne", "figures/learning_curves"):
+        for suffix in (".png", ".svg"):
+            (copy / name).with_suffix(suffix).unlink()
+    page = Page(report(copy))
+    for what in ("the figure reliability", "the figure audio_tsne", "the learning curves"):
+        assert f"Not made yet: {what}. The command for it:" in page.text
+    assert f"python -m kfusion.train --config {copy / 'config.json'}" in page.text
+
+
+def test_a_class_named_like_an_element_stays_a_name(copy):
+    evil = "<script>alert(1)</script>"
+    for name in ("data.json", "metrics.json", "evaluation/evaluation.json", "embeddings/embeddings.json"):
+        text = (copy / name).read_text()
+        (copy / name).write_text(text.replace('"3"', json.dumps(evil)).replace('"builtin"', json.dumps(f"{evil}&amp;")))
+    page = Page(report(copy, (), copy / "<b>.html"))
+    assert page.row(evil, 5)[0] == evil  # in the classification report
+    assert f"{evil}&amp; (" in page.text  # the data's name
+    assert not {"script", "b"} & {tag for tag, attributes in page.elements if not attributes}
+    assert "<script" not in (copy / "<b>.html").read_text()
+
+
+def test_without_its_extra_the_report_says_how_it_is_installed(bare, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(ValueError, match=r"^a report needs the extra: pip install 'kfusion\[report\]'.*no package"):
+        report(bare)
+
+
+def test_a_damaged_run_beside_a_good_one_is_the_one_that_is_named(whole, copy):
+    facts = json.loads((copy / "evaluation/evaluation.json").read_text())
+    facts["calibration"]["image"]["after"]["ece"] = "high"
+    (copy / "evaluation/evaluation.json").write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match=rf"^{copy}: the files must be those that this version of kfusion writes"):
+        report(whole, (copy,), copy / "page.html")
+    assert not (copy / "page.html").exists()
+
+
+def test_a_page_that_cannot_be_written_is_one_line(bare, tmp_path):
+    done = run_report(bare, "--out", tmp_path / "none/page.html")
+    assert (done.returncode, done.stdout) == (2, "")
+    rule = "reading or writing failed. Found: No such file or directory"
+    assert done.stderr == f"kfusion: {tmp_path}/none/page.html: {rule}\n"
 
 
 def test_the_page_is_one_small_file_that_names_no_other(whole):
@@ -211,7 +314,9 @@ def spoil_evaluation(folder):
 
 def spoil_embeddings(folder):
     (folder / "embeddings").mkdir()
-    (folder / "embeddings/embeddings.json").write_text('{"format": 1, "verdict": 7}')
+    weights = hashlib.sha256((folder / "best.keras").read_bytes()).hexdigest()
+    facts = {"format": 1, "weights": weights, "verdict": 7}
+    (folder / "embeddings/embeddings.json").write_text(json.dumps(facts))
 
 
 def spoil_figure(folder):

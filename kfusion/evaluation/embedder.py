@@ -1,5 +1,6 @@
 """Embed a finished run's test part: the steps of `python -m kfusion.embed`, for the command and for programs."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -63,6 +64,7 @@ def embed(folder: Path, samples: int = 6000, seed: int = 0, umap: bool = False, 
     sound = sound_groups(source.official_test or source, test)
     model = with_embeddings(load_fitting(run))
     with runs.lock(folder):
+        runs.remove_partial(run.folder / "embeddings")
         with progress(console, "forward pass", len(test) + len(fit)) as advance:
             embedded, fitted = _embed(model, test, advance), _embed(model, fit, advance)
         about = _describe_all(
@@ -70,6 +72,7 @@ def embed(folder: Path, samples: int = 6000, seed: int = 0, umap: bool = False, 
         )
         facts = {
             "format": FORMAT,
+            "weights": hashlib.sha256(run.best.read_bytes()).hexdigest(),
             "samples": samples,
             "umap": umap,
             "seed": seed,

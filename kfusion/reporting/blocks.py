@@ -133,10 +133,11 @@ class Code(Block):
 
 @dataclass(frozen=True)
 class Missing(Block):
-    """A file that is not there, and the command that makes it."""
+    """What is not there, or is `stale`, made with other weights; and the command that makes it."""
 
     what: str
     command: str
+    stale: bool = False
 
 
 @dataclass(frozen=True)

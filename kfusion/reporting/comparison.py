@@ -6,10 +6,11 @@ import numpy as np
 
 from kfusion.analysis.chance import compare
 from kfusion.analysis.tables import TITLES
-from kfusion.reporting.blocks import Block, Heat, Interval, Intervals, Missing, Table, Text
+from kfusion.reporting.blocks import Block, Heat, Interval, Intervals, Table, Text
 from kfusion.reporting.findings import Findings
+from kfusion.reporting.making import missing
 from kfusion.reporting.noise import SPOILT, separation
-from kfusion.reporting.results import accuracies, axis_low, evaluate_command
+from kfusion.reporting.results import accuracies, axis_low
 from kfusion.reporting.training import closest_recipe
 from kfusion.reporting.words import count, digits_for, p_value, percent, points, points_between
 from kfusion.spec import VIEWS
@@ -27,6 +28,9 @@ def side_by_side(found: Findings, others: list[Findings]) -> Iterator[Block]:
     known = [(name, run.embeddings) for name, run in runs.items() if run.embeddings]
     if known:
         yield separation(known)
+    for name, run in runs.items():
+        if not run.embeddings:
+            yield missing(run, "embed", f"the embeddings of {name}, to set side by side")
 
 
 def named(runs: list[Findings]) -> dict[str, Findings]:
@@ -88,17 +92,17 @@ def _paired(name: str, found: Findings, other_name: str, other: Findings) -> lis
         return [
             Text(f"{other_name} and {name} are not tested against each other: {why}. Their intervals above still hold.")
         ]
-    answers = {run: each.answers() for run, each in ((name, found), (other_name, other))}
-    missing = [each for run, each in ((name, found), (other_name, other)) if answers[run] is None]
-    if missing:
-        return [Missing(f"paired tests of {other_name} and {name}", evaluate_command(missing[0]))]
+    answers = [each.answers() for each in (found, other)]
+    if None in answers:
+        absent = (found, other)[answers.index(None)]
+        return [missing(absent, "evaluate", f"answers of {absent.name} for paired tests")]
+    (label, own, group), (_, others, _) = answers  # pyright: ignore[reportGeneralTypeIssues]
     right, pairs = {}, []
     for at, view in enumerate(VIEWS):
-        for run, kept in answers.items():
-            label, probabilities = kept  # pyright: ignore[reportGeneralTypeIssues]
+        for run, probabilities in (("own", own), ("other", others)):
             right[f"{run} {view}"] = probabilities[:, at].argmax(axis=1) == label
-        pairs.append((f"{other_name} {view}", f"{name} {view}"))
-    tests = compare(right, pairs, found.run.split()["test_audio"], seed=0)
+        pairs.append((f"other {view}", f"own {view}"))
+    tests = compare(right, pairs, group, seed=0)
     digits = digits_for(found.num_rows)
     rows = [
         [
@@ -125,9 +129,9 @@ def _paired(name: str, found: Findings, other_name: str, other: Findings) -> lis
 def _robustness(runs: dict[str, Findings]) -> list[Block]:
     """Mean accuracy under each corruption that all runs met."""
     grids = {name: run.robustness for name, run in runs.items()}
-    missing = [runs[name] for name, grid in grids.items() if grid is None]
-    if missing:
-        return [Missing("robustness side by side", evaluate_command(missing[0]))]
+    absent = [runs[name] for name, grid in grids.items() if grid is None]
+    if absent:
+        return [missing(absent[0], "evaluate", f"the robustness grid of {absent[0].name}, to set side by side")]
     blocks: list[Block] = []
     for modality, title in SPOILT.items():
         rows = []

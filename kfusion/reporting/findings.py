@@ -1,7 +1,8 @@
 """What is known of a run: the content of its folder's files, read once. Nothing else is read, no model is loaded."""
 
 import csv
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ FORMAT = 1
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """The files of a run folder; None where a stage has not been run.
+    """The files of a run folder; None where a stage has not been run, or was run with other weights.
 
     Args:
         run: the folder.
@@ -31,6 +32,8 @@ class Findings:
         evaluation: evaluation/evaluation.json.
         robustness: evaluation/robustness.json.
         embeddings: embeddings/embeddings.json.
+        elsewhere: evaluation/NAME/evaluation.json by NAME, of other data.
+        stale: the verbs of which the folder holds files that were made with other weights than it has now.
     """
 
     run: Run
@@ -43,17 +46,20 @@ class Findings:
     evaluation: dict[str, Any] | None
     robustness: dict[str, Any] | None
     embeddings: dict[str, Any] | None
+    elsewhere: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stale: frozenset[str] = frozenset()
 
     @property
     def num_rows(self) -> int:
         """Pairs in the test part."""
         return self.metrics["views"]["fused"]["num_rows"]
 
-    def answers(self) -> tuple[np.ndarray, np.ndarray] | None:
+    def answers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         """The answers that the evaluation was made from; None where they are not there.
 
         Returns:
-            label, int64 (n,), and class probabilities, float32 (n, views, num_classes).
+            label, int64 (n,); class probabilities, float32 (n, views, num_classes); and which rows share a sound,
+            int64 (n,).
 
         Raises:
             ValueError: the file is damaged.
@@ -64,7 +70,7 @@ class Findings:
         try:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 same = str(arrays["key"]) == self.evaluation["key"]
-                return (arrays["label"], arrays["test"]) if same else None
+                return (arrays["label"], arrays["test"], arrays["group"]) if same else None
         except Exception as error:  # NumPy, zipfile and zlib each have errors of their own for a damaged archive.
             rule = "must be what kfusion.evaluate wrote; run it again"
             raise ValueError(f"{path}: {rule}. Found: {str(error) or type(error).__name__}") from error
@@ -77,6 +83,17 @@ def read_findings(folder: Path) -> Findings:
         ValueError: the run is unfinished, a file is damaged or of another version.
     """
     run = open_finished(folder)
+    evaluation = _later(run.evaluation / "evaluation.json", "evaluate")
+    robustness = _later(run.evaluation / "robustness.json", "evaluate")
+    embeddings = _later(run.folder / "embeddings/embeddings.json", "embed")
+    weights = _weights(run)
+    stale = set()
+    if evaluation and weights not in (None, evaluation.get("weights")):
+        evaluation = stale.add("evaluate")
+    if robustness and (evaluation is None or robustness.get("key") != evaluation.get("key")):
+        robustness = stale.add("evaluate")
+    if embeddings and weights not in (None, embeddings.get("weights")):
+        embeddings = stale.add("embed")
     return Findings(
         run=run,
         name=folder.resolve().name,
@@ -85,10 +102,26 @@ def read_findings(folder: Path) -> Findings:
         metrics=run.metrics(),
         history=_history(run.history),
         environment=read_json(run.folder / "environment.json"),
-        evaluation=_later(run.evaluation / "evaluation.json", "evaluate"),
-        robustness=_later(run.evaluation / "robustness.json", "evaluate"),
-        embeddings=_later(run.folder / "embeddings/embeddings.json", "embed"),
+        evaluation=evaluation,
+        robustness=robustness,
+        embeddings=embeddings,
+        elsewhere=_elsewhere(run, weights),
+        stale=frozenset(stale),
     )
+
+
+def _elsewhere(run: Run, weights: str | None) -> dict[str, dict[str, Any]]:
+    """The evaluations on other data that were made with these weights."""
+    found = {path.parent.name: _later(path, "evaluate") for path in sorted(run.evaluation.glob("*/evaluation.json"))}
+    return {name: facts for name, facts in found.items() if facts and weights in (None, facts.get("weights"))}
+
+
+def _weights(run: Run) -> str | None:
+    """The fingerprint of the best weights; None where the folder is kept without them."""
+    if not run.best.exists():
+        return None
+    with run.best.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _later(path: Path, verb: str) -> dict[str, Any] | None:

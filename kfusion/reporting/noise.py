@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from kfusion.analysis.embedding_tables import HEADS, TITLES
-from kfusion.reporting.blocks import Block, Heat, Missing, Table, Text
+from kfusion.reporting.blocks import Block, Heat, Table, Text
 from kfusion.reporting.findings import Findings
-from kfusion.reporting.pictures import picture
-from kfusion.reporting.results import evaluate_command
+from kfusion.reporting.making import drawn, missing
 from kfusion.reporting.words import count, percent, score
 
 SPOILT = {"image": "image", "audio": "sound"}
@@ -19,7 +18,7 @@ def robustness(found: Findings) -> Iterator[Block]:
     """Accuracy under corruptions of the image, the sound, and both."""
     grid = found.robustness
     if grid is None:
-        yield Missing("the robustness grid", evaluate_command(found))
+        yield missing(found, "evaluate", "the robustness grid")
         return
     area = grid["area"]
     text = (
@@ -32,7 +31,7 @@ def robustness(found: Findings) -> Iterator[Block]:
     for name, title in (("robustness_accuracy", "accuracy"), ("robustness_ece", "expected calibration error")):
         alt = f"Heat map of the {title} for each corruption of the image with each of the sound. {text}"
         caption = f"Mean {title} over five severities, image × sound."
-        yield from picture(found.run.evaluation / "figures", name, alt, caption, photo=True)
+        yield from drawn(found, "evaluate", name, alt, caption, photo=True)
 
 
 def _alone(grid: dict[str, Any], modality: str) -> Heat:
@@ -60,12 +59,12 @@ def embeddings(found: Findings) -> Iterator[Block]:
     """How well image, sound and fused embeddings separate the classes."""
     facts = found.embeddings
     if facts is None:
-        yield Missing("the embeddings", f"python -m kfusion.embed {found.run.folder}")
+        yield missing(found, "embed", "the embeddings")
         return
     yield Text(facts["verdict"], strong=True)
     yield separation([(found.name, facts)])
     yield Text(how_probed(facts))
-    yield from _drawn(found, facts)
+    yield from _projections(found, facts)
 
 
 def separation(runs: list[tuple[str, dict[str, Any]]]) -> Table:
@@ -95,9 +94,11 @@ def how_probed(facts: dict[str, Any]) -> str:
     return text + (f" {percent(share)} of the test pairs hold a clip or image of the training." if share else "")
 
 
-def _drawn(found: Findings, facts: dict[str, Any]) -> Iterator[Block]:
+def _projections(found: Findings, facts: dict[str, Any]) -> Iterator[Block]:
     for kind, projection in PROJECTIONS.items():
         for name, title in TITLES.items():
+            if f"{name}_{kind}" not in facts["figures"]:
+                continue
             numbers = facts["embeddings"][name]
             ari = score(numbers["kmeans"]["ari"]["mean"])
             alt = (
@@ -109,4 +110,4 @@ def _drawn(found: Findings, facts: dict[str, Any]) -> Iterator[Block]:
                 held = percent(sum(numbers["pca_variance"]), 0)
                 caption = f"{projection} of the {title} embedding; its two axes hold {held} of the variance"
             look = {"photo": True, "folded": kind == "pca"}
-            yield from picture(found.run.folder / "embeddings" / "figures", f"{name}_{kind}", alt, caption, **look)
+            yield from drawn(found, "embed", f"{name}_{kind}", alt, caption, **look)

@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from typing import Any, TypeVar
 
 from kfusion.reporting import noise, results, training, trust
 from kfusion.reporting.blocks import Block, Section
@@ -13,6 +11,7 @@ from kfusion.reporting.findings import Findings, read_findings
 from kfusion.reporting.words import count, digits_for, percent
 from kfusion.system.files import write_text
 
+T = TypeVar("T")
 FUSIONS = {"lstm": "LSTM", "attention": "Attention", "late": "Late"}
 SECTIONS: dict[str, tuple[str, Callable[[Findings], Iterator[Block]]]] = {
     "training": ("What was trained on what", training.training),
@@ -47,36 +46,57 @@ def report(folder: Path, compare: tuple[Path, ...] = (), out: Path | None = None
     twice = [str(path) for path in places if places.count(path) > 1]
     if twice:
         raise ValueError(f"'compare' must be other runs, each once. Received: {twice[0]} twice")
-    found, others = read_findings(folder), [read_findings(path) for path in compare]
+    require_jinja()
+    runs = [read_findings(place) for place in (folder, *compare)]
     path = out or folder / "report.html"
-    try:
-        text = render(found, others, path)
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        # A file whose layout is right but whose content is not what this version writes.
-        rule = "the files must be those that this version of kfusion writes; evaluate and embed write theirs anew"
-        raise ValueError(f"{folder}: {rule}. Found: {type(error).__name__} {error}") from error
-    write_text(path, text)
+    own = [understood(found, own_sections) for found in runs]
+    beside = understood(runs[0], lambda found: compared(found, runs[1:]))
+    last = Section("commands", "The commands that made it", list(training.commands(runs[0], runs[1:], path)))
+    write_text(path, render([*beside, *own[0], last], understood(runs[0], lambda found: heading(found, runs[1:]))))
     return path
 
 
-def render(found: Findings, others: list[Findings], out: Path) -> str:
+def understood(found: Findings, tell: Callable[[Findings], T]) -> T:
+    """What is told of a run, or a ValueError that names it where its files are not what this version writes."""
+    try:
+        return tell(found)
+    except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError) as error:
+        if isinstance(error, ValueError) and str(error).startswith(str(found.run.folder)):
+            raise  # A sentence that names the file already.
+        rule = "the files must be those that this version of kfusion writes; evaluate and embed write theirs anew"
+        raise ValueError(f"{found.run.folder}: {rule}. Found: {type(error).__name__} {error}") from error
+
+
+def require_jinja() -> None:
+    """Raises the ValueError that says how Jinja is installed, unless it is."""
+    from importlib.util import find_spec
+
+    if find_spec("jinja2") is None:
+        raise ValueError(
+            "a report needs the extra: pip install 'kfusion[report]' (from a checkout: pip install '.[report]'). "
+            "Found: no package jinja2"
+        )
+
+
+def render(sections: list[Section], heading: dict[str, Any]) -> str:
     """The page as text."""
-    sections = sections_of(found, others, out)
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     loader = PackageLoader("kfusion.reporting", "templates")
     templates = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     style = loader.get_source(templates, "report.css")[0]
-    template = templates.get_template("report.html.j2")
-    return template.render(style=style, sections=sections, **heading(found, others))
+    return templates.get_template("report.html.j2").render(style=style, sections=sections, **heading)
 
 
-def sections_of(found: Findings, others: list[Findings], out: Path) -> list[Section]:
-    """The sections, in the order in which they are read."""
-    beside = [Section("compare", "Side by side", list(side_by_side(found, others)))] if others else []
-    own = [Section(key, title, list(tell(found))) for key, (title, tell) in SECTIONS.items()]
-    last = Section("commands", "The commands that made it", list(training.commands(found, others, out)))
-    return [*beside, *own, last]
+def compared(found: Findings, others: list[Findings]) -> list[Section]:
+    return [Section("compare", "Side by side", list(side_by_side(found, others)))] if others else []
+
+
+def own_sections(found: Findings) -> list[Section]:
+    """The sections on one run, in the order in which they are read."""
+    return [Section(key, title, list(tell(found))) for key, (title, tell) in SECTIONS.items()]
 
 
 def heading(found: Findings, others: list[Findings]) -> dict[str, Any]:

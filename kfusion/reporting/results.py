@@ -5,9 +5,9 @@ from typing import Any
 
 from kfusion.analysis.metrics import class_rows
 from kfusion.analysis.tables import TITLES
-from kfusion.reporting.blocks import Block, Heat, Interval, Intervals, Missing, Table, Text
+from kfusion.reporting.blocks import Block, Heat, Interval, Intervals, Table, Text
 from kfusion.reporting.findings import Findings
-from kfusion.reporting.pictures import picture
+from kfusion.reporting.making import drawn, missing
 from kfusion.reporting.words import (
     between,
     count,
@@ -22,11 +22,6 @@ from kfusion.spec import FUSED
 
 MAX_HEAT_CLASSES = 20
 """Classes of a confusion matrix that is a table; a larger one is a picture."""
-SHOWN_ERRORS = 40
-
-
-def evaluate_command(found: Findings) -> str:
-    return f"python -m kfusion.evaluate {found.run.folder}"
 
 
 def accuracies(found: Findings) -> list[Interval]:
@@ -59,13 +54,25 @@ def results(found: Findings) -> Iterator[Block]:
     yield Intervals(caption, head, rows, axis_low(rows))
     facts = found.evaluation
     if facts is None:
-        yield Missing("intervals and tests", evaluate_command(found))
+        yield missing(found, "evaluate", "intervals and tests")
     else:
         yield Text(facts["interval_method"] + ".")
         yield _tests(facts["tests"], digits_for(found.num_rows))
+    if found.elsewhere:
+        yield _elsewhere(found.elsewhere)
     report = (facts or found.metrics)["report"]
     yield _report(report)
     yield from _confusions(found, facts)
+
+
+def _elsewhere(evaluations: dict[str, dict[str, Any]]) -> Table:
+    rows = []
+    for name, facts in evaluations.items():
+        data, digits = facts["data"], digits_for(facts["data"]["num_rows"])
+        views = [facts["views"][view] for view in TITLES]
+        cells = [f"{percent(each['accuracy'], digits)} ({between(each['interval'], digits)})" for each in views]
+        rows.append([f"{name}, {data['part']}", count(data["num_rows"]), *cells])
+    return Table("On other data, with 95 % intervals", ["data", "pairs", *TITLES.values()], rows)
 
 
 def _confusions(found: Findings, facts: dict[str, Any] | None) -> Iterator[Block]:
@@ -78,7 +85,7 @@ def _confusions(found: Findings, facts: dict[str, Any] | None) -> Iterator[Block
             yield confusion(matrix, names, f"{title}: true class by row, answer by column", folded)
         elif facts:
             alt = f"Confusion matrix of the {TITLES[view]} answers over {len(names)} classes."
-            yield from picture(found.run.evaluation / "figures", f"confusion_{view}", alt, f"{title}.", photo=True)
+            yield from drawn(found, "evaluate", f"confusion_{view}", alt, f"{title}.", photo=True)
 
 
 def _tests(tests: list[dict[str, Any]], digits: int) -> Table:

@@ -9,6 +9,7 @@ from kfusion.config import Config
 from kfusion.recipes import RECIPES, differences
 from kfusion.reporting.blocks import Block, Code, Facts, Missing, Table
 from kfusion.reporting.findings import Findings
+from kfusion.reporting.making import command
 from kfusion.reporting.pictures import picture
 from kfusion.reporting.words import count, listed, many, percent
 
@@ -19,6 +20,8 @@ SPLITS = {
     "speaker": "by person",
 }
 
+DEFAULT_GRID_ROWS = 10_000
+"""Of kfusion.evaluate."""
 PARTS = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -87,8 +90,8 @@ def curves(found: Findings) -> Iterator[Block]:
         f"{percent(kept['val_accuracy'])}."
     )
     drawn = picture(found.run.figures, "learning_curves", alt, "Loss, accuracy and learning rate over the epochs.")
-    command = f"python -m kfusion.train --config {found.run.folder / 'config.json'}"
-    yield from drawn or [Missing("the learning curves", command)]
+    again = command("train", "--config", found.run.folder / "config.json")
+    yield from drawn or [Missing("the learning curves", again)]
     yield from picture(
         found.run.figures,
         "augmented_images",
@@ -118,19 +121,24 @@ def commands(found: Findings, others: list[Findings], out: Path) -> Iterator[Blo
     folder = found.run.folder
     lines = [(train_command(found.config), "trains the same again")]
     if found.evaluation:
-        seed = found.evaluation.get("seed", 0)
-        lines.append(
-            (f"python -m kfusion.evaluate {folder} --seed {seed}", "results, who decides, calibration, errors")
-        )
+        words = ["--seed", str(found.evaluation["seed"]), *_grid_flags(found)]
+        lines.append((command("evaluate", folder, *words), "results, who decides, calibration, robustness, errors"))
     if found.embeddings:
         facts = found.embeddings
-        samples = f" --samples {facts['samples']} --seed {facts['seed']}" + " --umap" * facts["umap"]
-        lines.append((f"python -m kfusion.embed {folder}{samples}", "embeddings"))
-    compared = "".join(f" {other.run.folder}" for other in others)
-    more = f" --compare{compared}" if others else ""
-    more += f" --out {out}" if out != folder / "report.html" else ""
-    lines.append((f"python -m kfusion.report {folder}{more}", "this page"))
+        words = ["--samples", str(facts["samples"]), "--seed", str(facts["seed"]), *["--umap"] * facts["umap"]]
+        lines.append((command("embed", folder, *words), "embeddings"))
+    words = ["--compare", *(other.run.folder for other in others)] if others else []
+    words += ["--out", out] if out != folder / "report.html" else []
+    lines.append((command("report", folder, *words), "this page"))
     yield Code(lines)
+
+
+def _grid_flags(found: Findings) -> list[str]:
+    """What was said of the robustness grid, if anything."""
+    if found.robustness is None:
+        return ["--no-grid"]
+    num_rows = found.robustness["num_rows"]
+    return [] if num_rows == min(found.num_rows, DEFAULT_GRID_ROWS) else ["--grid-rows", str(num_rows)]
 
 
 def train_command(config: Config) -> str:

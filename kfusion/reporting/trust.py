@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from kfusion.analysis.tables import TITLES
-from kfusion.reporting.blocks import Block, Missing, Table, Text
+from kfusion.reporting.blocks import Block, Table, Text
 from kfusion.reporting.findings import Findings
-from kfusion.reporting.pictures import picture
-from kfusion.reporting.results import evaluate_command
+from kfusion.reporting.making import drawn, missing
 from kfusion.reporting.words import change, count, many, percent
 
 SHOWN_ERRORS = 40
@@ -17,12 +16,12 @@ def decides(found: Findings) -> Iterator[Block]:
     """Which modality the fused answer follows, and what fusing costs."""
     facts = found.evaluation
     if facts is None:
-        yield Missing("who decides", evaluate_command(found))
+        yield missing(found, "evaluate", "who decides")
         return
     text = _winner(facts["decides"]["conflict"])
     yield Text(text, strong=True)
     alt = f"Stacked bars. {text}"
-    yield from picture(found.run.evaluation / "figures", "who_decides", alt, "Whom the fused answer follows.")
+    yield from drawn(found, "evaluate", "who_decides", alt, "Whom the fused answer follows.")
     yield _conflicts(facts["decides"])
     cases = [
         [
@@ -85,7 +84,7 @@ def calibration(found: Findings) -> Iterator[Block]:
     """Whether the confidence can be believed."""
     facts = found.evaluation
     if facts is None:
-        yield Missing("calibration", evaluate_command(found))
+        yield missing(found, "evaluate", "calibration")
         return
     views = facts["calibration"]
     fused = views["fused"]
@@ -102,21 +101,22 @@ def calibration(found: Findings) -> Iterator[Block]:
     head = ["asked by", "temperature", "calibration error", "Brier score", "log loss, nats"]
     yield Table("Before and after the temperature", head, rows)
     alt = f"Reliability diagrams of three views, accuracy over confidence. {text}"
-    yield from picture(found.run.evaluation / "figures", "reliability", alt, "Reliability: accuracy over confidence.")
+    yield from drawn(found, "evaluate", "reliability", alt, "Reliability: accuracy over confidence.")
 
 
 def errors(found: Findings) -> Iterator[Block]:
     """The samples that the model does worst on."""
     facts = found.evaluation
     if facts is None:
-        yield Missing("the worst errors", evaluate_command(found))
+        yield missing(found, "evaluate", "the worst errors")
         return
     if not facts["worst"]:
         yield Text("No view gets any test pair wrong.")
         return
     alt = f"Images and sounds of {many(len(facts['worst']), 'pair')} with the votes, as in the table below the picture."
-    yield from picture(
-        found.run.evaluation / "figures",
+    yield from drawn(
+        found,
+        "evaluate",
         "worst_errors",
         alt,
         "The worst errors, those of the fused answer first.",
