@@ -59,6 +59,9 @@ def test_rows_labels_and_embeddings_are_those_of_the_split(embedded):
     # The kept embeddings, put through the rest of the network, give its answers.
     network = load_network(run)
     image, audio = parts.test.read(rows[:, 0])
+    numbers = json.loads((run.folder / "embeddings/embeddings.json").read_text())["embeddings"]
+    assert numbers["image"]["num_different"] == len(np.unique(image, axis=0)) == 100
+    assert numbers["audio"]["num_different"] == len(np.unique(audio, axis=0)) < 100
     inputs = {"image": image, "audio": audio, "present": np.ones((len(rows), 2), bool)}
     fused = np.load(run.folder / "embeddings" / "fused.npy")
     assert np.allclose(network.get_layer("probabilities")(fused), network(inputs), atol=1e-5)

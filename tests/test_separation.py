@@ -73,17 +73,20 @@ def test_more_clusters_than_rows_are_refused():
 def test_probes_learn_from_the_fitted_rows_only():
     fit, fit_label = blobs(seed=1)
     test, label = blobs(seed=2)
-    scores = separation.probes(fit, fit_label, test, label)
+    one_each = np.arange(len(fit))
+    scores = separation.probes(fit, fit_label, one_each, test, label)
     assert (scores["linear"], scores["knn"]) == (1, 1)
     # Fitted on labels that are all shifted by one, both are wrong throughout: they never saw the test's labels.
-    assert separation.probes(fit, (fit_label + 1) % 3, test, label)["linear"] == 0
+    assert separation.probes(fit, (fit_label + 1) % 3, one_each, test, label)["linear"] == 0
 
 
 def test_probes_count_repeated_rows_once():
     fit, fit_label = blobs(num_rows=30)
-    scores = separation.probes(np.tile(fit, (4, 1)), np.tile(fit_label, 4), fit, fit_label)
+    # The same rows again, but for what arithmetic leaves in the last digits.
+    again = np.concatenate([fit, fit + 1e-5, fit - 1e-5, fit + 5e-5])
+    scores = separation.probes(again, np.tile(fit_label, 4), np.tile(np.arange(30), 4), fit, fit_label)
     assert scores["num_fit"] == 30
-    assert scores == separation.probes(fit, fit_label, fit, fit_label)
+    assert scores == separation.probes(fit, fit_label, np.arange(30), fit, fit_label)
 
 
 def test_the_adjusted_rand_index_of_counts_is_scikit_learns():

@@ -83,21 +83,24 @@ def matched(cluster: NDArray, label: NDArray, num_classes: int) -> NDArray[np.in
     return named[cluster]
 
 
-def probes(fit: NDArray, fit_label: NDArray, test: NDArray, test_label: NDArray) -> dict[str, Any]:
+def probes(
+    fit: NDArray, fit_label: NDArray, fit_content: NDArray, test: NDArray, test_label: NDArray
+) -> dict[str, Any]:
     """Accuracy on the test rows of two simple classifiers of the embedding, fitted on other rows.
 
     A linear probe (logistic regression on standardised features) tells what a layer behind the embedding could read
-    off it; k nearest neighbours, whether neighbours are of one class. Rows with the same embedding, such as a clip that
-    is in many pairs, count once in the fit: they would be all of each other's neighbours.
+    off it; k nearest neighbours, whether neighbours are of one class. Rows of the same content, such as a clip that is
+    in many pairs, count once in the fit: they would be all of each other's neighbours.
 
     Args:
         fit, fit_label: rows of the training part; the scaling is theirs too.
+        fit_content: int, which of these are embeddings of the same.
         test, test_label: rows of the test part, met by nothing before they are scored.
 
     Returns:
         `{"linear", "knn", "num_fit"}`.
     """
-    _, first = np.unique(np.round(fit, 4), axis=0, return_index=True)
+    _, first = np.unique(fit_content, return_index=True)
     fit, fit_label = fit[np.sort(first)], fit_label[np.sort(first)]
     neighbours = min(NUM_NEIGHBOURS, len(fit))
     linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))

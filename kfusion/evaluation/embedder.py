@@ -18,13 +18,15 @@ from kfusion import run as runs
 from kfusion.analysis import projections
 from kfusion.analysis.embedding_tables import separation_table, verdict
 from kfusion.data.limit import first_of_each_class
-from kfusion.data.pairs import Pairs
+from kfusion.data.pairs import Pairs, Source
 from kfusion.data.pipeline import evaluation_batches
+from kfusion.data.splits import Split
 from kfusion.evaluation.embedding_files import write
 from kfusion.evaluation.separate import Embedded, describe, image_against_audio
 from kfusion.evaluation.subject import load_own, sound_groups
 from kfusion.finished import load_fitting, open_finished
 from kfusion.model.embeddings import LAYERS, with_embeddings
+from kfusion.spec import FUSED
 from kfusion.system.progress import progress
 
 BATCH_ROWS = 256
@@ -61,35 +63,38 @@ def embed(folder: Path, samples: int = 6000, seed: int = 0, umap: bool = False, 
     positions = _drawn(parts.test.label, samples, seed)
     test, fit = _some(parts.test, positions), _some(parts.train, _drawn(parts.train.label, MAX_FIT_ROWS, seed))
     _require_enough(run.folder, test)
-    sound = sound_groups(source.official_test or source, test)
+    content = _contents(source.official_test or source, test)
     model = with_embeddings(load_fitting(run))
     with runs.lock(folder):
         runs.remove_partial(run.folder / "embeddings")
         with progress(console, "forward pass", len(test) + len(fit)) as advance:
             embedded, fitted = _embed(model, test, advance), _embed(model, fit, advance)
-        about = _describe_all(
-            Embedded(embedded, test.label, fitted, fit.label), test.spec.num_classes, seed, umap, console
-        )
+        everything = Embedded(embedded, test.label, content, fitted, fit.label, _contents(source, fit))
+        about = _describe_all(everything, test.spec.num_classes, seed, umap, console)
         facts = {
-            "format": FORMAT,
-            "weights": hashlib.sha256(run.best.read_bytes()).hexdigest(),
-            "samples": samples,
-            "umap": umap,
-            "seed": seed,
-            "num_rows": len(test),
-            "num_test_rows": len(parts.test),
-            "num_fit_rows": len(fit),
-            "leaked_share": parts.audit.leaked_share_here,
-            "class_names": list(test.spec.class_names),
-            "layers": LAYERS,
+            **{"format": FORMAT, "samples": samples, "umap": umap, "seed": seed},
+            **_facts(run, parts, test, fit),
             "embeddings": {name: found.numbers for name, found in about.items()},
-            "image_against_audio": image_against_audio(test.label, sound, about, seed),
+            "image_against_audio": image_against_audio(test.label, content["audio"], about, seed),
         }
         facts["verdict"] = verdict(facts)
         write(run.folder / "embeddings", facts, embedded, test, positions, about, console)
     if console:
         console.print(separation_table(facts), facts["verdict"], sep="\n")
     return run.folder / "embeddings"
+
+
+def _facts(run: runs.Run, parts: Split, test: Pairs, fit: Pairs) -> dict[str, Any]:
+    """What was embedded, for embeddings.json."""
+    return {
+        "weights": hashlib.sha256(run.best.read_bytes()).hexdigest(),
+        "num_rows": len(test),
+        "num_test_rows": len(parts.test),
+        "num_fit_rows": len(fit),
+        "leaked_share": parts.audit.leaked_share_here,
+        "class_names": list(test.spec.class_names),
+        "layers": LAYERS,
+    }
 
 
 def _describe_all(
@@ -113,6 +118,14 @@ def _embed(model: keras.Model, pairs: Pairs, advance: Callable[[int], None]) -> 
         batches.append({name: values.numpy() for name, values in ask(batch).items()})
         advance(len(label))
     return {name: np.concatenate([batch[name] for batch in batches]) for name in LAYERS}
+
+
+def _contents(source: Source, pairs: Pairs) -> dict[str, np.ndarray]:
+    """{"image", "audio", "fused"}: int64 (n,), which pairs show the same image, hold the same sound, or both."""
+    image = source.image_group[np.searchsorted(source.image_row, pairs.image_row)]
+    audio = sound_groups(source, pairs)
+    _, both = np.unique(np.stack([image, audio]), axis=1, return_inverse=True)
+    return {"image": image, "audio": audio, FUSED: both.reshape(-1)}
 
 
 def _drawn(label: np.ndarray, limit: int, seed: int) -> np.ndarray:

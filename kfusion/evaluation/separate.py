@@ -19,14 +19,18 @@ class Embedded:
     Args:
         test: {name: float32 (n, num_features)}, of the test part.
         label: int64 (n,).
+        content: {name: int64 (n,)}, which rows are embeddings of the same.
         fit: {name: float32 (m, num_features)}, of the training part.
         fit_label: int64 (m,).
+        fit_content: {name: int64 (m,)}, as `content`.
     """
 
     test: dict[str, np.ndarray]
     label: np.ndarray
+    content: dict[str, np.ndarray]
     fit: dict[str, np.ndarray]
     fit_label: np.ndarray
+    fit_content: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +75,11 @@ def describe(
     advance(1)
     numbers = {
         "num_features": values.shape[1],
-        "num_different": len(np.unique(np.round(values, 4), axis=0)),
+        "num_different": len(np.unique(embedded.content[name])),
         "pca_variance": shares,
         "kmeans": {score: _spread([each[score] for each in scores]) for score in separation.SCORES},
         "class_silhouette": separation.silhouette(values, label),
-        "probes": separation.probes(embedded.fit[name], embedded.fit_label, values, label),
+        "probes": separation.probes(embedded.fit[name], embedded.fit_label, embedded.fit_content[name], values, label),
     }
     advance(1)
     return Found(numbers, points, separation.matched(found[0], label, num_classes), np.stack(found))

@@ -88,8 +88,8 @@ def how_probed(facts: dict[str, Any]) -> str:
         f"fitted on the embeddings of {count(facts['num_fit_rows'])} training pairs, each different one once, and "
         "scored on these."
     )
-    different = [f"{count(facts['embeddings'][name]['num_different'])} {title}" for name, title in TITLES.items()]
-    text += f" Different embeddings among these: {', '.join(different)}."
+    different = [count(facts["embeddings"][name]["num_different"]) for name in TITLES]
+    text += " These hold {} different images and {} different sounds, {} different pairs.".format(*different)
     share = facts["leaked_share"]
     return text + (f" {percent(share)} of the test pairs hold a clip or image of the training." if share else "")
 
