@@ -66,6 +66,7 @@ def embed(folder: Path, samples: int = 6000, seed: int = 0, umap: bool = False, 
     content = _contents(source.official_test or source, test)
     model = with_embeddings(load_fitting(run))
     with runs.lock(folder):
+        (run.folder / "embeddings").mkdir(exist_ok=True)  # Fails now, not after minutes.
         runs.remove_partial(run.folder / "embeddings")
         with progress(console, "forward pass", len(test) + len(fit)) as advance:
             embedded, fitted = _embed(model, test, advance), _embed(model, fit, advance)

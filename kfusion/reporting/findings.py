@@ -141,7 +141,8 @@ def _history(path: Path) -> list[dict[str, float]]:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     except (OSError, UnicodeDecodeError, ValueError, TypeError) as error:
-        raise ValueError(f"{path}: must be the history that training wrote. Found: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"{path}: must be the history that training wrote. Found: {reason}") from error
     if not rows:
         raise ValueError(f"{path}: must be the history that training wrote. Found: no epoch")
     return rows
