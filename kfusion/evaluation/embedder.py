@@ -63,14 +63,14 @@ def embed(folder: Path, samples: int = 6000, seed: int = 0, umap: bool = False, 
     positions = _drawn(parts.test.label, samples, seed)
     test, fit = _some(parts.test, positions), _some(parts.train, _drawn(parts.train.label, MAX_FIT_ROWS, seed))
     _require_enough(run.folder, test)
-    content = _contents(source.official_test or source, test)
+    content = contents(source.official_test or source, test)
     model = with_embeddings(load_fitting(run))
     with runs.lock(folder):
         (run.folder / "embeddings").mkdir(exist_ok=True)  # Fails now, not after minutes.
         runs.remove_partial(run.folder / "embeddings")
         with progress(console, "forward pass", len(test) + len(fit)) as advance:
             embedded, fitted = _embed(model, test, advance), _embed(model, fit, advance)
-        everything = Embedded(embedded, test.label, content, fitted, fit.label, _contents(source, fit))
+        everything = Embedded(embedded, test.label, content, fitted, fit.label, contents(source, fit))
         about = _describe_all(everything, test.spec.num_classes, seed, umap, console)
         facts = {
             **{"format": FORMAT, "samples": samples, "umap": umap, "seed": seed},
@@ -121,7 +121,7 @@ def _embed(model: keras.Model, pairs: Pairs, advance: Callable[[int], None]) -> 
     return {name: np.concatenate([batch[name] for batch in batches]) for name in LAYERS}
 
 
-def _contents(source: Source, pairs: Pairs) -> dict[str, np.ndarray]:
+def contents(source: Source, pairs: Pairs) -> dict[str, np.ndarray]:
     """{"image", "audio", "fused"}: int64 (n,), which pairs show the same image, hold the same sound, or both."""
     image = source.image_group[np.searchsorted(source.image_row, pairs.image_row)]
     audio = sound_groups(source, pairs)
