@@ -275,6 +275,17 @@ def test_nothing_overflows_a_phone(name, browser, request):
         assert visit.violations() == []
 
 
+def test_on_paper_nothing_is_cut_off_or_folded(whole, browser):
+    with Visit(browser, (whole / "report.html").as_uri(), width=718) as visit:  # A4 but for its margins
+        hidden = "[...document.querySelectorAll('details > *')].filter(each => !each.checkVisibility()).length"
+        assert visit.page.evaluate(hidden) > 0
+        visit.page.emulate_media(media="print")
+        assert visit.page.evaluate(hidden) == 0
+        wide = "[...document.querySelectorAll('img, table')].filter(each => each.getBoundingClientRect().right > 718)"
+        assert visit.page.evaluate(f"{wide}.map(each => each.alt || each.textContent.trim().slice(0, 40))") == []
+        assert visit.overflow() == 0
+
+
 def test_the_check_for_violations_finds_one(browser, tmp_path):
     (tmp_path / "bad.html").write_text("<html><body><img src='data:,'><p style='color:#ccc'>pale</p></body></html>")
     with Visit(browser, (tmp_path / "bad.html").as_uri()) as visit:
