@@ -3,7 +3,7 @@
 /v1/…                                          TensorFlow Serving's REST interface
 /healthz                                       200 while a version answers, else 503
 /monitoring/prometheus/metrics, /metrics       for Prometheus
-/                                              the page, where there is one
+/                                              the page, and /model.json, what it has to know of the model
 """
 
 import logging
@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from kfusion.serving.about import about
 from kfusion.serving.answers import JSON, Answer, Refusal, error_body
 from kfusion.serving.api import Api
 from kfusion.serving.gate import SECURITY, check_sender
@@ -127,17 +129,21 @@ def _site(models: Models, monitoring: Monitoring) -> Starlette:
     async def metrics(_: Request) -> Response:
         return Response(monitoring.page(), media_type=METRICS)
 
+    async def model(_: Request) -> Response:
+        facts = await run_in_threadpool(about, models)
+        if facts is None:
+            return Response(error_body("no version of the model is loaded"), 503, media_type=JSON)
+        return JSONResponse(facts, headers={"cache-control": "no-store"})
+
     def fail(_: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
-        sentence = {404: "nothing is here; the REST interface begins at /v1/models", 405: "use GET"}.get(
-            status, "failed"
-        )
-        return Response(error_body(sentence), status, media_type=JSON)
+        return Response(error_body(SENTENCES.get(status, "failed")), status, media_type=JSON)
 
     routes: list[BaseRoute] = [
         Route("/healthz", health),
         Route("/monitoring/prometheus/metrics", metrics),
         Route("/metrics", metrics),
+        Route("/model.json", model),
     ]
     if (PAGE / "index.html").is_file():
         routes.append(Mount("/", StaticFiles(directory=PAGE, html=True)))

@@ -56,20 +56,21 @@ def bad_arrays(signature: str, good: dict[str, np.ndarray]) -> Iterator[BadReque
     yield BadRequest("no rows", Request(signature, empty), "must have one row or more")
 
 
-def bad_files(image: np.ndarray, audio: np.ndarray) -> Iterator[BadRequest]:
+def bad_files(signature: str, image: np.ndarray, audio: np.ndarray) -> Iterator[BadRequest]:
     """Whatever may be wrong with files.
 
     Args:
+        signature: an endpoint that takes files.
         image, audio: good ones, object (3,) each; the last row gets the bad one.
     """
     good = {"image_bytes": image, "audio_bytes": audio}
 
     def bad(title: str, phrase: str, **files: bytes) -> BadRequest:
         changed = {name: np.array([*values[:2], files.get(name, values[2])], object) for name, values in good.items()}
-        return BadRequest(title, Request("raw_bytes", changed), phrase)
+        return BadRequest(title, Request(signature, changed), phrase)
 
     def shape(title: str, phrase: str, **inputs: np.ndarray) -> BadRequest:
-        return BadRequest(title, Request("raw_bytes", {**good, **inputs}), phrase)
+        return BadRequest(title, Request(signature, {**good, **inputs}), phrase)
 
     text = b"This is a text file.\n" * 20
     yield bad("two empty strings", "in row 2", image_bytes=b"", audio_bytes=b"")

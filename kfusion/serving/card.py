@@ -47,7 +47,10 @@ def _endpoints(folder: Path, left_out: str) -> str:
     lines += [f"| `{name}` | {_tensors(each.inputs)} |" for name, each in signatures.items()]
     lines += ["", "Images are in [0, 1]; a request that breaks a rule is answered INVALID_ARGUMENT with a sentence."]
     lines += [f"`raw_bytes` is left out: {left_out}."] if left_out else []
-    lines += ["", "Each gives, for every row:", "", "| output | | |", "| --- | --- | --- |"]
+    told = (
+        "`read_bytes` gives the image and the sound that `raw_bytes` reads from files; the others give, for each row:"
+    )
+    lines += ["", "Each gives, for every row:" if left_out else told, "", "| output | | |", "| --- | --- | --- |"]
     lines += [f"| `{name}` | {_tensor(outputs[name])} | {meaning} |" for name, meaning in OUTPUTS.items()]
     return "\n".join(lines) + "\n"
 

@@ -14,11 +14,12 @@ from kfusion.data.splits import split
 from kfusion.run import Run
 from kfusion.serving.bad_requests import BadRequest, bad_arrays, bad_files
 from kfusion.serving.card import write_papers
+from kfusion.serving.examples import write_examples
 from kfusion.serving.front_end import front_end_of
 from kfusion.serving.prove import Request
 from kfusion.serving.publish import Shelf
 from kfusion.serving.requests import Expected, Samples, samples
-from kfusion.serving.signatures import RAW_BYTES, Endpoints, write_saved_model
+from kfusion.serving.signatures import SIGNATURES, Endpoints, write_saved_model
 from kfusion.serving.verify import BATCHES, Plan, Unproven, table, verify
 from kfusion.serving.warmup import BATCHES as WARMUP_BATCHES
 from kfusion.serving.warmup import read_warmup, write_warmup
@@ -63,11 +64,13 @@ def export(run: Run, network: keras.Model, shelf: Shelf, options: Options, conso
     temperature = read_temperature(run) if options.calibrate else {}
     readers, left_out = front_end_of(run)
     endpoints = Endpoints(network, run.spec(), temperature, readers)
-    real = samples(held_out_pairs(run), max(BATCHES), readers)
+    pairs = held_out_pairs(run)
+    real = samples(pairs, max(BATCHES), readers)
     say(console, run, temperature, left_out)
     with shelf.workshop() as place:
         made = place / "model"
         write(made, run, shelf.name, network, endpoints, real, left_out)
+        write_examples(made, run, pairs)
         if options.verify:
             plan = plan_of(made, endpoints, real, Expected(network, run.spec().class_names, temperature))
             checks = verify(made, plan)
@@ -99,9 +102,9 @@ def plan_of(made: Path, endpoints: Endpoints, real: Samples, expected: Expected)
             known.append((Request(signature, real.request(signature, size)), real.expected(signature, size, expected)))
         # Three whole pairs: what is wrong with one row must not pass in the company of good ones.
         bad += (
-            bad_files(*real.whole_files(3))
-            if signature == RAW_BYTES
-            else bad_arrays(signature, real.request(signature, 3))
+            bad_arrays(signature, real.request(signature, 3))
+            if signature in SIGNATURES
+            else bad_files(signature, *real.whole_files(3))
         )
     return Plan(known, bad, read_warmup(made))
 

@@ -13,6 +13,7 @@ from kfusion.analysis.calibration import temper
 from kfusion.data.pairs import Pairs
 from kfusion.serving.files import picture_file, sound_file
 from kfusion.serving.front_end import Reader
+from kfusion.serving.signatures import READ_BYTES
 from kfusion.spec import FUSED, MODALITIES, VIEWS
 
 Arrays = dict[str, np.ndarray]
@@ -116,9 +117,13 @@ class Samples:
 
     def expected(self, signature: str, size: int, expected: Expected) -> Arrays:
         """What the network itself answers to that request."""
-        rows = np.arange(size) % len(self.audio)
+        rows, present = np.arange(size) % len(self.audio), self.present(signature, size)
         given = {"image": self.pixels, "audio": self.audio} if signature in TAKEN else self.read
-        return expected.answer(given["image"][rows], given["audio"][rows], self.present(signature, size))
+        given = {name: values[rows] for name, values in given.items()}
+        if signature != READ_BYTES:
+            return expected.answer(given["image"], given["audio"], present)
+        image = np.where(present[:, :1, None, None], given["image"] / np.float32(self.pixel_max), np.float32(0))
+        return {"image": image, "audio": np.where(present[:, 1:], given["audio"], np.float32(0)), "present": present}
 
 
 def samples(pairs: Pairs, size: int, readers: Mapping[str, Reader]) -> Samples:

@@ -4,8 +4,10 @@
     image_only        image
     audio_only        audio
     raw_bytes         image_bytes, audio_bytes: string (batch,), the content of files; "" where there is none
+    read_bytes        the same
 
-Each gives, for every row, the `OUTPUTS`.
+Each gives, for every row, the `OUTPUTS`; the last one what `raw_bytes` reads from the files, as `serving_default`
+takes it: what the model sees and hears.
 """
 
 from collections.abc import Mapping
@@ -23,7 +25,7 @@ from kfusion.spec import FUSED, MODALITIES, VIEWS, Spec
 
 SIGNATURES = ("serving_default", "image_only", "audio_only")
 """Of every model."""
-RAW_BYTES = "raw_bytes"
+RAW_BYTES, READ_BYTES = "raw_bytes", "read_bytes"
 """Of models whose front end is known."""
 OUTPUTS = {
     "probabilities": "the answer to all that is there",
@@ -63,7 +65,7 @@ class Endpoints:
     @property
     def names(self) -> list[str]:
         """The signatures that there are."""
-        return [*SIGNATURES, *([RAW_BYTES] if self.readers else [])]
+        return [*SIGNATURES, *((RAW_BYTES, READ_BYTES) if self.readers else ())]
 
     def serving_default(self, image: tf.Tensor, audio: tf.Tensor) -> Answer:
         inputs = guards.same_batch(image=self._image_shaped(image), audio=self._audio_shaped(audio))
@@ -77,6 +79,15 @@ class Endpoints:
         return self._answer(audio=guards.finite("audio", audio))
 
     def raw_bytes(self, image_bytes: tf.Tensor, audio_bytes: tf.Tensor) -> Answer:
+        return self._answer(**self._read(image_bytes, audio_bytes))
+
+    def read_bytes(self, image_bytes: tf.Tensor, audio_bytes: tf.Tensor) -> Answer:
+        read = self._read(image_bytes, audio_bytes)
+        outputs = {**read, "image": read["image"] / float(self.spec.pixel_max)}
+        return {name: tf.identity(values, name=f"read_{name}") for name, values in outputs.items()}
+
+    def _read(self, image_bytes: tf.Tensor, audio_bytes: tf.Tensor) -> Answer:
+        """Files -> image, audio and present, as the network takes them; zeros for what is absent."""
         given = {"image_bytes": image_bytes, "audio_bytes": audio_bytes}
         given = guards.same_batch(**{name: guards.shaped(name, values, ()) for name, values in given.items()})
         present = guards.one_present(**given)
@@ -85,7 +96,7 @@ class Endpoints:
             for name in MODALITIES:
                 values, reason = self.readers[name](tf.identity(given[f"{name}_bytes"]))
                 read[name] = guards.readable(f"{name}_bytes", values, reason)
-        return self._answer(**read, present=present)
+        return {**read, "present": present}
 
     def _image_shaped(self, image: tf.Tensor) -> tf.Tensor:
         return guards.shaped("image", image, self.spec.image_shape)
@@ -147,7 +158,8 @@ def input_specs(spec: Spec) -> dict[str, dict[str, tf.TensorSpec]]:
     image = tf.TensorSpec((None, *spec.image_shape), tf.float32, "image")
     audio = tf.TensorSpec((None, spec.num_audio), tf.float32, "audio")
     files = [tf.TensorSpec((None,), tf.string, f"{name}_bytes") for name in MODALITIES]
-    taken = {"serving_default": [image, audio], "image_only": [image], "audio_only": [audio], RAW_BYTES: files}
+    taken = {"serving_default": [image, audio], "image_only": [image], "audio_only": [audio]}
+    taken |= {RAW_BYTES: files, READ_BYTES: files}
     return {signature: {str(each.name): each for each in given} for signature, given in taken.items()}
 
 
