@@ -1,0 +1,51 @@
+"""The examples that travel with a model, and what a click on them does."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from kfusion.run import open_run
+from kfusion.serving.examples import FILE, write_examples
+from kfusion.serving.exporter import held_out_pairs
+from tests.page.visitor import THREE, verdict
+
+
+def test_examples_are_one_click_away_and_go_with_a_drawing(page):
+    page.example("picture", "3")
+    page.wait_for("By the picture alone", "#verdict")
+    inputs, said = page.asked("serving_default", lambda: page.example("sound", "3"))
+    page.wait_for(verdict(said), "#verdict")
+    assert page.label == said["class_name"] and said["present"] == [True, True]
+    assert np.shape(inputs["image"]) == (28, 28, 1) and len(inputs["audio"]) == 507
+    assert page.page.get_by_role("button", name="Play").is_disabled()
+    drawn, said = page.asked("serving_default", lambda: page.draw(THREE))
+    page.wait_for(verdict(said), "#verdict")
+    assert drawn["audio"] == inputs["audio"] and drawn["image"] != inputs["image"]
+    _, said = page.asked("audio_only", page.page.locator("#clear-picture").click)
+    page.wait_for("By the sound alone", "#verdict")
+    assert page.label == said["class_name"]
+
+
+def test_the_examples_are_pairs_of_the_test_part_one_of_each_class(served_model, trained_run, server):
+    status, told = server.get("/model.json")
+    assert status == 200 and told["class_names"] == [str(digit) for digit in range(10)]
+    assert [each["class_name"] for each in told["examples"]] == told["class_names"]
+    assert "CC BY-SA" in told["licence"]
+    test = held_out_pairs(open_run(trained_run))
+    _, audio = test.read(np.arange(len(test)))
+    for each in told["examples"]:
+        rows = np.flatnonzero(np.abs(audio - np.array(each["audio"])).max(axis=1) < 1e-3)
+        assert each["class_name"] in test.label[rows].astype(str)
+    assert json.loads((served_model / "1" / FILE).read_text())["examples"] == told["examples"]
+
+
+def test_data_of_unknown_licence_are_not_passed_on(trained_run, tmp_path):
+    shutil.copytree(trained_run, tmp_path / "run")
+    facts = json.loads((tmp_path / "run" / "data.json").read_text())
+    facts["source"]["licence"] = None
+    (tmp_path / "run" / "data.json").write_text(json.dumps(facts))
+    run = open_run(tmp_path / "run")
+    write_examples(Path(tmp_path), run, held_out_pairs(open_run(trained_run)))
+    assert not (tmp_path / FILE).exists()
