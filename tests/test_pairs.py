@@ -39,6 +39,10 @@ def test_rows_of_a_file_are_the_rows_of_the_array(tmp_path, dtype, rows):
     rows = np.array(rows, np.int64)
     np.testing.assert_array_equal(read_rows(mapped, rows), array[rows])
     np.testing.assert_array_equal(read_rows(mapped[1:, ::2], rows[rows < 4]), array[1:, ::2][rows[rows < 4]])
+    np.save(tmp_path / "columns.npy", np.asfortranarray(array))
+    by_column = np.load(tmp_path / "columns.npy", mmap_mode="r")
+    assert not by_column.flags.c_contiguous
+    np.testing.assert_array_equal(read_rows(by_column, rows), array[rows])
 
 
 def test_rows_outside_a_file_are_refused(tmp_path):
@@ -49,8 +53,9 @@ def test_rows_outside_a_file_are_refused(tmp_path):
             read_rows(mapped, np.array([row]))
 
 
-def test_file_that_shrinks_while_it_is_read_is_noticed(tmp_path):
-    np.save(tmp_path / "a.npy", np.zeros((5, 3)))
+@pytest.mark.parametrize("order", [np.ascontiguousarray, np.asfortranarray])
+def test_file_that_shrinks_while_it_is_read_is_noticed(tmp_path, order):
+    np.save(tmp_path / "a.npy", order(np.zeros((5, 3))))
     mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
     with open(tmp_path / "a.npy", "r+b") as file:
         file.truncate(150)

@@ -44,17 +44,18 @@ def open_file(path: Path) -> io.BufferedReader:
         raise broken(path, "must be a file that can be read", error.strerror) from None
 
 
-def open_array(path: Path, kinds: str = REAL, content: str = "numbers") -> np.ndarray:
+def open_array(path: Path, kinds: str = REAL, content: str = "numbers", copy: bool = True) -> np.ndarray:
     """Maps an .npy file into memory without reading it.
 
     Args:
         path: the file.
         kinds: NumPy's kinds of the dtypes that are allowed.
         content: what these kinds are called in the error.
+        copy: hold a file in Fortran order, as those of pandas tables often are, in memory: the values of its rows lie
+            far apart. Runs of neighbouring rows are read well without (`rows.read_rows`).
 
     Returns:
-        A memory map; but an array in memory where the file is in Fortran order (as pandas tables often are), since the
-        values of its rows lie far apart.
+        A memory map; an array in memory where the file is in Fortran order and `copy` is set.
 
     Raises:
         ValueError: it is no .npy file, is truncated, has no rows, or holds something else.
@@ -75,7 +76,7 @@ def open_array(path: Path, kinds: str = REAL, content: str = "numbers") -> np.nd
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError) as error:
         raise broken(path, "must be a complete .npy file", error) from None
-    return np.ascontiguousarray(array) if fortran and len(shape) > 1 else array
+    return np.ascontiguousarray(array) if copy and fortran and len(shape) > 1 else array
 
 
 def _read_header(path: Path, file: io.BufferedReader) -> tuple[tuple[int, ...], bool, np.dtype]:
