@@ -53,7 +53,7 @@ def test_the_proof_is_shown_within_80_columns_and_all_of_it_passed(exported_mode
 
 def test_a_version_holds_what_a_server_and_a_person_need(exported_model, trained_run):
     there = {path for path in contents(exported_model) if not path.startswith("variables")}
-    papers = ("labels.txt", "model_card.md", "examples.json", "tf_serving_warmup_requests")
+    papers = ("labels.txt", "data.json", "model_card.md", "examples.json", "tf_serving_warmup_requests")
     assert there == {"saved_model.pb", *(f"assets.extra/{name}" for name in papers)}
     assert (exported_model / "assets.extra" / "labels.txt").read_text().split() == [str(digit) for digit in range(10)]
     card = (exported_model / "assets.extra" / "model_card.md").read_text()

@@ -1,4 +1,4 @@
-"""The papers that travel with a model: `assets.extra/labels.txt` and `assets.extra/model_card.md`."""
+"""The papers that travel with a model, in `assets.extra`: `labels.txt`, `data.json` and `model_card.md`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,14 +9,14 @@ from kfusion.serving.saved_model import Tensors, read_signatures
 from kfusion.serving.signatures import OUTPUTS
 from kfusion.spec import VIEWS
 from kfusion.system.environment import environment
-from kfusion.system.files import read_json, write_text
+from kfusion.system.files import read_json, write_json, write_text
 
 FOLDER = "assets.extra"
 KINDS = {1: "float32", 3: "int32", 7: "string", 9: "int64", 10: "bool"}
 
 
 def write_papers(folder: Path, run: Run, name: str, temperature: Mapping[str, float], left_out: str) -> None:
-    """Writes both into a SavedModel's folder.
+    """Writes them into a SavedModel's folder.
 
     Args:
         folder: a SavedModel.
@@ -27,6 +27,8 @@ def write_papers(folder: Path, run: Run, name: str, temperature: Mapping[str, fl
     """
     (folder / FOLDER).mkdir(exist_ok=True)
     write_text(folder / FOLDER / "labels.txt", "".join(f"{label}\n" for label in run.spec().class_names))
+    # By this, a later stage knows sounds of another scale.
+    write_json(folder / FOLDER / "data.json", {"audio_range": run.data()["audio_range"]})
     parts = (_head(run, name), _endpoints(folder, left_out), _data(run), _figures(run), _calibration(temperature))
     write_text(folder / FOLDER / "model_card.md", "\n".join([*parts, _recipe(run), _versions(run)]))
 
