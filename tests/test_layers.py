@@ -18,7 +18,7 @@ LEVELS = {
     "run": 2,
     **dict.fromkeys(("predictor", "material", "temperature"), 3),
     **dict.fromkeys(("outcome", "finished", "serving"), 4),
-    **dict.fromkeys(("trainer", "evaluation", "reporting"), 5),
+    **dict.fromkeys(("trainer", "evaluation", "reporting", "prediction"), 5),
 }
 
 

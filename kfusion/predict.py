@@ -1,0 +1,91 @@
+"""Predict a whole input: a trained model and pairs in, one file of labels out.
+
+Run: python -m kfusion.predict MODEL INPUT [--out predictions.csv] [--format full] [--resume]
+
+MODEL is a run folder or an exported version. INPUT is a folder in the competition's, Zenodo's or kfusion's own layout,
+a CSV or Parquet manifest with the columns `image` and `audio`, or a folder of PNG, JPEG and WAV files.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from kfusion.system.commandline import parse
+from kfusion.system.terminal import console, fail, quiet, run_main
+
+PROG = "python -m kfusion.predict"
+
+
+@dataclass(frozen=True)
+class Command:
+    """Predict the label of every row of an input; memory does not grow with it, and a killed job can go on."""
+
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """A run folder, or an exported version such as saved_models/kfusion/1."""
+    input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
+    """A folder with the .npy files of a known layout; a manifest, .csv or .parquet, with the columns image and audio,
+    of which either may be empty; or a folder of PNG, JPEG and WAV files, where those of one stem are a pair."""
+    out: Path = Path("predictions.csv")
+    """The file to write, .csv or .parquet; rows without an answer are listed in NAME.errors.csv beside it."""
+    format: Literal["submission", "full"] = "submission"
+    """submission: row_id,label; full: also the confidence, each modality's vote, and whether the two agree."""
+    part: Literal["test", "train"] | None = None
+    """Which files of a published layout to read; default: the test files where there are any."""
+    strict: bool = False
+    """Stop at the first row that cannot be answered, with status 2."""
+    force: bool = False
+    """Predict even where the audio features are on another scale than the training data's."""
+    resume: bool = False
+    """Go on after the last complete shard of the same command."""
+    overwrite: bool = False
+    """Replace what is there."""
+    engine: Literal["local", "ray"] = "local"
+    """ray: shards are answered by several processes, on one machine or a cluster; the extra ray."""
+    ray_address: str | None = None
+    """engine=ray: an existing cluster, such as 10.0.0.5:6379; default: one is started here."""
+    workers: int = 2
+    """engine=ray: processes that answer, a core each."""
+
+
+def main() -> None:
+    command = parse(Command, PROG)
+    if command.resume and command.overwrite:
+        raise ValueError("'--resume' and '--overwrite' must not be given together. Received: both")
+    if command.ray_address is not None and command.engine != "ray":
+        raise ValueError(f"'ray_address' needs '--engine ray'. Received: {command.ray_address!r}")
+    if command.workers < 1:
+        raise ValueError(f"'workers' must be ≥ 1. Received: {command.workers}")
+    with quiet():
+        from kfusion.prediction.job import Job, predict
+        from kfusion.prediction.shards import answer_shards
+    engine = answer_shards
+    if command.engine == "ray":
+        from kfusion.prediction.ray_engine import RayEngine
+
+        engine = RayEngine(command.workers, command.ray_address)
+    job = Job(
+        model=command.model,
+        source=command.input,
+        out=command.out,
+        full=command.format == "full",
+        part=command.part,
+        force=command.force,
+        strict=command.strict,
+        resume=command.resume,
+        overwrite=command.overwrite,
+    )
+    done = predict(job, console, engine)
+    if done.seconds is None:
+        console.print(f"predictions: {command.out} (finished already; --overwrite predicts anew)", soft_wrap=True)
+    else:
+        speed = f"{done.num_rows:,} rows in {done.seconds:.1f} s"
+        console.print(f"predictions: {command.out} ({speed})", soft_wrap=True)
+    if done.num_bad:
+        rows = "1 row has" if done.num_bad == 1 else f"{done.num_bad:,} rows have"
+        fail(f"{rows} no prediction; the reasons are in {done.errors}", 1)
+
+
+if __name__ == "__main__":
+    run_main(main)

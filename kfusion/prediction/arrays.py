@@ -1,0 +1,157 @@
+"""A folder of .npy files as input: opened and checked, read batch by batch, rows that cannot be answered marked."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kfusion.data.checks import broken, open_array
+from kfusion.data.layouts import LAYOUTS, Files
+from kfusion.data.rows import read_rows
+from kfusion.prediction.chunks import Arrays
+from kfusion.spec import Spec
+
+SAMPLES, SAMPLE_ROWS = 32, 32
+"""Places, evenly over the input, and rows at each, whose values decide the scale."""
+
+
+@dataclass(frozen=True)
+class ArrayRows:
+    """Images and sounds in .npy files; either file may be missing.
+
+    Args:
+        paths: the files of images and of sounds.
+        num_rows: of each of them.
+        spec: the shapes that the model takes.
+        said: what is read, for the terminal.
+        pixel_max: the brightest value that a pixel may have here, 1 or 255.
+    """
+
+    paths: tuple[Path | None, Path | None]
+    num_rows: int
+    spec: Spec
+    said: str
+    pixel_max: int = 255
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    def read(self, start: int, stop: int) -> Arrays:
+        rows = np.arange(start, stop)
+        values, low, high = zip(*self._values(rows), strict=True)
+        with np.errstate(invalid="ignore"):
+            outside = (low[0] < 0) | (high[0] > self.pixel_max)
+        reason = [""] * len(rows)
+        for place in np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)).all(axis=0) | outside):
+            reason[place] = self._reason(low[0][place], high[0][place], low[1][place], high[1][place])
+        present = np.tile([path is not None for path in self.paths], (len(rows), 1))
+        return Arrays(values[0] / np.float32(self.pixel_max), values[1], present, reason)
+
+    def _values(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """For each modality float32 (n, …), and each row's lowest and highest value: NaN where any value is."""
+        found = []
+        for path, shape in zip(self.paths, (self.spec.image_shape, (self.spec.num_audio,)), strict=True):
+            if path is None:
+                nothing = np.zeros(len(rows), np.float32)
+                found.append((np.zeros((len(rows), *shape), np.float32), nothing, nothing))
+                continue
+            with np.errstate(over="ignore", invalid="ignore"):
+                flat = read_rows(opened(path), rows).reshape(len(rows), -1).astype(np.float32, copy=False)
+                found.append((flat.reshape(-1, *shape), flat.min(axis=1), flat.max(axis=1)))
+        return found
+
+    def _reason(self, image_low: float, image_high: float, audio_low: float, audio_high: float) -> str:
+        for name, low, high in (("image", image_low, image_high), ("audio", audio_low, audio_high)):
+            if not np.isfinite(low + high):
+                return f"{name}: values must be finite (and within float32). Found: NaN or infinity"
+        rule = f"pixels must be in 0-{self.pixel_max}, as most of the input's are"
+        return f"image: {rule}. Found: {image_low:g} to {image_high:g}"
+
+    def names(self, start: int, stop: int) -> None:
+        return None
+
+    def identity(self) -> dict[str, Any]:
+        facts = {}
+        for path in filter(None, self.paths):
+            state = path.stat()
+            facts[path.name] = [state.st_size, state.st_mtime_ns]
+        return facts
+
+    def ranges(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The lowest and the highest value of some rows, for each modality, as they are in the files."""
+        first = np.unique(np.linspace(0, max(self.num_rows - SAMPLE_ROWS, 0), SAMPLES).astype(np.int64))
+        rows = np.unique((first[:, None] + np.arange(SAMPLE_ROWS)).clip(max=self.num_rows - 1))
+        return [(low, high) for _, low, high in self._values(rows)]
+
+
+def opened(path: Path) -> np.ndarray:
+    """A file that is opened once, as long as it is the same."""
+    state = path.stat()
+    return _opened(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=2)
+def _opened(path: Path, *_: int) -> np.ndarray:
+    return open_array(path, copy=False)
+
+
+def find_arrays(folder: Path, part: str | None) -> tuple[Files, str] | None:
+    """The .npy files of a layout that a folder holds, and what they are called.
+
+    Args:
+        folder: may hold any number of other files.
+        part: "test" or "train"; None: the test files where there are any.
+
+    Raises:
+        ValueError: the part that is asked for is not there.
+    """
+    for layout in LAYOUTS:
+        parts = {"test": layout.test, "train": layout.train}
+        there = {name: files for name, files in parts.items() if files and any(_paths(folder, files))}
+        if there and part and layout.test and part not in there:
+            raise broken(folder, f"must hold the {part} files of its layout ({layout.name})", ", ".join(there))
+        if there:
+            chosen = part if part in there else next(iter(there))
+            return there[chosen], f"{layout.name} layout" + (f", {chosen} files" if layout.test else "")
+    return None
+
+
+def _paths(folder: Path, files: Files) -> tuple[Path | None, Path | None]:
+    """The files of images and sounds, where they are there."""
+    images, audio = folder / files.images, folder / files.audio
+    return images if images.exists() else None, audio if audio.exists() else None
+
+
+def open_arrays(folder: Path, part: str | None, spec: Spec) -> ArrayRows | None:
+    """The folder's arrays as input; None where it holds no layout's.
+
+    Raises:
+        ValueError: a file breaks a rule; one line that says which.
+    """
+    found = find_arrays(folder, part)
+    if found is None:
+        return None
+    files, name = found
+    paths = _paths(folder, files)
+    shapes = spec.image_shape, (spec.num_audio,)
+    num_rows = None
+    for path, shape in zip(paths, shapes, strict=True):
+        if path is None:
+            continue
+        array = opened(path)
+        _check_shape(path, array, shape)
+        if num_rows not in (None, len(array)):
+            raise broken(path, f"must have as many rows as {files.images} ({num_rows})", f"{len(array)} rows")
+        num_rows = len(array)
+    read = " and ".join(path.name for path in paths if path)
+    return ArrayRows(paths, num_rows or 0, spec, f"{read} of {folder} ({name})")
+
+
+def _check_shape(path: Path, array: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Rows may be flat, and an image of one channel may lack its last axis."""
+    allowed = {shape, (int(np.prod(shape)),)} | ({shape[:-1]} if len(shape) == 3 and shape[-1] == 1 else set())
+    if array.shape[1:] not in allowed:
+        wanted = " × ".join(map(str, shape))
+        raise broken(path, f"rows must have the model's {wanted} values", f"shape {array.shape}")
