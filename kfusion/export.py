@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from kfusion.serving.portable import FORMATS, check_extra
-from kfusion.serving.publish import Shelf
+from kfusion.exporting.portable import FORMATS, check_extra
+from kfusion.exporting.publish import Shelf
 from kfusion.system.commandline import parse
 from kfusion.system.terminal import console, fail, quiet, run_main
 
@@ -58,10 +58,10 @@ def main() -> None:
     if version is not None:
         shelf.check_free(version)
     with quiet():
+        from kfusion.exporting.exporter import Options, export
+        from kfusion.exporting.formats import export_portable
+        from kfusion.exporting.verify import Unproven
         from kfusion.finished import load_fitting, open_finished
-        from kfusion.serving.exporter import Options, export
-        from kfusion.serving.formats import export_portable
-        from kfusion.serving.verify import Unproven
 
     run = open_finished(command.run)
     with quiet():

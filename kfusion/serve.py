@@ -87,7 +87,7 @@ def main() -> None:
     labels = read_labels(command.label)
     check_folder(command.model)
     try:
-        from kfusion.serving.capi import library
+        from kfusion.runtime.capi import library
         from kfusion.serving.process import Service, listen, run
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in NEEDED:

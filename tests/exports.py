@@ -7,13 +7,13 @@ import keras
 import numpy as np
 
 from kfusion.config import ModelConfig
+from kfusion.exporting.exporter import plan_of
+from kfusion.exporting.prove import Request
+from kfusion.exporting.requests import Expected, Samples
+from kfusion.exporting.signatures import SIGNATURES, Endpoints, write_saved_model
+from kfusion.exporting.verify import Check, Plan, verify
+from kfusion.exporting.warmup import BATCHES, write_warmup
 from kfusion.model.build import build_model
-from kfusion.serving.exporter import plan_of
-from kfusion.serving.prove import Request
-from kfusion.serving.requests import Expected, Samples
-from kfusion.serving.signatures import SIGNATURES, Endpoints, write_saved_model
-from kfusion.serving.verify import Check, Plan, verify
-from kfusion.serving.warmup import BATCHES, write_warmup
 from kfusion.spec import Spec
 
 SMALL = Spec(image_shape=(9, 8, 3), audio_grid=(4, 3), class_names=("hut", "tür", "zaun"), pixel_max=1)

@@ -17,8 +17,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from kfusion.serving.capi import Refused
-from kfusion.serving.runtime import ServedModel
+from kfusion.runtime.capi import Refused
+from kfusion.runtime.model import ServedModel
 
 
 def listed(values: np.ndarray) -> Any:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kfusion.runtime.capi import Refused
 from kfusion.serving.batching import Batcher
-from kfusion.serving.capi import Refused
 from kfusion.serving.versions import Version
 
 

@@ -12,13 +12,13 @@ import time
 import numpy as np
 import pytest
 
+from kfusion.asking.inputs import read_inputs
 from kfusion.client import Client, ClientError, Rejected, TooLate, Unreachable
 from kfusion.data.builtin import load_builtin
-from kfusion.serving.capi import Refused
-from kfusion.serving.client_inputs import read_inputs
-from kfusion.serving.protos import message
-from kfusion.serving.runtime import ServedModel
-from kfusion.serving.wire import fill_tensor, read_array
+from kfusion.runtime.capi import Refused
+from kfusion.runtime.model import ServedModel
+from kfusion.runtime.protos import message
+from kfusion.runtime.wire import fill_tensor, read_array
 from tests.conftest import ROOT
 from tests.mutations import png, wav
 from tests.servers import environment, serve

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from kfusion.serving.prove import ask_apart
-from kfusion.serving.saved_model import read_signatures
-from kfusion.serving.warmup import FILE, read_warmup
+from kfusion.exporting.prove import ask_apart
+from kfusion.exporting.warmup import FILE, read_warmup
+from kfusion.runtime.saved_model import read_signatures
 from tests.conftest import ROOT, run_export
 
 

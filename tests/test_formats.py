@@ -14,14 +14,14 @@ import pytest
 
 from kfusion.config import ModelConfig
 from kfusion.data.pairs import Pairs
+from kfusion.exporting.exporter import held_out_pairs
+from kfusion.exporting.formats import facts_of, write_litert, write_onnx
+from kfusion.exporting.parity import same_accuracy, same_answers
+from kfusion.exporting.portable import OUTPUTS, PACKAGES, open_portable
+from kfusion.exporting.verify import Unproven
 from kfusion.model.build import build_model
 from kfusion.predictor import load_network, predict_views
 from kfusion.run import Run
-from kfusion.serving.exporter import held_out_pairs
-from kfusion.serving.formats import facts_of, write_litert, write_onnx
-from kfusion.serving.parity import same_accuracy, same_answers
-from kfusion.serving.portable import OUTPUTS, PACKAGES, open_portable
-from kfusion.serving.verify import Unproven
 from kfusion.spec import VIEWS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -203,7 +203,7 @@ def test_a_file_that_classifies_worse_is_seen(files, run, pairs, tmp_path):
 
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_a_file_that_answers_otherwise_is_not_put_in_place(files, network, run, pairs, tmp_path, extra):
-    from kfusion.serving.formats import put_in_place
+    from kfusion.exporting.formats import put_in_place
 
     other = build_model(run.config().model, run.spec(), np.zeros(507), np.ones(507))
     other.set_weights(network.get_weights())
@@ -248,7 +248,8 @@ def test_the_command_writes_a_version_of_its_own_and_never_another_time(trained_
     assert f"exported: {path}" in done.stdout and done.stdout.count("passed") == 3
     assert not (tmp_path / "kfusion").exists()  # A server that watches this one must find no file of another kind.
     asking = (
-        "import sys, json, numpy as np; from pathlib import Path; from kfusion.serving.portable import open_portable\n"
+        "import sys, json, numpy as np; from pathlib import Path\n"
+        "from kfusion.exporting.portable import open_portable\n"
         f"answer = open_portable(Path({str(path)!r})).ask(np.zeros((1, 28, 28, 1), np.float32), "
         "np.zeros((1, 507), np.float32), np.ones((1, 2), bool))\n"
         "print(json.dumps([len(answer['probabilities'][0]), 'tensorflow' in sys.modules, 'keras' in sys.modules]))"

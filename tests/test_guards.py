@@ -13,13 +13,13 @@ import pytest
 import tensorflow as tf
 
 from kfusion.analysis.calibration import temper
+from kfusion.exporting.exporter import held_out_pairs
+from kfusion.exporting.files import picture_file, sound_file
+from kfusion.exporting.front_end import front_end_of
+from kfusion.exporting.prove import Request, ask_apart
+from kfusion.exporting.signatures import Endpoints
 from kfusion.predictor import load_network, predict_views
 from kfusion.run import open_run
-from kfusion.serving.exporter import held_out_pairs
-from kfusion.serving.files import picture_file, sound_file
-from kfusion.serving.front_end import front_end_of
-from kfusion.serving.prove import Request, ask_apart
-from kfusion.serving.signatures import Endpoints
 from kfusion.spec import Spec
 from kfusion.temperature import read_temperature
 
@@ -134,7 +134,7 @@ def test_the_process_outlives_every_request_and_imports_no_python_tensorflow(ask
     assert asked.session.end == ""
     assert len(asked.replies) == len(asked.requests) > 35
     assert not any(name.partition(".")[0] in ("tensorflow", "keras") for name in asked.session.modules)
-    assert "kfusion.serving.runtime" in asked.session.modules
+    assert "kfusion.runtime.model" in asked.session.modules
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ import math
 import numpy as np
 import pytest
 
+from kfusion.runtime.saved_model import Signature
 from kfusion.serving.answers import Refusal
 from kfusion.serving.bodies import decompress
 from kfusion.serving.limits import Limits
 from kfusion.serving.paths import Target, read_path
 from kfusion.serving.protocol import read_inputs, read_json, read_request, write_outputs
-from kfusion.serving.saved_model import Signature
 from kfusion.serving.tensors import read_tensor
 
 PAIR = Signature({"audio": ("a:0", 1, (-1, 3)), "image": ("i:0", 1, (-1, 2, 2, 1))}, {})

@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 
 from kfusion import export as verb
-from kfusion.serving import exporter
-from kfusion.serving.ops import ALLOWED
-from kfusion.serving.saved_model import read_ops, read_signatures
-from kfusion.serving.verify import _ops, distance, table
+from kfusion.exporting import exporter
+from kfusion.exporting.ops import ALLOWED
+from kfusion.exporting.verify import _ops, distance, table
+from kfusion.runtime.saved_model import read_ops, read_signatures
 from tests.exports import SMALL, Exported, export_small, small_network
 
 WARM = {"fused": 1.5, "image": 0.6, "audio": 2.5}

@@ -55,7 +55,7 @@ def load_model(folder: Path, all_views: bool) -> Model:
     if (folder / "saved_model.pb").is_file():
         with quiet():
             from kfusion.prediction.versions import VersionModel
-            from kfusion.serving.capi import library
+            from kfusion.runtime.capi import library
 
             library()
 

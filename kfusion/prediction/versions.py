@@ -9,9 +9,9 @@ import numpy as np
 
 from kfusion.prediction.chunks import Arrays, Files
 from kfusion.prediction.models import Answers
-from kfusion.serving.capi import Refused
-from kfusion.serving.runtime import ServedModel
-from kfusion.serving.saved_model import Signature
+from kfusion.runtime.capi import Refused
+from kfusion.runtime.model import ServedModel
+from kfusion.runtime.saved_model import Signature
 from kfusion.spec import FUSED, MODALITIES, VIEWS, Spec
 from kfusion.system.files import file_hash, read_json
 

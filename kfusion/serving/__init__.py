@@ -1,1 +1,1 @@
-"""Exported models: the endpoints in the graph, the proof that they keep their word, and how a version is published."""
+"""An exported model behind HTTP: TensorFlow Serving's REST interface, and the page."""

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from kfusion.runtime.capi import Refused
 from kfusion.serving.answers import GRPC_TO_HTTP, Answer, Refusal
 from kfusion.serving.batching import Batcher
 from kfusion.serving.bodies import read_body
-from kfusion.serving.capi import Refused
 from kfusion.serving.descriptions import metadata_body, status_body
 from kfusion.serving.limits import Limits
 from kfusion.serving.models import Models

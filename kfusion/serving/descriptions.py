@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from kfusion.serving.dtypes import type_name
-from kfusion.serving.saved_model import Signature
+from kfusion.runtime.dtypes import type_name
+from kfusion.runtime.saved_model import Signature
 from kfusion.serving.versions import Version
 
 PREDICT = "tensorflow/serving/predict"

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import orjson
 
+from kfusion.runtime.saved_model import Signature
 from kfusion.serving.answers import Refusal
-from kfusion.serving.saved_model import Signature
 from kfusion.serving.tensors import is_base64, plain, read_tensor
 
 DEFAULT_SIGNATURE = "serving_default"

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from kfusion.runtime.dtypes import FLOAT, NUMPY, STRING, shape_text, type_name
 from kfusion.serving.answers import Refusal
-from kfusion.serving.dtypes import FLOAT, NUMPY, STRING, shape_text, type_name
 
 BASE64, BYTES_SUFFIX = "b64", "_bytes"
 

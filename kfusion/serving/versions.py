@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kfusion.serving.capi import Refused
-from kfusion.serving.runtime import ServedModel
-from kfusion.serving.saved_model import Signature
+from kfusion.runtime.capi import Refused
+from kfusion.runtime.model import ServedModel
+from kfusion.runtime.saved_model import Signature
 from kfusion.serving.warm import warmup_requests
 
 STATES = ("START", "LOADING", "AVAILABLE", "UNLOADING", "END")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kfusion.serving.protos import message
-from kfusion.serving.wire import read_array
+from kfusion.runtime.protos import message
+from kfusion.runtime.wire import read_array
 
 FILE = Path("assets.extra", "tf_serving_warmup_requests")
 MAX_REQUESTS = 1000

@@ -10,13 +10,13 @@ import numpy as np
 
 from kfusion.data.sources import load
 from kfusion.data.splits import split
+from kfusion.exporting.convert import to_int8, to_litert, to_onnx, with_facts
+from kfusion.exporting.exporter import Options, export
+from kfusion.exporting.formats import facts_of, one_by_one
+from kfusion.exporting.frozen import freeze
+from kfusion.exporting.publish import Shelf
 from kfusion.predictor import load_network
 from kfusion.run import open_run
-from kfusion.serving.convert import to_int8, to_litert, to_onnx, with_facts
-from kfusion.serving.exporter import Options, export
-from kfusion.serving.formats import facts_of, one_by_one
-from kfusion.serving.frozen import freeze
-from kfusion.serving.publish import Shelf
 
 
 def make(folder: Path, work: Path) -> None:

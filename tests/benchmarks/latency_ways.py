@@ -22,7 +22,7 @@ Ask = Callable[[], np.ndarray]
 
 def portable(file: str) -> Callable[[Path, Path, int], Ask]:
     def make(_: Path, work: Path, threads: int) -> Ask:
-        from kfusion.serving.portable import open_portable
+        from kfusion.exporting.portable import open_portable
 
         model, pair = open_portable(work / file, threads), _pair(work)
         both = np.ones((1, 2), bool)
@@ -34,7 +34,7 @@ def portable(file: str) -> Callable[[Path, Path, int], Ask]:
 def saved_model(_: Path, work: Path, threads: int) -> Ask:
     """As a server holds it: TensorFlow's C API, all outputs."""
     _tensorflow_threads(threads)
-    from kfusion.serving.runtime import ServedModel
+    from kfusion.runtime.model import ServedModel
 
     model, pair = ServedModel(work / "savedmodel" / "1"), _pair(work)
     inputs = {"image": pair["image"], "audio": pair["audio"]}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from kfusion.exporting.examples import FILE, write_examples
+from kfusion.exporting.exporter import held_out_pairs
 from kfusion.run import open_run
-from kfusion.serving.examples import FILE, write_examples
-from kfusion.serving.exporter import held_out_pairs
 from tests.page.visitor import THREE, verdict
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from kfusion.serving.protos import message
-from kfusion.serving.transport import GRPC_PORT, ConnectionFailed, Model, Rejected, TooLate
-from kfusion.serving.wire import fill_tensor, read_array
+from kfusion.asking.transport import GRPC_PORT, ConnectionFailed, Model, Rejected, TooLate
+from kfusion.runtime.protos import message
+from kfusion.runtime.wire import fill_tensor, read_array
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 MAX_BYTES = 64 << 20

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kfusion.exporting.signatures import OUTPUTS
 from kfusion.run import Run
-from kfusion.serving.saved_model import Tensors, read_signatures
-from kfusion.serving.signatures import OUTPUTS
+from kfusion.runtime.saved_model import Tensors, read_signatures
 from kfusion.spec import VIEWS
 from kfusion.system.environment import environment
 from kfusion.system.files import read_json, write_json, write_text

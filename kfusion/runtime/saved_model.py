@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kfusion.serving.protos import message
+from kfusion.runtime.protos import message
 
 TAG = "serve"
 Tensors = dict[str, tuple[str, int, tuple[int, ...] | None]]

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kfusion.serving.capi import DTYPES, NUMBERS, STRING
-from kfusion.serving.protos import message
-from kfusion.serving.prove import Request
+from kfusion.exporting.prove import Request
+from kfusion.runtime.capi import DTYPES, NUMBERS, STRING
+from kfusion.runtime.protos import message
 
 FILE = "assets.extra/tf_serving_warmup_requests"
 BATCHES = (1, 8)

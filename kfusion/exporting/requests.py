@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from kfusion.analysis.calibration import temper
 from kfusion.data.pairs import Pairs
-from kfusion.serving.files import picture_file, sound_file
-from kfusion.serving.front_end import Reader
-from kfusion.serving.signatures import READ_BYTES
+from kfusion.exporting.files import picture_file, sound_file
+from kfusion.exporting.front_end import Reader
+from kfusion.exporting.signatures import READ_BYTES
 from kfusion.spec import FUSED, MODALITIES, VIEWS
 
 Arrays = dict[str, np.ndarray]

@@ -19,14 +19,14 @@ from kfusion import __version__
 from kfusion.data.pairs import Pairs
 from kfusion.data.sources import load
 from kfusion.data.splits import split
+from kfusion.exporting.convert import to_int8, to_litert, to_onnx, with_facts
+from kfusion.exporting.exporter import Options, say
+from kfusion.exporting.frozen import freeze
+from kfusion.exporting.parity import same_accuracy, same_answers
+from kfusion.exporting.portable import FORMATS, check_extra
+from kfusion.exporting.publish import Shelf
+from kfusion.exporting.verify import Check, Unproven, table
 from kfusion.run import Run
-from kfusion.serving.convert import to_int8, to_litert, to_onnx, with_facts
-from kfusion.serving.exporter import Options, say
-from kfusion.serving.frozen import freeze
-from kfusion.serving.parity import same_accuracy, same_answers
-from kfusion.serving.portable import FORMATS, check_extra
-from kfusion.serving.publish import Shelf
-from kfusion.serving.verify import Check, Unproven, table
 from kfusion.spec import Spec
 from kfusion.system.environment import environment
 from kfusion.system.files import write_atomically

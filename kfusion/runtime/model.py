@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kfusion.serving.capi import Port, library, status, to_array, to_tensor
-from kfusion.serving.saved_model import TAG, read_signatures
+from kfusion.runtime.capi import Port, library, status, to_array, to_tensor
+from kfusion.runtime.saved_model import TAG, read_signatures
 
 
 class ServedModel:

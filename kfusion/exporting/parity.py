@@ -7,9 +7,9 @@ import keras
 import numpy as np
 
 from kfusion.data.pairs import Pairs
-from kfusion.serving.portable import OUTPUTS, open_portable
-from kfusion.serving.requests import Arrays, Expected
-from kfusion.serving.verify import BATCHES, TOLERANCE, Check, distance
+from kfusion.exporting.portable import OUTPUTS, open_portable
+from kfusion.exporting.requests import Arrays, Expected
+from kfusion.exporting.verify import BATCHES, TOLERANCE, Check, distance
 from kfusion.spec import FUSED, VIEWS
 from kfusion.system.terminal import quiet
 

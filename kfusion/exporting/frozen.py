@@ -6,8 +6,8 @@ import keras
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from kfusion.serving.portable import OUTPUTS
-from kfusion.serving.signatures import Answer, Endpoints
+from kfusion.exporting.portable import OUTPUTS
+from kfusion.exporting.signatures import Answer, Endpoints
 from kfusion.spec import MODALITIES, Spec
 
 

@@ -19,8 +19,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from kfusion.serving import guards
-from kfusion.serving.front_end import Reader
+from kfusion.exporting import guards
+from kfusion.exporting.front_end import Reader
 from kfusion.spec import FUSED, MODALITIES, VIEWS, Spec
 
 SIGNATURES = ("serving_default", "image_only", "audio_only")

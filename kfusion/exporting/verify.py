@@ -13,10 +13,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from kfusion.serving.bad_requests import REFUSED, BadRequest
-from kfusion.serving.ops import ALLOWED
-from kfusion.serving.prove import Reply, Request, Session, ask_apart
-from kfusion.serving.saved_model import read_ops, read_signatures
+from kfusion.exporting.bad_requests import REFUSED, BadRequest
+from kfusion.exporting.ops import ALLOWED
+from kfusion.exporting.prove import Reply, Request, Session, ask_apart
+from kfusion.runtime.saved_model import read_ops, read_signatures
 
 TOLERANCE = 1e-5
 """How far an answer may be from the network's own, for each number."""

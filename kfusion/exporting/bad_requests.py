@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kfusion.serving.files import wav_file
-from kfusion.serving.prove import Request
+from kfusion.exporting.files import wav_file
+from kfusion.exporting.prove import Request
 
 REFUSED = "INVALID_ARGUMENT"
 

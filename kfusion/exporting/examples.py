@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from kfusion.data.pairs import Pairs
+from kfusion.exporting.files import picture_file
 from kfusion.run import Run
-from kfusion.serving.files import picture_file
 from kfusion.system.files import write_text
 
 FILE = "assets.extra/examples.json"

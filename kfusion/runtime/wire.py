@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kfusion.serving.dtypes import NUMPY, STRING, type_name
+from kfusion.runtime.dtypes import NUMPY, STRING, type_name
 
 _FIELDS = {
     **{1: "float_val", 2: "double_val", STRING: "string_val", 9: "int64_val", 10: "bool_val"},

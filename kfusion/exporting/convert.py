@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kfusion.serving.portable import FACTS, LABELS, OUTPUTS
+from kfusion.exporting.portable import FACTS, LABELS, OUTPUTS
 
 OPSET = 18
 """Of ONNX: what the runtimes of 2023 and later have; tf2onnx 1.17 knows none higher."""

@@ -11,18 +11,18 @@ from rich.console import Console
 from kfusion.data.pairs import Pairs
 from kfusion.data.sources import load
 from kfusion.data.splits import split
+from kfusion.exporting.bad_requests import BadRequest, bad_arrays, bad_files
+from kfusion.exporting.card import write_papers
+from kfusion.exporting.examples import write_examples
+from kfusion.exporting.front_end import front_end_of
+from kfusion.exporting.prove import Request
+from kfusion.exporting.publish import Shelf
+from kfusion.exporting.requests import Expected, Samples, samples
+from kfusion.exporting.signatures import SIGNATURES, Endpoints, write_saved_model
+from kfusion.exporting.verify import BATCHES, Plan, Unproven, table, verify
+from kfusion.exporting.warmup import BATCHES as WARMUP_BATCHES
+from kfusion.exporting.warmup import read_warmup, write_warmup
 from kfusion.run import Run
-from kfusion.serving.bad_requests import BadRequest, bad_arrays, bad_files
-from kfusion.serving.card import write_papers
-from kfusion.serving.examples import write_examples
-from kfusion.serving.front_end import front_end_of
-from kfusion.serving.prove import Request
-from kfusion.serving.publish import Shelf
-from kfusion.serving.requests import Expected, Samples, samples
-from kfusion.serving.signatures import SIGNATURES, Endpoints, write_saved_model
-from kfusion.serving.verify import BATCHES, Plan, Unproven, table, verify
-from kfusion.serving.warmup import BATCHES as WARMUP_BATCHES
-from kfusion.serving.warmup import read_warmup, write_warmup
 from kfusion.spec import FUSED
 from kfusion.temperature import read_temperature
 

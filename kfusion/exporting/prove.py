@@ -1,6 +1,6 @@
 """A SavedModel asked in a process of its own, since what goes wrong there may abort it.
 
-`ask_apart` starts this file as `python -m kfusion.serving.prove FOLDER`, which imports no Python TensorFlow: requests
+`ask_apart` starts this file as `python -m kfusion.exporting.prove FOLDER`, which imports no Python TensorFlow: requests
 come pickled on its standard input, and each reply leaves as soon as it is there.
 """
 
@@ -58,7 +58,7 @@ class Session:
 
 def ask_apart(folder: Path, requests: Sequence[Request]) -> Session:
     """Loads a SavedModel in a new process and asks it everything, one after the other."""
-    command = [sys.executable, "-m", "kfusion.serving.prove", str(folder)]
+    command = [sys.executable, "-m", "kfusion.exporting.prove", str(folder)]
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
@@ -96,8 +96,8 @@ def _reply(model: Any, request: Request, refused: type[Exception]) -> Reply:
 
 
 def main() -> None:
-    from kfusion.serving.capi import Refused
-    from kfusion.serving.runtime import ServedModel
+    from kfusion.runtime.capi import Refused
+    from kfusion.runtime.model import ServedModel
 
     requests = pickle.load(sys.stdin.buffer)
     start = time.perf_counter()
@@ -114,6 +114,6 @@ def _say(value: object) -> None:
 
 if __name__ == "__main__":
     # Pickled classes must have the name under which the other process knows them.
-    from kfusion.serving import prove
+    from kfusion.exporting import prove
 
     prove.main()

@@ -1,0 +1,1 @@
+"""How a client asks a model server: inputs into requests, over REST or gRPC."""

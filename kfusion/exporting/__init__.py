@@ -1,0 +1,1 @@
+"""From a run to a published model: signatures, guards, files, proof."""

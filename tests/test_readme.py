@@ -1,0 +1,52 @@
+"""What README.md tells people to type exists: every command, every flag, and TensorFlow Serving's configuration."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.M | re.S)
+COMMAND = re.compile(r"python -m ((?:kfusion|tuning)\.[\w.]+)([^\n#|]*)")
+
+
+def commands() -> dict[str, set[str]]:
+    """The modules that the README runs, and the flags that it gives to each."""
+    found: dict[str, set[str]] = {}
+    for kind, text in BLOCKS:
+        if kind == "sh":
+            for module, words in COMMAND.findall(text.replace("\\\n", " ")):
+                found.setdefault(module, set()).update(re.findall(r"(?<!\S)--[\w-]+", words))
+    return found
+
+
+def test_every_verb_is_shown():
+    verbs = {f"kfusion.{path.stem}" for path in (ROOT / "kfusion").glob("*.py") if "run_main(main" in path.read_text()}
+    assert verbs | {"kfusion.client", "tuning.search"} == set(commands())
+
+
+@pytest.mark.parametrize(("module", "flags"), sorted(commands().items()))
+def test_the_flags_shown_are_in_the_help(module, flags):
+    done = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    known = set(re.findall(r"--[\w-]+", done.stdout))
+    assert flags <= known | {"--help"}, flags - known
+
+
+def test_the_models_config_is_one_that_tensorflow_serving_reads():
+    config = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
+    from google.protobuf import text_format
+
+    text = next(text for _, text in BLOCKS if "model_config_list" in text)
+    served = text_format.Parse(text.partition("# saved_models/batching")[0], config.ModelServerConfig())
+    model = served.model_config_list.config[0]
+    assert model.name == "kfusion" and model.base_path == "/models/kfusion"
+    assert set(model.version_labels.values()) <= set(model.model_version_policy.specific.versions)
+
+
+def test_the_pictures_are_there_and_every_one_is_used():
+    shown = set(re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README))
+    assert shown == {f".pictures/{path.name}" for path in (ROOT / ".pictures").iterdir()}
