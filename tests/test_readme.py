@@ -48,5 +48,5 @@ def test_the_models_config_is_one_that_tensorflow_serving_reads():
 
 
 def test_the_pictures_are_there_and_every_one_is_used():
-    shown = set(re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README))
+    shown = set(re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)) | set(re.findall(r'<img src="([^"]+)" alt=', README))
     assert shown == {f".pictures/{path.name}" for path in (ROOT / ".pictures").iterdir()}

@@ -64,7 +64,7 @@ def _read_table(path: Path) -> dict[str, list[str]]:
         try:
             table = pd.read_parquet(file)
         except ImportError:
-            raise broken(path, "Parquet files need a package more: pip install pyarrow", "no pyarrow") from None
+            raise broken(path, "Parquet files need the extra: pip install '.[parquet]'", "no package pyarrow") from None
         except Exception as error:  # pyarrow's own errors have no common base but this.
             raise broken(path, "must be a Parquet file", str(error)[:200]) from None
     if not len(table):

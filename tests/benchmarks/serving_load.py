@@ -205,10 +205,11 @@ def main() -> None:
             if not all(np.allclose(answer, answers[0], atol=1e-5) for answer in answers):
                 raise SystemExit("the contenders do not give the same probabilities")
             found = measure(contenders, settings, work)
+            share = others.share()  # While the servers' own children can still be told from other programs.
         finally:
             for each in contenders:
                 each.signal(signal.SIGKILL)
-    show(found, Others.verdict(others.share()))
+    show(found, Others.verdict(share))
     if settings.out:
         write_json(settings.out, found)
 
