@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,6 +22,12 @@ def version(served_model):
     loaded.close()
 
 
+def run(main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """In a thread of its own: playwright's loop, where another test began it, runs in the main one to the end."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(main())).result()
+
+
 def answers(version, jobs, max_joined=64):
     """Submits the jobs while the model is kept busy; their answers, and (rows, jobs) of each run."""
     runs: list[tuple[int, int]] = []
@@ -34,7 +41,7 @@ def answers(version, jobs, max_joined=64):
             free.set()
             return await asyncio.gather(*futures, return_exceptions=True)
 
-    return asyncio.run(main()), runs
+    return run(main), runs
 
 
 def sounds(*sizes):
@@ -89,4 +96,4 @@ def test_a_version_is_held_until_its_last_run_is_over(version):
             free.set()
             await asyncio.wait_for(drained, 60)
 
-    asyncio.run(main())
+    run(main)
