@@ -38,6 +38,7 @@ def compare(folder, *names):
     pd.testing.assert_frame_equal(one, other, rtol=0, atol=3e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.isdir(PROC), reason="finds the worker in /proc")
 def test_two_workers_one_of_them_killed_say_what_one_process_says(trained_run, tmp_path):
     images, audio = digits(1000)

@@ -177,6 +177,7 @@ def test_help_lists_every_setting_without_loading_tensorflow(tmp_path):
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fusion", ["attention", "late"])
 def test_the_other_heads_train_too(fusion, tmp_path):
     flags = ("--fusion", fusion, *SMALL, "--epochs", "1", "--augment-on", "device", "--out", str(tmp_path / "run"))

@@ -90,6 +90,7 @@ def test_a_search_without_a_completed_trial_ends_with_the_first_error(tmp_path):
     assert not (tmp_path / "search" / "best.json").exists()
 
 
+@pytest.mark.slow
 def test_hyperband_goes_on_from_the_weights_of_a_shorter_trial(tmp_path):
     flags = ("--tuner", "hyperband", "--epochs", "3", "--tune", "hidden_dim=4..40", "--out", "search")
     done = search(tmp_path, *SLICE, *flags)
@@ -107,6 +108,7 @@ def test_hyperband_goes_on_from_the_weights_of_a_shorter_trial(tmp_path):
         pd.testing.assert_frame_equal(old, new[:1], check_exact=True)
 
 
+@pytest.mark.slow
 def test_patience_ends_a_training_early(tmp_path):
     done = search(
         tmp_path, *SLICE, "--tune", "peak_learning_rate=1e-9", "--epochs", "9", "--patience", "2", "--out", "search"
@@ -116,6 +118,7 @@ def test_patience_ends_a_training_early(tmp_path):
     assert trial.repeats[0].epochs < 9
 
 
+@pytest.mark.slow
 def test_a_deadline_ends_a_search_with_a_report(tmp_path):
     done = search(tmp_path, *SLICE, *FOUR, "--epochs", "200", "--deadline", "0.25", "--out", "search")
     assert done.returncode == 1

@@ -61,6 +61,7 @@ def test_a_chief_that_is_not_there_is_said_within_30_seconds(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_two_machines_share_a_search(tmp_path):
     """Here two commands on one machine: a chief that trains nothing, and a worker."""
     where = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(free_port())}
