@@ -1,7 +1,6 @@
 """Picture and sound files for tests, made from the built-in images and of tones."""
 
 import io
-import wave
 import zlib
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from kfusion.data.builtin import load_builtin
+from tests.recordings import wav_bytes
 
 RATE_HZ = 8000
 
@@ -33,13 +33,7 @@ def tone_bytes(pitch_hz: float, seed: int = 0, seconds: float = 0.4) -> bytes:
     pitch_hz *= 1 + rng.normal(0, 0.01)
     wave_form = sum(np.sin(2 * np.pi * pitch_hz * k * t) / k for k in (1, 2, 3)) * np.hanning(len(t))
     samples = 6000 * wave_form + rng.normal(0, 20, len(t))
-    written = io.BytesIO()
-    with wave.open(written, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(RATE_HZ)
-        file.writeframes(samples.astype("<i2").tobytes())
-    return written.getvalue()
+    return wav_bytes(samples.astype("<i2"), RATE_HZ)
 
 
 def header_only(width: int, height: int) -> bytes:

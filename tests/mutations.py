@@ -4,15 +4,15 @@ Everything is a function of a `random.Random`, so that a failure can be repeated
 """
 
 import base64
-import io
 import json
 import struct
-import wave
 import zlib
 from random import Random
 from typing import Any
 
 import numpy as np
+
+from tests.recordings import wav_bytes
 
 ODD = [0, 1, -1, 7, 255, 256, 2**15, 2**16, 2**31 - 1, 2**31, 2**32 - 1]
 TOKENS = [
@@ -59,13 +59,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 def wav(samples: np.ndarray, rate_hz: int = 8000) -> bytes:
     """A mono 16-bit WAV of int16 (samples,)."""
-    out = io.BytesIO()
-    with wave.open(out, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate_hz)
-        file.writeframes(samples.astype("<i2").tobytes())
-    return out.getvalue()
+    return wav_bytes(samples.astype("<i2"), rate_hz)
 
 
 def bad_png(good: bytes, rng: Random) -> bytes:

@@ -111,9 +111,7 @@ def write_litert(
         content = to_litert(freeze(network, spec, temperature or {}))
     whole, same = with_facts(content, facts), _same(network, test, temperature)
     if calibration is None:
-        return put_in_place(
-            path, whole, lambda file: same_answers(file, network, test, temperature or {}) if test else []
-        )
+        return put_in_place(path, whole, same)
     with quiet():
         small = with_facts(to_int8(content, one_by_one(calibration)), facts)
     if test is None:
@@ -139,9 +137,7 @@ def write_onnx(
     check_extra("onnx")
     with quiet():
         content = to_onnx(freeze(network, spec, temperature or {}), facts)
-    return put_in_place(
-        path, content, lambda file: same_answers(file, network, test, temperature or {}) if test else []
-    )
+    return put_in_place(path, content, _same(network, test, temperature))
 
 
 def facts_of(run: Run, temperature: Temperature) -> dict[str, Any]:
