@@ -161,7 +161,7 @@ class TrainingConfig:
     seed: int = 0
     """Decides the weights, the split, the pairing, the order and every augmentation."""
     deterministic: bool = False
-    """The same weights, bit for bit, from the same command on the same machine."""
+    """The same weights, bit for bit, from the same command on the same processor (a GPU seen did not keep it)."""
 
     def __post_init__(self) -> None:
         check_fields(self)

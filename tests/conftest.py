@@ -31,7 +31,8 @@ def run_export(*flags: str, cwd: Path, **kwargs: object) -> subprocess.Completed
 
 def run_verb(module: str, *flags: str, cwd: Path, **kwargs: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", module, *map(str, flags)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "80"}
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, **kwargs)  # type: ignore
 
 

@@ -8,6 +8,15 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
+BEFORE_TENSORFLOW = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    # A GPU is shared: an export's proof runs beside it, and TensorFlow would take all memory at once.
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    # float32 is float32 on a GPU too, in whatever process: TensorFloat-32 has 10 bits where float32 has 23.
+    "NVIDIA_TF32_OVERRIDE": "0",
+}
+"""Set unless set already."""
+
 console = Console(highlight=False, markup=False, emoji=False)
 
 
@@ -16,9 +25,10 @@ def quiet() -> Iterator[None]:
     """Holds back what C++ libraries write to standard error; shown after all if the block fails.
 
     TensorFlow logs its start-up before any of its own settings for logging can act, so the file descriptor itself is
-    turned away meanwhile.
+    turned away meanwhile. What it must know before it starts is said here too.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for name, value in BEFORE_TENSORFLOW.items():
+        os.environ.setdefault(name, value)
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as chatter:

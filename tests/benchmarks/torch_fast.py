@@ -1,4 +1,4 @@
-"""Contender (b): the strongest PyTorch found on the processor.
+"""Contender (b): the strongest PyTorch found on the processor; with `device` "cuda", the same on a GPU.
 
 The data rest in memory; flip, turn and crop are one `grid_sample` of the whole batch; channels-last, bfloat16
 autocast, fused AdamW; eager. Each of these settings was tried on and off; `--fast-settings` of `training_speed` lets
@@ -25,9 +25,10 @@ CROP_PIXELS = 2
 def warped(image: torch.Tensor) -> torch.Tensor:
     """A random flip either way, a random turn, a random crop of each image (batch, 1, 28, 28), as one warp."""
     num_rows, size = len(image), image.shape[-1]
-    angle = (torch.rand(num_rows) * 2 - 1) * (TURNS * 2 * math.pi)
-    flip = torch.randint(0, 2, (2, num_rows)) * 2.0 - 1
-    shift = torch.randint(-CROP_PIXELS, CROP_PIXELS + 1, (2, num_rows)) * (2 / size)
+    place = {"device": image.device}
+    angle = (torch.rand(num_rows, **place) * 2 - 1) * (TURNS * 2 * math.pi)
+    flip = torch.randint(0, 2, (2, num_rows), **place) * 2.0 - 1
+    shift = torch.randint(-CROP_PIXELS, CROP_PIXELS + 1, (2, num_rows), **place) * (2 / size)
     cosine, sine = angle.cos(), angle.sin()
     rows = (cosine * flip[0], -sine * flip[1], shift[0], sine * flip[0], cosine * flip[1], shift[1])
     grid = F.affine_grid(torch.stack(rows, dim=1).view(num_rows, 2, 3), list(image.shape), align_corners=False)
@@ -53,19 +54,20 @@ class Fast:
         pool_first: bool = True,
         compiled: bool = False,
         matmul: str = "highest",
+        device: str = "cpu",
     ) -> None:
         torch.manual_seed(seed)
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         torch.set_float32_matmul_precision(matmul)
         arrays = read(folder, num_rows)
         # Converted once: a few thousand float32 images are some 15 MB.
-        self.image = torch.from_numpy(arrays.images).float().div_(255).unsqueeze(1)
-        self.audio = torch.from_numpy(arrays.audio)
-        self.label = torch.from_numpy(arrays.labels)
-        self.batch_size, self.bfloat16 = batch_size, bfloat16
+        self.image = torch.from_numpy(arrays.images).to(device).float().div_(255).unsqueeze(1)
+        self.audio = torch.from_numpy(arrays.audio).to(device)
+        self.label = torch.from_numpy(arrays.labels).to(device)
+        self.batch_size, self.bfloat16, self.device = batch_size, bfloat16, device
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         network = Fusion(self.audio.mean(0), self.audio.std(0), pool_first)
-        self.network: Any = network.to(memory_format=self.layout)
+        self.network: Any = network.to(device, memory_format=self.layout)
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=1e-2, fused=fused)
         self.schedule = warmup_cosine(self.optimizer, total_steps // 10, total_steps)
         self.loss = nn.CrossEntropyLoss()
@@ -75,18 +77,18 @@ class Fast:
 
     def _endless(self):
         while True:
-            for rows in torch.randperm(len(self.label)).split(self.batch_size):
+            for rows in torch.randperm(len(self.label), device=self.device).split(self.batch_size):
                 if len(rows) == self.batch_size:
                     yield rows
 
     def _logits(self, image: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.bfloat16):
             return self.network(image.contiguous(memory_format=self.layout), audio)
 
     def train(self, steps: int) -> float:
         """Train for `steps` batches; the mean loss."""
         self.network.train()
-        total = torch.zeros(())
+        total = torch.zeros((), device=self.device)
         for _ in range(steps):
             rows = next(self.batches)
             logits = self._logits(warped(self.image[rows]), self.audio[rows])

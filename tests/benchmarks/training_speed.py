@@ -46,7 +46,7 @@ class Settings:
     only: tuple[str, ...] = ()
     """Letters of the contenders to run, such as a b d; empty: all."""
     fast_settings: str = "{}"
-    """Settings of (b) to try, as JSON, such as '{"channels_last": false}' or '{"compiled": true}'."""
+    """Settings of (b) to try, as JSON, such as '{"compiled": true}', or '{"device": "cuda"}' with `--only b d`."""
     out: Path | None = None
     """A JSON file for every measured figure."""
 
