@@ -101,6 +101,8 @@ class AugmentConfig:
     """Enlarge or shrink images by up to this share."""
     shear: float = 0.0
     """Slant images by up to this many pixels per pixel of height, either way."""
+    image_damage: float = 0.0
+    """Share of the images turned far, half covered or inverted; the fusion learns when not to trust an image."""
     background: float = 0.0
     """Probability that a sound gets steady background noise; needs features in decibels."""
     time_shift: float = 0.0
@@ -126,7 +128,7 @@ class AugmentConfig:
         check_fields(self)
         require(0 <= self.rotation <= 0.5, "rotation", "in [0, 0.5] turns", self.rotation)
         require(0 <= self.zoom < 1, "zoom", "in [0, 1)", self.zoom)
-        for name in ("background", "time_stretch", "time_warp", "wrong_sound", "wrong_image"):
+        for name in ("image_damage", "background", "time_stretch", "time_warp", "wrong_sound", "wrong_image"):
             require(0 <= getattr(self, name) <= 1, name, "in [0, 1]", getattr(self, name))
         wrong = self.wrong_sound + self.wrong_image
         require(wrong < 1, "wrong_sound + wrong_image", "below 1", wrong)

@@ -59,8 +59,8 @@ def test_random_numbers_are_the_processors_bit_for_bit():
 @pytest.mark.usefixtures("strict_placement")
 def test_all_augmentation_runs_on_the_gpu_and_gives_the_processors_batch():
     config = AugmentConfig(
-        flip="horizontal", zoom=0.2, shear=0.2, background=0.5, time_shift=2, time_stretch=0.1, time_warp=0.2,
-        time_mask=8, frequency_mask=3,
+        flip="horizontal", zoom=0.2, shear=0.2, image_damage=0.5, background=0.5, time_shift=2,
+        time_stretch=0.1, time_warp=0.2, time_mask=8, frequency_mask=3,
     )  # fmt: skip
     augment = Augmentation(config, Spec(), np.zeros(507), decibels=True)
     rng = np.random.default_rng(0)

@@ -5,6 +5,7 @@ from typing import Any
 from kfusion.config import AugmentConfig
 from kfusion.data.augment import RandomWarp
 from kfusion.data.augment_audio import RandomSound
+from kfusion.data.augment_damage import RandomDamage
 from kfusion.spec import Spec
 
 
@@ -23,6 +24,8 @@ class Augmentation:
         in_time = config.time_shift or config.time_stretch or config.time_warp
         sounds = in_time or config.time_mask or config.frequency_mask or config.background
         self.warp = RandomWarp(config, name="random_warp", dtype="float32") if warps else None
+        damage = RandomDamage(config.image_damage, spec.pixel_max, name="random_damage", dtype="float32")
+        self.damage = damage if config.image_damage else None
         grid = spec.audio_grid
         self.sound = RandomSound(config, grid, mean, decibels, name="random_sound", dtype="float32") if sounds else None
 
@@ -32,5 +35,6 @@ class Augmentation:
         `training` None: as the model that the layers are part of is called.
         """
         image = self.warp(batch["image"], keys, training=training) if self.warp else batch["image"]
+        image = self.damage(image, keys, training=training) if self.damage else image
         audio = self.sound(batch["audio"], keys, training=training) if self.sound else batch["audio"]
         return {**batch, "image": image, "audio": audio}

@@ -4,8 +4,9 @@
 
 Both see the same training and validation part of the built-in digits (kfusion's `clip` split). PyTorch runs the
 paper's recipe, 50 epochs with flips; kfusion runs `--recipe` over `--epochs`, and both stop after the first epoch
-that reaches the accuracy. Two clocks: `training`, from the first epoch's begin, validation included; and `whole`,
-from the start of the process, with the imports, the reading of the data and the tracing. They run one after the other.
+whose fused answer reaches the accuracy. Two clocks: `training`, from the first epoch's begin, validation included; and
+`whole`, from the start of the process, with the imports, the reading of the data and the tracing. They run one after
+the other.
 """
 
 import json
@@ -44,7 +45,7 @@ class Settings:
     accuracy: float = 0.99
     """Validation accuracy to reach."""
     recipe: str = "paper"
-    """kfusion's recipe; with `robust`, the accuracy is the mean of three views, which is harder to reach."""
+    """kfusion's recipe."""
     epochs: int = 10
     """kfusion's epochs, which its learning rate is planned over."""
     paper_epochs: int = 50

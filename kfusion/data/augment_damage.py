@@ -1,0 +1,110 @@
+"""Images damaged beyond ordinary variation, so that a network learns when an image is not to be trusted.
+
+Beside clean images alone, a fused network takes every image for a good one: it follows a digit lying on its side, a
+half-covered or a negative one, and answers worse than its sound would have. The class to be answered stays the same.
+"""
+
+import math
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kfusion.data.keyed import uniform
+
+DAMAGE = 5
+"""The use of random numbers (`keyed.uniform`) that damage has."""
+SMALLEST_TURN, WIDEST_TURN = 20 / 360, 0.5
+SMALLEST_COVER, WIDEST_COVER = 0.3, 0.8
+SMALLEST_NEGATIVE = 0.2
+
+
+@keras.saving.register_keras_serializable("kfusion")
+class RandomDamage(keras.layers.Layer):
+    """Damages a share of the images, each in one of three ways, all as likely.
+
+    1. Turned by 20° to 180°, to either side; what that uncovers is 0.
+    2. Covered by a rectangle, black or of full brightness, of 30 % to 80 % of each side.
+    3. Negative from the left or the right edge on, over 20 % to 100 % of the width.
+
+    Args:
+        share: probability, in [0, 1], that an image is damaged.
+        pixel_max: full brightness, in the images' own units.
+
+    Input shape:
+        image float32 (batch, height, width, channels) in [0, pixel_max], and keys int64 (batch,).
+
+    Output shape:
+        As the image's; outside training, the image itself.
+    """
+
+    def __init__(self, share: float, pixel_max: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.share, self.pixel_max = share, float(pixel_max)
+
+    def call(self, image: Any, keys: Any, training: bool | None = None) -> Any:
+        if not training:
+            return image
+        draws = uniform(keys, DAMAGE, 7)
+        kind = tf.where(draws[:, 0] < self.share, tf.floor(3.0 * draws[:, 1]), -1.0)[:, None, None, None]
+        image = _turned(image, tf.where(kind[:, 0, 0, 0] == 0.0, _between(draws[:, 2:4]), 0.0))
+        image = tf.where((kind == 1.0) & _covered(image, draws), _one_of(draws[:, 2], self.pixel_max), image)
+        return tf.where((kind == 2.0) & _negative(image, draws), self.pixel_max - image, image)
+
+    def compute_output_shape(self, image_shape: Any, keys_shape: Any) -> Any:
+        return image_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "share": self.share, "pixel_max": self.pixel_max}
+
+
+def _between(draws: Any) -> Any:
+    """Angles in radians, (batch,), from draws (batch, 2): how far, and to which side."""
+    turns = SMALLEST_TURN + draws[:, 0] * (WIDEST_TURN - SMALLEST_TURN)
+    return tf.where(draws[:, 1] < 0.5, -1.0, 1.0) * turns * (2.0 * math.pi)
+
+
+def _turned(image: Any, angle: Any) -> Any:
+    """Each image turned about its centre by its angle."""
+    height, width = image.shape[1], image.shape[2]
+    centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
+    cos, sin = tf.cos(angle), tf.sin(angle)
+    shift_x = centre_x - cos * centre_x + sin * centre_y
+    shift_y = centre_y - sin * centre_x - cos * centre_y
+    zeros = tf.zeros_like(angle)
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=image,
+        transforms=tf.stack([cos, -sin, shift_x, sin, cos, shift_y, zeros, zeros], axis=1),
+        output_shape=tf.constant([height, width]),
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
+    )
+
+
+def _places(size: int) -> Any:
+    """The middles of `size` pixels in a side of length 1."""
+    return (tf.range(size, dtype=tf.float32) + 0.5) / size
+
+
+def _covered(image: Any, draws: Any) -> Any:
+    """Which pixels the rectangle covers: bool (batch, height, width, 1)."""
+    side = SMALLEST_COVER + draws[:, 3:5] * (WIDEST_COVER - SMALLEST_COVER)
+    low = draws[:, 5:7] * (1.0 - side)
+    rows, columns = (
+        (_places(size)[None] >= low[:, axis, None]) & (_places(size)[None] <= (low + side)[:, axis, None])
+        for axis, size in enumerate(image.shape[1:3])
+    )
+    return (rows[:, :, None] & columns[:, None, :])[..., None]
+
+
+def _negative(image: Any, draws: Any) -> Any:
+    """Which pixels are inverted: bool (batch, 1, width, 1)."""
+    place = _places(image.shape[2])[None]
+    place = tf.where(draws[:, 2:3] < 0.5, place, 1.0 - place)
+    return (place <= SMALLEST_NEGATIVE + draws[:, 3:4] * (1.0 - SMALLEST_NEGATIVE))[:, None, :, None]
+
+
+def _one_of(draw: Any, pixel_max: float) -> Any:
+    """Black or full brightness: float32 (batch, 1, 1, 1)."""
+    return tf.where(draw < 0.5, 0.0, pixel_max)[:, None, None, None]

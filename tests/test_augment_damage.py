@@ -1,0 +1,119 @@
+"""Images damaged so that a network learns when not to trust one: how many, how far, and what stays whole."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.ndimage import rotate
+
+from kfusion.config import AugmentConfig
+from kfusion.data.augment_damage import RandomDamage, _turned
+from kfusion.data.augmentation import Augmentation
+from kfusion.data.keyed import sample_keys
+from kfusion.spec import Spec
+
+NUM = 600
+
+
+def strokes(num=NUM):
+    """Grey bars, bright to the right, that no turn, cover or negative leaves as they are; none is 0 or 255."""
+    image = np.full((num, 28, 28, 1), 40, np.float32)
+    image[:, 6:22, 11:15] = 100
+    image[:, 6:10, 15:20] = 180
+    return image
+
+
+def damaged(share, image, pixel_max=255):
+    keys = tf.constant(sample_keys(0, 0, np.arange(len(image))))
+    return RandomDamage(share, pixel_max)(image, keys, training=True).numpy()
+
+
+def kinds(before, after):
+    """What happened to each image: 'negative', 'covered', 'turned' or 'whole'."""
+    found = []
+    for one, other in zip(before, after, strict=True):
+        changed = one != other
+        if not changed.any():
+            found.append("whole")
+        elif np.isclose(other[changed], 255 - one[changed]).all():
+            found.append("negative")
+        elif set(np.unique(other[changed])) <= {0.0, 255.0}:
+            found.append("covered")
+        else:
+            found.append("turned")
+    return np.array(found)
+
+
+def test_the_share_of_the_images_is_damaged_in_three_ways_as_often():
+    image = strokes()
+    found = kinds(image, damaged(0.3, image))
+    assert 0.25 < np.mean(found != "whole") < 0.35
+    for kind in ("turned", "covered", "negative"):
+        assert 0.06 < np.mean(found == kind) < 0.14, kind
+    assert set(kinds(image, damaged(1.0, image))) == {"turned", "covered", "negative"}
+
+
+def test_outside_training_and_without_a_share_nothing_changes():
+    image, keys = strokes(8), tf.constant(sample_keys(0, 0, np.arange(8)))
+    np.testing.assert_array_equal(RandomDamage(1.0, 255)(image, keys, training=False), image)
+    np.testing.assert_array_equal(damaged(0.0, image), image)
+    assert Augmentation(AugmentConfig(), Spec(), np.zeros(507), decibels=True).damage is None
+
+
+def test_a_cover_is_one_rectangle_of_a_third_to_four_fifths_of_each_side():
+    image = strokes()
+    after = damaged(1.0, image)
+    for one, other in zip(
+        image[kinds(image, after) == "covered"], after[kinds(image, after) == "covered"], strict=True
+    ):
+        changed = (one != other)[..., 0]
+        rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+        assert changed[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+        for size in (rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1):
+            assert 0.3 * 28 - 1 <= size <= 0.8 * 28 + 1
+
+
+def test_a_negative_reaches_in_from_an_edge_over_whole_columns():
+    image = strokes()
+    after = damaged(1.0, image)
+    chosen = kinds(image, after) == "negative"
+    widths = []
+    for one, other in zip(image[chosen], after[chosen], strict=True):
+        columns = (one != other)[..., 0]
+        assert (columns.all(0) == columns.any(0)).all()
+        inside = np.flatnonzero(columns.any(0))
+        assert inside[0] == 0 or inside[-1] == 27
+        assert len(inside) == inside[-1] - inside[0] + 1
+        widths.append(len(inside) / 28)
+    assert min(widths) < 0.35
+    assert max(widths) > 0.85
+
+
+@pytest.mark.parametrize("degrees", [35.0, -110.0])
+def test_a_turn_is_that_of_scipy(degrees):
+    image = strokes(2)
+    expected = rotate(image, degrees, axes=(2, 1), reshape=False, order=1, mode="constant")
+    turned = _turned(tf.constant(image), tf.constant([degrees, degrees], tf.float32) * (np.pi / 180)).numpy()
+    inner = (slice(None), slice(5, 23), slice(5, 23))
+    np.testing.assert_allclose(turned[inner], expected[inner], atol=0.5)
+
+
+def test_damage_knows_the_data_s_brightness():
+    image = strokes() / 255
+    after = damaged(1.0, image, pixel_max=1)
+    assert after.min() >= 0
+    assert 0.9 < after.max() <= 1
+
+
+def test_damage_survives_serialisation_and_follows_the_key_alone():
+    layer = RandomDamage(0.5, 255)
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    image, keys = strokes(32), sample_keys(5, 2, np.arange(32))
+    whole = layer(image, tf.constant(keys), training=True).numpy()
+    np.testing.assert_array_equal(copy(image[::-1], tf.constant(keys[::-1].copy()), training=True)[::-1], whole)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_outside_0_to_1_is_refused(share):
+    with pytest.raises(ValueError, match=r"'image_damage' must be in \[0, 1\]"):
+        AugmentConfig(image_damage=share)
