@@ -1,10 +1,10 @@
 """Inputs for predictions, made of the built-in digits and of sounds made here, and the command in this process."""
 
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from kfusion.predictor import load_network, predict_views
 from kfusion.run import Run
 from kfusion.spec import Spec
 from kfusion.system.terminal import run_main
-from tests.conftest import ROOT
+from tests.processes import environment
 from tests.recordings import wav_bytes
 
 
@@ -75,8 +75,8 @@ def run_verb(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
 def start(cwd: Path, *words: object) -> subprocess.Popen[str]:
     """`python -m kfusion.predict` as a process of its own."""
     command = [sys.executable, "-m", "kfusion.predict", *map(str, words)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
-    return subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=cwd, env=environment(100), **pipes)
 
 
 def copied(run: Path, folder: Path) -> Path:

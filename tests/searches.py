@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.conftest import ROOT, SMALL
+from tests.processes import SMALL, environment
 from tuning.trials import read_trials
 
 PROC = Path("/proc")
@@ -19,18 +19,15 @@ def command(*flags):
     return [sys.executable, "-m", "tuning.search", *map(str, flags)]
 
 
-def environment(**more):
-    return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", **more}
-
-
 def search(cwd, *flags, **env):
-    return subprocess.run(command(*flags), cwd=cwd, env=environment(**env), capture_output=True, text=True, timeout=150)
+    settings = {"env": environment(100, **env), "capture_output": True, "text": True, "timeout": 150}
+    return subprocess.run(command(*flags), cwd=cwd, **settings)
 
 
 def start(cwd, *flags, **env):
     """A search that goes on beside the test; its output is in a file."""
     with (cwd / "output.txt").open("ab") as output:
-        return subprocess.Popen(command(*flags), cwd=cwd, env=environment(**env), stdout=output, stderr=output)
+        return subprocess.Popen(command(*flags), cwd=cwd, env=environment(100, **env), stdout=output, stderr=output)
 
 
 def wait_for(condition, seconds=90):

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import re
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import ROOT
+from tests.processes import environment
 
 START_S = 120
 
@@ -74,16 +73,16 @@ def command(*flags: Any) -> list[str]:
     return [sys.executable, "-m", "kfusion.serve", *map(str, flags)]
 
 
-def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120", **more}
-
-
 @contextlib.contextmanager
 def serve(model: Path, log: Path, *flags: Any) -> Iterator[Server]:
     """A server on a free port, until the block ends."""
     with log.open("w") as errors:
         process = subprocess.Popen(
-            command(model, "--port", "0", *flags), stdout=subprocess.PIPE, stderr=errors, text=True, env=environment()
+            command(model, "--port", "0", *flags),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=environment(120),
         )
     try:
         assert process.stdout

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from kfusion.config import AugmentConfig
 from kfusion.data.augment import RandomWarp, warp_coefficients
+from kfusion.data.augment import warp as warp_all
 from kfusion.data.augment_audio import RandomSound, hidden_span, warp_time
 from kfusion.data.augmentation import Augmentation
 from kfusion.data.background import add_background
@@ -25,14 +26,8 @@ def images(num=6, height=28, width=28):
 
 def warp(image, draws, **settings):
     config = AugmentConfig(**{"flip": "none", "rotation": 0.0, "crop": 0, **settings})
-    height, width = image.shape[1:3]
     draws = tf.tile(tf.constant([draws], tf.float32), (len(image), 1))
-    a0, a1, a2, b0, b1, b2 = warp_coefficients(draws, config, height, width)
-    zero = tf.zeros_like(a0)
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=image, transforms=tf.stack([a0, a1, a2, b0, b1, b2, zero, zero], 1), output_shape=[height, width],
-        fill_value=0.0, interpolation="BILINEAR", fill_mode="CONSTANT",
-    ).numpy()  # fmt: skip
+    return warp_all(image, warp_coefficients(draws, config, *image.shape[1:3])).numpy()
 
 
 NO_CHANGE = [0.9, 0.9, 0.5, 0.5, 0.5, 0.5, 0.5]

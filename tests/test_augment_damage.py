@@ -7,7 +7,7 @@ import tensorflow as tf
 from scipy.ndimage import rotate
 
 from kfusion.config import AugmentConfig
-from kfusion.data.augment_damage import RandomDamage, _turned
+from kfusion.data.augment_damage import RandomDamage, turned
 from kfusion.data.augmentation import Augmentation
 from kfusion.data.keyed import sample_keys
 from kfusion.spec import Spec
@@ -63,9 +63,8 @@ def test_outside_training_and_without_a_share_nothing_changes():
 def test_a_cover_is_one_rectangle_of_a_third_to_four_fifths_of_each_side():
     image = strokes()
     after = damaged(1.0, image)
-    for one, other in zip(
-        image[kinds(image, after) == "covered"], after[kinds(image, after) == "covered"], strict=True
-    ):
+    chosen = kinds(image, after) == "covered"
+    for one, other in zip(image[chosen], after[chosen], strict=True):
         changed = (one != other)[..., 0]
         rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
         assert changed[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
@@ -93,9 +92,9 @@ def test_a_negative_reaches_in_from_an_edge_over_whole_columns():
 def test_a_turn_is_that_of_scipy(degrees):
     image = strokes(2)
     expected = rotate(image, degrees, axes=(2, 1), reshape=False, order=1, mode="constant")
-    turned = _turned(tf.constant(image), tf.constant([degrees, degrees], tf.float32) * (np.pi / 180)).numpy()
+    found = turned(tf.constant(image), tf.constant([degrees, degrees], tf.float32) * (np.pi / 180)).numpy()
     inner = (slice(None), slice(5, 23), slice(5, 23))
-    np.testing.assert_allclose(turned[inner], expected[inner], atol=0.5)
+    np.testing.assert_allclose(found[inner], expected[inner], atol=0.5)
 
 
 def test_damage_knows_the_data_s_brightness():

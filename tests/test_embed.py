@@ -19,7 +19,7 @@ from kfusion.evaluation.subject import load_own
 from kfusion.model.embeddings import LAYERS
 from kfusion.predictor import load_network
 from kfusion.run import open_run
-from tests.conftest import ROOT
+from tests.processes import ROOT
 
 FILES = ["image.npy", "audio.npy", "fused.npy", "rows.npy", "labels.npy", "projections.npz", "embeddings.json"]
 

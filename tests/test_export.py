@@ -1,7 +1,6 @@
 """`python -m kfusion.export` as real processes: what it prints and leaves, and what happens when it is disturbed."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -15,7 +14,7 @@ import tensorflow as tf
 from kfusion.exporting.prove import ask_apart
 from kfusion.exporting.warmup import FILE, read_warmup
 from kfusion.runtime.saved_model import read_signatures
-from tests.conftest import ROOT, run_export
+from tests.processes import ROOT, environment, run_export
 
 
 def numbers(model: Path) -> list[str]:
@@ -112,9 +111,9 @@ def test_what_is_no_finished_run_is_refused(trained_run, tmp_path):
 
 def test_a_killed_export_leaves_no_version_and_two_at_once_get_the_next_two_numbers(run_of_files, tmp_path):
     model = tmp_path / "saved_models" / "kfusion"
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "kfusion.export", str(run_of_files)]
-    quiet = {"cwd": tmp_path, "env": env, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    quiet = {"cwd": tmp_path, "env": environment(), "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    quiet["text"] = True
     killed = subprocess.Popen(command, **quiet)
     while not list(model.glob(".partial-*/model/variables/*.index")):
         assert killed.poll() is None, killed.communicate()[1]

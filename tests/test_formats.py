@@ -1,10 +1,5 @@
 """Files for other runtimes: they answer as the network does, say what they are, and appear proved or not at all."""
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,26 +12,14 @@ from kfusion.data.pairs import Pairs
 from kfusion.exporting.exporter import held_out_pairs
 from kfusion.exporting.formats import facts_of, write_litert, write_onnx
 from kfusion.exporting.parity import same_accuracy, same_answers
-from kfusion.exporting.portable import OUTPUTS, PACKAGES, open_portable
+from kfusion.exporting.portable import OUTPUTS, open_portable
 from kfusion.exporting.verify import Unproven
 from kfusion.model.build import build_model
 from kfusion.predictor import load_network, predict_views
 from kfusion.run import Run
 from kfusion.spec import VIEWS
+from tests.portables import EXTRAS, MISSING, needs_litert
 
-ROOT = Path(__file__).resolve().parents[1]
-MISSING = {
-    extra: [name for name in names if importlib.util.find_spec(name.replace("-", "_")) is None]
-    for extra, names in PACKAGES.items()
-}
-EXTRAS = [
-    pytest.param(
-        extra,
-        marks=pytest.mark.skipif(bool(missing), reason=f"needs the extra {extra}: pip install {' '.join(missing)}"),
-    )
-    for extra, missing in MISSING.items()
-]
-needs_litert = pytest.mark.skipif(bool(MISSING["litert"]), reason="needs the extra litert")
 TITLES = ("both", "image alone", "audio alone")
 WRITERS: dict[str, Any] = {"litert": write_litert, "onnx": write_onnx}
 SUFFIXES = {"litert": ".tflite", "onnx": ".onnx"}
@@ -230,48 +213,3 @@ def test_a_wrong_file_is_one_line(tmp_path, name, content, phrase):
     with pytest.raises(ValueError, match=phrase) as caught:
         open_portable(path)
     assert "\n" not in str(caught.value)
-
-
-def export(*flags: object, **env: str) -> subprocess.CompletedProcess[str]:
-    """`python -m kfusion.export` as a real process."""
-    paths = os.pathsep.join(filter(None, [env.pop("first_path", ""), str(ROOT)]))
-    command = [sys.executable, "-m", "kfusion.export", *map(str, flags)]
-    env = {**os.environ, **env, "PYTHONPATH": paths, "COLUMNS": "80"}
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
-
-
-@needs_litert
-def test_the_command_writes_a_version_of_its_own_and_never_another_time(trained_run, tmp_path):
-    done = export(trained_run, "--format", "litert", "--to", tmp_path)
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    path = tmp_path / "kfusion-litert" / "1" / "model.tflite"
-    assert f"exported: {path}" in done.stdout and done.stdout.count("passed") == 3
-    assert not (tmp_path / "kfusion").exists()  # A server that watches this one must find no file of another kind.
-    asking = (
-        "import sys, json, numpy as np; from pathlib import Path\n"
-        "from kfusion.exporting.portable import open_portable\n"
-        f"answer = open_portable(Path({str(path)!r})).ask(np.zeros((1, 28, 28, 1), np.float32), "
-        "np.zeros((1, 507), np.float32), np.ones((1, 2), bool))\n"
-        "print(json.dumps([len(answer['probabilities'][0]), 'tensorflow' in sys.modules, 'keras' in sys.modules]))"
-    )
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    told = subprocess.run([sys.executable, "-c", asking], env=env, capture_output=True, text=True, check=True).stdout
-    assert json.loads(told) == [10, False, False]
-    again = export(trained_run, "--format", "litert", "--to", tmp_path, "--version", "1")
-    assert again.returncode == 2 and "an existing version is kept" in again.stderr
-
-
-@pytest.mark.parametrize(("kind", "package", "extra"), [
-    ("onnx", "tf2onnx", "onnx"), ("litert-int8", "ai_edge_quantizer", "litert"),
-])  # fmt: skip
-def test_a_missing_extra_is_one_line_that_names_it(trained_run, tmp_path, kind, package, extra):
-    hide = (
-        "import importlib.machinery as machinery\nfind = machinery.PathFinder.find_spec\n"
-        f"hidden = lambda name, *rest: None if name.split('.')[0] == {package!r} else find(name, *rest)\n"
-        "machinery.PathFinder.find_spec = hidden\n"
-    )
-    (tmp_path / "sitecustomize.py").write_text(hide)
-    done = export(trained_run, "--format", kind, "--to", tmp_path / "out", first_path=str(tmp_path))
-    assert done.returncode == 2
-    assert f"pip install 'kfusion[{extra}]'" in done.stderr and len(done.stderr.splitlines()) == 1
-    assert not (tmp_path / "out").exists()

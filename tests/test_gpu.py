@@ -17,7 +17,7 @@ from kfusion.config import AugmentConfig
 from kfusion.data.augmentation import Augmentation
 from kfusion.data.keyed import sample_keys, uniform
 from kfusion.spec import Spec
-from tests.conftest import ROOT, SMALL, run_train, run_verb
+from tests.processes import SMALL, environment, run_train, run_verb
 
 pytestmark = pytest.mark.skipif(
     not tf.config.list_physical_devices("GPU"), reason="needs a GPU, and CUDA_VISIBLE_DEVICES=0"
@@ -99,8 +99,7 @@ def test_the_processor_answers_as_the_gpu_does(gpu_run, tmp_path):
     answers = {}
     for name, visible in (("gpu", os.environ["CUDA_VISIBLE_DEVICES"]), ("cpu", "-1")):
         command = [sys.executable, "-c", program, str(gpu_run), str(tmp_path / f"{name}.npz")]
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": visible}
-        subprocess.run(command, env=env, check=True)
+        subprocess.run(command, env=environment(CUDA_VISIBLE_DEVICES=visible), check=True)
         with np.load(tmp_path / f"{name}.npz") as stored:
             answers[name] = dict(stored)
     worst = {view: float(np.abs(answers["gpu"][view] - answers["cpu"][view]).max()) for view in answers["gpu"]}

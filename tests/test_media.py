@@ -16,9 +16,9 @@ from kfusion.data.sounds import SOUND_FRONT_END
 from kfusion.data.sources import load
 from kfusion.data.splits import split
 from kfusion.run import open_run
-from tests.conftest import run_train
 from tests.folders import line
 from tests.media import digit_images, encoded, tone_bytes, write_media
+from tests.processes import run_train
 
 NUM = 12
 

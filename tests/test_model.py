@@ -13,7 +13,7 @@ import tensorflow as tf
 from kfusion.config import ModelConfig
 from kfusion.model.build import as_float32, build_model, with_all_views
 from kfusion.spec import VIEWS, Spec
-from tests.conftest import ROOT
+from tests.processes import ROOT
 
 SMALL = {"filters": (4, 8), "audio_units": (32,), "embed_dim": 16, "hidden_dim": 24}
 OTHER = Spec(image_shape=(13, 9, 3), audio_grid=(1, 20), class_names=("cat", "dog", "owl"), pixel_max=1)

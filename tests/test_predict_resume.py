@@ -14,8 +14,8 @@ from kfusion.prediction import work
 from kfusion.prediction.job import Job, predict
 from kfusion.prediction.work import Work
 from kfusion.spec import FUSED
-from tests.conftest import ROOT
 from tests.inputs import digits, run_verb, start, views, write_arrays
+from tests.processes import ROOT
 
 NUM_ROWS = 4 * work.SHARD_ROWS + 1000
 

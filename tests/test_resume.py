@@ -1,6 +1,5 @@
 """A training process killed at several points and resumed ends with the weights of one that was not."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,15 +9,16 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from tests.conftest import ROOT, SMALL, run_train
+from tests.processes import SMALL, environment, run_train
 
 FLAGS = (*SMALL, "--recipe", "robust", "--epochs", "5", "--deterministic", "--limit", "600")
 
 
 def start(out: Path, *flags: str) -> subprocess.Popen:
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "kfusion.train", *FLAGS, "--out", str(out), *flags]
-    return subprocess.Popen(command, cwd=out.parent, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        command, cwd=out.parent, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
 
 
 def kill_when(process: subprocess.Popen, reached, then_wait_s: float) -> None:

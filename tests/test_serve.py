@@ -13,8 +13,8 @@ from kfusion.data.sources import load
 from kfusion.data.splits import split
 from kfusion.predictor import load_network, predict_views
 from kfusion.run import open_run
-from tests.conftest import ROOT
-from tests.servers import command, environment, serve
+from tests.processes import ROOT, environment
+from tests.servers import command, serve
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,8 @@ def fails(done, sentence):
 )
 def test_a_wrong_command_is_one_line(server, served_model, flags, sentence, tmp_path):
     given = [flag.format(model=served_model, port=server.port) for flag in flags]
-    done = subprocess.run(command(*given), cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
+    settings = {"env": environment(120), "capture_output": True, "text": True, "timeout": 120}
+    done = subprocess.run(command(*given), cwd=tmp_path, **settings)
     fails(done, sentence)
 
 

@@ -14,7 +14,7 @@ from kfusion.data.splits import split
 from kfusion.model.utterance import UtteranceNorm
 from kfusion.predictor import load_network, predict_views
 from kfusion.run import FILES, Run, lock, open_run
-from tests.conftest import ROOT, SMALL, run_train
+from tests.processes import ROOT, SMALL, run_train
 
 
 def fails(done, sentence):

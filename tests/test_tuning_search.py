@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from kfusion.config_file import load_config
-from tests.searches import FOUR, SLICE, environment, search, start, trials, wait_for, workers
+from tests.processes import environment
+from tests.searches import FOUR, SLICE, search, start, trials, wait_for, workers
 from tuning.trials import TRIALS, read_trials
 
 
@@ -64,7 +65,7 @@ def test_a_trial_is_the_training_run_that_its_config_describes(grid, tmp_path):
         "--out",
         str(tmp_path / "run"),
     ]
-    subprocess.run(train, check=True, env=environment(), capture_output=True, timeout=120)
+    subprocess.run(train, check=True, env=environment(100), capture_output=True, timeout=120)
     unequal = "samples_per_second"
     histories = [pd.read_csv(run / "history.csv").drop(columns=unequal) for run in (trial, tmp_path / "run")]
     pd.testing.assert_frame_equal(*histories, check_exact=True)

@@ -99,8 +99,7 @@ class Crew:
         if self.runs_chief:
             self.members.append(self._member(CHIEF, {}))
         for name, cores in zip(self.workers, shares, strict=True):
-            share = {CORES: cores, "TF_FORCE_GPU_ALLOW_GROWTH": "true"} if len(self.workers) > 1 else {}
-            self.members.append(self._member(name, share))
+            self.members.append(self._member(name, {CORES: cores} if len(self.workers) > 1 else {}))
         for member in self.members:
             member.start(self.folder)
 

@@ -49,6 +49,19 @@ def warp_coefficients(draws: tf.Tensor, config: AugmentConfig, height: int, widt
     return a0, a1, a2, b0, b1, b2
 
 
+def warp(image: Any, affine: Affine) -> Any:
+    """Reads each image (batch, height, width, channels) where `affine` says, bilinearly; 0 outside."""
+    zeros = tf.zeros_like(affine[0])
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=image,
+        transforms=tf.stack([*affine, zeros, zeros], axis=1),
+        output_shape=tf.constant([image.shape[1], image.shape[2]]),
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
+    )
+
+
 @keras.saving.register_keras_serializable("kfusion")
 class RandomWarp(keras.layers.Layer):
     """Flip, rotation, zoom, shear and crop in one warp.
@@ -68,18 +81,7 @@ class RandomWarp(keras.layers.Layer):
     def call(self, image: Any, keys: Any, training: bool | None = None) -> Any:
         if not training:
             return image
-        height, width = image.shape[1], image.shape[2]
-        draws = uniform(keys, WARP, 7)
-        a0, a1, a2, b0, b1, b2 = warp_coefficients(draws, self.config, height, width)
-        zeros = tf.zeros_like(a0)
-        return tf.raw_ops.ImageProjectiveTransformV3(
-            images=image,
-            transforms=tf.stack([a0, a1, a2, b0, b1, b2, zeros, zeros], axis=1),
-            output_shape=tf.constant([height, width]),
-            fill_value=0.0,
-            interpolation="BILINEAR",
-            fill_mode="CONSTANT",
-        )
+        return warp(image, warp_coefficients(uniform(keys, WARP, 7), self.config, image.shape[1], image.shape[2]))
 
     def compute_output_shape(self, image_shape: Any, keys_shape: Any) -> Any:
         return image_shape

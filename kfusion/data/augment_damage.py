@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kfusion.data.augment import warp
 from kfusion.data.keyed import uniform
 
 DAMAGE = 5
@@ -46,10 +47,12 @@ class RandomDamage(keras.layers.Layer):
         if not training:
             return image
         draws = uniform(keys, DAMAGE, 7)
-        kind = tf.where(draws[:, 0] < self.share, tf.floor(3.0 * draws[:, 1]), -1.0)[:, None, None, None]
-        image = _turned(image, tf.where(kind[:, 0, 0, 0] == 0.0, _between(draws[:, 2:4]), 0.0))
-        image = tf.where((kind == 1.0) & _covered(image, draws), _one_of(draws[:, 2], self.pixel_max), image)
-        return tf.where((kind == 2.0) & _negative(image, draws), self.pixel_max - image, image)
+        kind = tf.where(draws[:, 0] < self.share, tf.floor(3.0 * draws[:, 1]), -1.0)
+        turn, cover, negative = kind == 0.0, (kind == 1.0)[:, None, None, None], (kind == 2.0)[:, None, None, None]
+        image = turned(image, tf.where(turn, _angles(draws[:, 2:4]), 0.0))
+        shade = tf.where(draws[:, 2] < 0.5, 0.0, self.pixel_max)[:, None, None, None]
+        image = tf.where(cover & _covered(image, draws[:, 3:7]), shade, image)
+        return tf.where(negative & _inverted(image, draws[:, 2:4]), self.pixel_max - image, image)
 
     def compute_output_shape(self, image_shape: Any, keys_shape: Any) -> Any:
         return image_shape
@@ -58,28 +61,17 @@ class RandomDamage(keras.layers.Layer):
         return {**super().get_config(), "share": self.share, "pixel_max": self.pixel_max}
 
 
-def _between(draws: Any) -> Any:
+def _angles(draws: Any) -> Any:
     """Angles in radians, (batch,), from draws (batch, 2): how far, and to which side."""
     turns = SMALLEST_TURN + draws[:, 0] * (WIDEST_TURN - SMALLEST_TURN)
     return tf.where(draws[:, 1] < 0.5, -1.0, 1.0) * turns * (2.0 * math.pi)
 
 
-def _turned(image: Any, angle: Any) -> Any:
-    """Each image turned about its centre by its angle."""
-    height, width = image.shape[1], image.shape[2]
-    centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
+def turned(image: Any, angle: Any) -> Any:
+    """Each image (batch, height, width, channels) turned counter-clockwise about its centre, in radians (batch,)."""
+    x, y = (image.shape[2] - 1) / 2, (image.shape[1] - 1) / 2
     cos, sin = tf.cos(angle), tf.sin(angle)
-    shift_x = centre_x - cos * centre_x + sin * centre_y
-    shift_y = centre_y - sin * centre_x - cos * centre_y
-    zeros = tf.zeros_like(angle)
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=image,
-        transforms=tf.stack([cos, -sin, shift_x, sin, cos, shift_y, zeros, zeros], axis=1),
-        output_shape=tf.constant([height, width]),
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode="CONSTANT",
-    )
+    return warp(image, (cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y))
 
 
 def _places(size: int) -> Any:
@@ -88,9 +80,9 @@ def _places(size: int) -> Any:
 
 
 def _covered(image: Any, draws: Any) -> Any:
-    """Which pixels the rectangle covers: bool (batch, height, width, 1)."""
-    side = SMALLEST_COVER + draws[:, 3:5] * (WIDEST_COVER - SMALLEST_COVER)
-    low = draws[:, 5:7] * (1.0 - side)
+    """Which pixels the rectangle covers, bool (batch, height, width, 1), from draws (batch, 4): its sides, place."""
+    side = SMALLEST_COVER + draws[:, :2] * (WIDEST_COVER - SMALLEST_COVER)
+    low = draws[:, 2:] * (1.0 - side)
     rows, columns = (
         (_places(size)[None] >= low[:, axis, None]) & (_places(size)[None] <= (low + side)[:, axis, None])
         for axis, size in enumerate(image.shape[1:3])
@@ -98,13 +90,8 @@ def _covered(image: Any, draws: Any) -> Any:
     return (rows[:, :, None] & columns[:, None, :])[..., None]
 
 
-def _negative(image: Any, draws: Any) -> Any:
-    """Which pixels are inverted: bool (batch, 1, width, 1)."""
+def _inverted(image: Any, draws: Any) -> Any:
+    """Which pixels are inverted, bool (batch, 1, width, 1), from draws (batch, 2): from which edge, and how far."""
     place = _places(image.shape[2])[None]
-    place = tf.where(draws[:, 2:3] < 0.5, place, 1.0 - place)
-    return (place <= SMALLEST_NEGATIVE + draws[:, 3:4] * (1.0 - SMALLEST_NEGATIVE))[:, None, :, None]
-
-
-def _one_of(draw: Any, pixel_max: float) -> Any:
-    """Black or full brightness: float32 (batch, 1, 1, 1)."""
-    return tf.where(draw < 0.5, 0.0, pixel_max)[:, None, None, None]
+    place = tf.where(draws[:, :1] < 0.5, place, 1.0 - place)
+    return (place <= SMALLEST_NEGATIVE + draws[:, 1:] * (1.0 - SMALLEST_NEGATIVE))[:, None, :, None]

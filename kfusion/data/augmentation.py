@@ -24,8 +24,8 @@ class Augmentation:
         in_time = config.time_shift or config.time_stretch or config.time_warp
         sounds = in_time or config.time_mask or config.frequency_mask or config.background
         self.warp = RandomWarp(config, name="random_warp", dtype="float32") if warps else None
-        damage = RandomDamage(config.image_damage, spec.pixel_max, name="random_damage", dtype="float32")
-        self.damage = damage if config.image_damage else None
+        damage = config.image_damage
+        self.damage = RandomDamage(damage, spec.pixel_max, name="random_damage", dtype="float32") if damage else None
         grid = spec.audio_grid
         self.sound = RandomSound(config, grid, mean, decibels, name="random_sound", dtype="float32") if sounds else None
 

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from kfusion.system.terminal import BEFORE_TENSORFLOW
+
 TIMEOUT_SECONDS = 900
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,7 +62,7 @@ def ask_apart(folder: Path, requests: Sequence[Request]) -> Session:
     """Loads a SavedModel in a new process and asks it everything, one after the other."""
     command = [sys.executable, "-m", "kfusion.exporting.prove", str(folder)]
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    env = {**BEFORE_TENSORFLOW, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run(
         command, input=pickle.dumps(list(requests)), capture_output=True, env=env, timeout=TIMEOUT_SECONDS
     )

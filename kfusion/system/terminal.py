@@ -15,7 +15,7 @@ BEFORE_TENSORFLOW = {
     # float32 is float32 on a GPU too, in whatever process: TensorFloat-32 has 10 bits where float32 has 23.
     "NVIDIA_TF32_OVERRIDE": "0",
 }
-"""Set unless set already."""
+"""Environment variables of every process that loads TensorFlow; what the user has set already stays."""
 
 console = Console(highlight=False, markup=False, emoji=False)
 

@@ -1,0 +1,141 @@
+"""The client when nobody answers, when a server answers late or wrong, and when it is itself asked wrong."""
+
+import http.server
+import json
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from kfusion.client import Client, ClientError, Rejected, TooLate, Unreachable
+from tuning.crew import free_port
+
+IMAGES = np.random.default_rng(5).random((3, 28, 28)).astype(np.float32)
+SOUNDS = np.random.default_rng(6).normal(size=(3, 507)).astype(np.float32)
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_nobody_there_is_said_after_the_retries(scheme):
+    pytest.importorskip("grpc")
+    url = f"{scheme}://127.0.0.1:{free_port()}"
+    with Client(url, retries=1) as client, pytest.raises(Unreachable, match="no connection in 2 attempts"):
+        client.predict(IMAGES[0])
+
+
+class Script:
+    """A real HTTP server that does to each request what comes next in a list, and counts them."""
+
+    def __init__(self, *acts):
+        self.seen = 0
+        script = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                act = acts[min(script.seen, len(acts) - 1)]
+                script.seen += 1
+                self.rfile.read(int(self.headers["Content-Length"]))
+                act(self)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def reply(status, text):
+    def act(handler):
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(text)))
+        handler.end_headers()
+        handler.wfile.write(text)
+
+    return act
+
+
+def hang_up(handler):
+    handler.close_connection = True
+    handler.connection.shutdown(socket.SHUT_RDWR)
+
+
+GOOD = reply(200, json.dumps({"outputs": {"label": [4], "probabilities": [[0.0] * 4 + [1.0]]}}).encode())
+
+
+def test_only_a_lost_connection_is_tried_again():
+    with Script(hang_up, GOOD) as script, Client(script.url) as client:
+        assert client.predict(IMAGES[0]).label.tolist() == [4]
+        assert script.seen == 2
+        assert client.predict(IMAGES[0]).probabilities[0, 4] == 1
+    for status in (400, 500, 503, 504):
+        with Script(reply(status, b'{"error": "no"}')) as script, Client(script.url) as client:
+            with pytest.raises(Rejected, match=f"the server answered {status}: no"):
+                client.predict(IMAGES[0])
+            assert script.seen == 1
+    with Script(hang_up) as script, Client(script.url, retries=2) as client, pytest.raises(Unreachable):
+        client.predict(IMAGES[0])
+    assert script.seen == 3
+
+
+def test_a_server_that_is_late_or_drips_is_given_up_in_time_and_not_asked_again():
+    def drip(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        for _ in range(100):
+            handler.wfile.write(b" ")
+            handler.wfile.flush()
+            time.sleep(0.05)
+
+    for act in (lambda _: time.sleep(5), drip):
+        with Script(act) as script, Client(script.url, timeout_s=0.6) as client:
+            began = time.monotonic()
+            with pytest.raises(TooLate, match="no answer within"):
+                client.predict(IMAGES[0])
+            assert time.monotonic() - began < 4
+            assert script.seen == 1
+
+
+def test_answers_that_are_none_of_ours_are_told():
+    for text, sentence in ((b"<html>", "no JSON"), (b'{"outputs": {"x": [1]}}', "the model gives no label")):
+        expected = pytest.raises(ClientError, match=sentence)
+        with Script(reply(200, text)) as script, Client(script.url) as client, expected:
+            client.predict(IMAGES[0])
+
+
+@pytest.mark.parametrize(
+    ("image", "audio", "sentence"),
+    [
+        (None, None, "'image' or 'audio' must be given"),
+        ("gone.png", None, "gone.png: the image file must be readable. Found: No such file"),
+        (b"x", SOUNDS, "must both be files or both be arrays"),
+        (IMAGES, SOUNDS[:2], "same number of rows"),
+        (np.zeros(3), None, "'image' must have 2, 3 or 4 axes"),
+        (None, np.zeros((1, 2, 3)), "'audio' must have 1 or 2 axes"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_is_sent(image, audio, sentence):
+    with Client(f"http://127.0.0.1:{free_port()}") as client, pytest.raises(ValueError, match=sentence):
+        client.predict(image, audio)
+
+
+def test_wrong_settings_are_refused():
+    for url in ("ftp://x", "127.0.0.1:8501", "http://"):
+        with pytest.raises(ValueError, match="'url' must begin with http"):
+            Client(url)
+    with pytest.raises(ValueError, match="'version' and 'label'"):
+        Client(version=1, label="stable")
+    with pytest.raises(ValueError, match="'timeout_s' must be > 0"):
+        Client(timeout_s=0)
