@@ -17,6 +17,7 @@ import numpy as np
 
 from kfusion.asking.inputs import read_inputs
 from kfusion.asking.transport import ClientError, Model, Rejected, Rest, TooLate, Unreachable, with_retries
+from kfusion.rules import UserError
 
 __all__ = ["Client", "ClientError", "Prediction", "Rejected", "TooLate", "Unreachable"]
 PROG = "python -m kfusion.client"
@@ -62,7 +63,7 @@ class Client:
         retries: how often a request is sent again where no connection could be made; never for any other failure.
 
     Raises:
-        ValueError: the address is of another kind, both version and label are given, or an extra is missing.
+        UserError: the address is of another kind, both version and label are given, or an extra is missing.
     """
 
     def __init__(
@@ -76,11 +77,11 @@ class Client:
         retries: int = 2,
     ) -> None:
         if version is not None and label is not None:
-            raise ValueError(f"'version' and 'label' must not be given together. Received: {version} and {label!r}")
+            raise UserError(f"'version' and 'label' must not be given together. Received: {version} and {label!r}")
         if not timeout_s > 0:
-            raise ValueError(f"'timeout_s' must be > 0. Received: {timeout_s}")
+            raise UserError(f"'timeout_s' must be > 0. Received: {timeout_s}")
         if retries < 0:
-            raise ValueError(f"'retries' must be ≥ 0. Received: {retries}")
+            raise UserError(f"'retries' must be ≥ 0. Received: {retries}")
         self._model, self._timeout_s, self._retries = Model(model, version, label), timeout_s, retries
         scheme, _, target = url.partition("://")
         if scheme in ("grpc", "grpcs"):
@@ -108,7 +109,7 @@ class Client:
             audio: WAV files likewise; or features (num_audio,) or (batch, num_audio).
 
         Raises:
-            ValueError: nothing is given, files and arrays are mixed, or a file cannot be read.
+            UserError: nothing is given, files and arrays are mixed, or a file cannot be read.
             ClientError: `Unreachable`, `TooLate` or `Rejected`.
         """
         signature, inputs = read_inputs(image, audio)
@@ -134,7 +135,7 @@ class Client:
 
     def _get(self, what: str) -> Any:
         if not isinstance(self._way, Rest):
-            raise ValueError("status and metadata are asked over REST; 'url' must begin with http. Received: grpc")
+            raise UserError("status and metadata are asked over REST; 'url' must begin with http. Received: grpc")
         way, path = self._way, self._model.path + what
         return with_retries(lambda left: way.ask("GET", path, None, left), way.where, self._timeout_s, self._retries)
 
@@ -171,9 +172,9 @@ def main() -> None:
     try:
         with Client(command.url, command.model) as client:
             answer = client.predict(command.image, command.audio)
-    except (ClientError, ValueError) as error:
+    except (ClientError, UserError) as error:
         sys.stderr.write(f"kfusion: {' '.join(str(error).split())}\n")
-        raise SystemExit(2 if isinstance(error, ValueError) else 1) from None
+        raise SystemExit(2 if isinstance(error, UserError) else 1) from None
     print(f"{answer.class_name[0]}  ({answer.probabilities[0].max():.1%} sure)")
     print_votes(answer)
 

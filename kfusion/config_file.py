@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kfusion.config import Config
-from kfusion.rules import require
+from kfusion.rules import UserError, require
 from kfusion.system.files import read_json
 
 
@@ -13,10 +13,10 @@ def config_from_json(values: Any) -> Config:
     """Reads what `Config.to_json` gave; settings that are left out keep their defaults.
 
     Raises:
-        ValueError: a section or a setting that does not exist, or a value of another type or out of its range.
+        UserError: a section or a setting that does not exist, or a value of another type or out of its range.
     """
     if not isinstance(values, dict):
-        raise ValueError(f"a config must be a JSON object. Received: {type(values).__name__}")
+        raise UserError(f"a config must be a JSON object. Received: {type(values).__name__}")
     _known(values, Config, "config")
     default = Config()
     return replace(default, **{name: _section(getattr(default, name), name, part) for name, part in values.items()})
@@ -26,13 +26,13 @@ def load_config(path: Path) -> Config:
     """The config in a JSON file, as a run folder holds it.
 
     Raises:
-        ValueError: the file is missing, is not JSON, or holds an unknown setting.
+        UserError: the file is missing, is not JSON, or holds an unknown setting.
     """
     values = read_json(path)
     try:
         return config_from_json(values)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def _known(values: dict[str, Any], kind: Any, where: str) -> None:
@@ -43,7 +43,7 @@ def _known(values: dict[str, Any], kind: Any, where: str) -> None:
 
 def _section(default: Any, name: str, values: Any) -> Any:
     if not isinstance(values, dict):
-        raise ValueError(f"'{name}' must be a JSON object. Received: {values!r}")
+        raise UserError(f"'{name}' must be a JSON object. Received: {values!r}")
     _known(values, type(default), name)
     return replace(default, **{key: _value(getattr(default, key), value) for key, value in values.items()})
 

@@ -12,6 +12,7 @@ import tyro
 
 from kfusion.exporting.portable import FORMATS, check_extra
 from kfusion.exporting.publish import Shelf
+from kfusion.rules import UserError
 from kfusion.system.commandline import parse
 from kfusion.system.terminal import console, fail, quiet, run_main
 
@@ -43,7 +44,7 @@ def version_number(text: str) -> int | None:
     if text == "next":
         return None
     if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**63):
-        raise ValueError(f"'version' must be 'next' or a number ≥ 1. Received: {text!r}")
+        raise UserError(f"'version' must be 'next' or a number ≥ 1. Received: {text!r}")
     return int(text)
 
 

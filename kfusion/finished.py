@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kfusion.rules import UserError
 from kfusion.run import Run, open_run
 from kfusion.spec import MODALITIES
 
@@ -17,15 +18,15 @@ def open_finished(folder: Path) -> Run:
     """A run folder that holds all that later stages read.
 
     Raises:
-        ValueError: it is no run folder, of another format, unfinished or damaged.
+        UserError: it is no run folder, of another format, unfinished or damaged.
     """
     run = open_run(folder)
     if not run.finished:
         rule = "must be a finished run; the command that began it goes on with --resume"
-        raise ValueError(f"{folder}: {rule}. Found: no metrics.json")
+        raise UserError(f"{folder}: {rule}. Found: no metrics.json")
     missing = [name for name in FACTS if name not in run.data()]
     if missing:
-        raise ValueError(f"{folder / 'data.json'}: must hold {', '.join(FACTS)}. Found: no {missing[0]}")
+        raise UserError(f"{folder / 'data.json'}: must hold {', '.join(FACTS)}. Found: no {missing[0]}")
     run.split()
     return run
 
@@ -34,7 +35,7 @@ def load_fitting(run: Run) -> "keras.Model":
     """The best network of a run, which must take what the run's data.json describes.
 
     Raises:
-        ValueError: it is missing, damaged, or another run's.
+        UserError: it is missing, damaged, or another run's.
     """
     # Here, not above: whoever only reads a run's files does not wait for TensorFlow.
     from kfusion.predictor import load_network
@@ -45,5 +46,5 @@ def load_fitting(run: Run) -> "keras.Model":
     found = {name: tuple(inputs[name].shape[1:]) for name in wanted if name in inputs}
     if found != wanted or network.output.shape[-1] != spec.num_classes:
         rule = f"must take the run's data, {wanted}, and name {spec.num_classes} classes"
-        raise ValueError(f"{run.best}: {rule}. Found: {found}, {network.output.shape[-1]} classes")
+        raise UserError(f"{run.best}: {rule}. Found: {found}, {network.output.shape[-1]} classes")
     return network

@@ -85,7 +85,7 @@ def gather(config: Config, console: Console | None = None) -> Material:
         console: where progress is shown where files must be decoded; None: nowhere.
 
     Raises:
-        ValueError: the data or the split break a rule.
+        UserError: the data or the split break a rule.
     """
     source = load(config.data, console)
     parts = split(source, config.data, config.split_seed)

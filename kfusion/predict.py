@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from kfusion.rules import UserError
 from kfusion.system.commandline import parse
 from kfusion.system.terminal import console, fail, quiet, run_main
 
@@ -52,11 +53,11 @@ class Command:
 def main() -> None:
     command = parse(Command, PROG)
     if command.resume and command.overwrite:
-        raise ValueError("'--resume' and '--overwrite' must not be given together. Received: both")
+        raise UserError("'--resume' and '--overwrite' must not be given together. Received: both")
     if command.ray_address is not None and command.engine != "ray":
-        raise ValueError(f"'ray_address' needs '--engine ray'. Received: {command.ray_address!r}")
+        raise UserError(f"'ray_address' needs '--engine ray'. Received: {command.ray_address!r}")
     if command.workers < 1:
-        raise ValueError(f"'workers' must be ≥ 1. Received: {command.workers}")
+        raise UserError(f"'workers' must be ≥ 1. Received: {command.workers}")
     with quiet():
         from kfusion.prediction.job import Job, predict
         from kfusion.prediction.shards import answer_shards

@@ -7,6 +7,7 @@ import tensorflow as tf
 from kfusion.data.pairs import Pairs
 from kfusion.data.pipeline import evaluation_batches
 from kfusion.model.build import with_all_views
+from kfusion.rules import UserError
 from kfusion.run import Run
 from kfusion.spec import VIEWS
 
@@ -19,13 +20,13 @@ def load_network(run: Run, which: str = "best") -> keras.Model:
         which: "best" on validation, or "last".
 
     Raises:
-        ValueError: the file is missing or damaged.
+        UserError: the file is missing or damaged.
     """
     path = run.best if which == "best" else run.last
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path}: a run's network must be loadable. Found: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{path}: a run's network must be loadable. Found: {str(error).splitlines()[0]}") from error
 
 
 def predict_views(network: keras.Model, pairs: Pairs, batch_size: int = 256) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ sounds alone, and on conflicts between them; the README holds the measured compa
 from dataclasses import fields
 
 from kfusion.config import AugmentConfig, Config, ModelConfig, TrainingConfig
+from kfusion.rules import UserError
 
 RECIPES: dict[str, Config] = {
     "paper": Config(),
@@ -35,10 +36,10 @@ def recipe(name: str) -> Config:
     """The config of that name.
 
     Raises:
-        ValueError: there is no such recipe.
+        UserError: there is no such recipe.
     """
     if name not in RECIPES:
-        raise ValueError(f"'recipe' must be one of {', '.join(RECIPES)}. Received: {name!r}")
+        raise UserError(f"'recipe' must be one of {', '.join(RECIPES)}. Received: {name!r}")
     return RECIPES[name]
 
 

@@ -5,17 +5,24 @@ from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
+class UserError(ValueError):
+    """What a user gave breaks a rule: one sentence that names what, where, the rule and what arrived.
+
+    Commands print it as one line and end with status 2. Any other error is a fault of kfusion and keeps its traceback.
+    """
+
+
 def require(rule: bool, name: str, text: str, received: object) -> None:
-    """Raises the ValueError that names a setting, its rule and what arrived, unless the rule holds."""
+    """Raises the UserError that names a setting, its rule and what arrived, unless the rule holds."""
     if not rule:
-        raise ValueError(f"'{name}' must be {text}. Received: {received!r}")
+        raise UserError(f"'{name}' must be {text}. Received: {received!r}")
 
 
 def check_fields(config: Any) -> None:
     """Each field of a settings dataclass must be what its annotation says; floats must be finite.
 
     Raises:
-        ValueError: the first that is not.
+        UserError: the first that is not.
     """
     hints = get_type_hints(type(config))
     for field in fields(config):

@@ -27,6 +27,7 @@ import numpy as np
 from kfusion.config import Config
 from kfusion.config_file import load_config
 from kfusion.contents import FILES, LOCK, foreign
+from kfusion.rules import UserError
 from kfusion.spec import Spec
 from kfusion.system.files import PARTIAL, read_json, write_atomically, write_json
 
@@ -92,7 +93,7 @@ class Run:
         """`{part}_image` and `{part}_audio`: the rows of each part, pair by pair.
 
         Raises:
-            ValueError: the file is missing or damaged.
+            UserError: the file is missing or damaged.
         """
         path = self.folder / "split.npz"
         try:
@@ -100,7 +101,7 @@ class Run:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return dict(arrays)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"{path}: must hold the rows that training wrote. Found: {error}") from error
+            raise UserError(f"{path}: must hold the rows that training wrote. Found: {error}") from error
 
     def write_json(self, name: str, values: Any) -> None:
         write_json(self.folder / name, values)
@@ -113,14 +114,14 @@ def open_run(folder: Path) -> Run:
     """A run folder that exists.
 
     Raises:
-        ValueError: the folder is missing, is not a run folder, or is of a newer version.
+        UserError: the folder is missing, is not a run folder, or is of a newer version.
     """
     if not begun(folder):
-        raise ValueError(f"{folder}: must be a run folder made by 'python -m kfusion.train'. Found: no config.json")
+        raise UserError(f"{folder}: must be a run folder made by 'python -m kfusion.train'. Found: no config.json")
     data = read_json(folder / "data.json")
     version = data.get("format") if isinstance(data, dict) else None
     if version != FORMAT:
-        raise ValueError(f"{folder}: must be a run folder of format {FORMAT}. Found: format {version!r}")
+        raise UserError(f"{folder}: must be a run folder of format {FORMAT}. Found: format {version!r}")
     return Run(folder)
 
 
@@ -133,7 +134,7 @@ def new_run(folder: Path, overwrite: bool) -> Run:
     """An empty run folder.
 
     Raises:
-        ValueError: something is there already and `overwrite` is not asked, or it is no run folder at all.
+        UserError: something is there already and `overwrite` is not asked, or it is no run folder at all.
     """
     found = check_new(folder, overwrite)
     # The metrics go first: a folder that is half emptied must not look like a finished run.
@@ -150,15 +151,15 @@ def check_new(folder: Path, overwrite: bool) -> list[str]:
     """What is in a folder that a new run may empty.
 
     Raises:
-        ValueError: as `new_run`; nothing is changed.
+        UserError: as `new_run`; nothing is changed.
     """
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder}: a run needs a folder. Found: a file")
+        raise UserError(f"{folder}: a run needs a folder. Found: a file")
     if begun(folder) and not overwrite:
-        raise ValueError(f"{folder}: an existing run is kept; choose another --out, --resume it, or --overwrite it")
+        raise UserError(f"{folder}: an existing run is kept; choose another --out, --resume it, or --overwrite it")
     strange = foreign(folder, begun(folder))
     if strange:
-        raise ValueError(f"{folder}: a run needs a folder of its own. Found: {', '.join(strange[:3])}")
+        raise UserError(f"{folder}: a run needs a folder of its own. Found: {', '.join(strange[:3])}")
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
 
 
@@ -166,7 +167,7 @@ def lock(folder: Path) -> IO[bytes]:
     """Keeps a second program from writing into the same folder, until the file is closed or the process ends.
 
     Raises:
-        ValueError: another process holds it.
+        UserError: another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = (folder / LOCK).open("ab")
@@ -174,7 +175,7 @@ def lock(folder: Path) -> IO[bytes]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         handle.close()
-        raise ValueError(f"{folder}: another process is writing into this folder; choose another --out") from error
+        raise UserError(f"{folder}: another process is writing into this folder; choose another --out") from error
     return handle
 
 

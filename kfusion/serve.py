@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from kfusion.rules import require
+from kfusion.rules import UserError, require
 from kfusion.serving.limits import Limits
 from kfusion.system.commandline import parse
 from kfusion.system.terminal import console, quiet, run_main
@@ -56,7 +56,7 @@ def read_labels(words: tuple[str, ...]) -> dict[str, int]:
     """`LABEL=VERSION` words as a table.
 
     Raises:
-        ValueError: a word has another form.
+        UserError: a word has another form.
     """
     labels = {}
     for word in words:
@@ -70,16 +70,16 @@ def check_folder(folder: Path) -> None:
     """The folder must hold a version.
 
     Raises:
-        ValueError: it does not.
+        UserError: it does not.
     """
     from kfusion.serving.models import version_numbers
 
     if not folder.is_dir():
-        raise ValueError(f"{folder}: must be a folder with exported versions. Found: no folder")
+        raise UserError(f"{folder}: must be a folder with exported versions. Found: no folder")
     if (folder / "saved_model.pb").exists():
-        raise ValueError(f"{folder}: must be the folder above the version, {folder.parent}. Found: the version itself")
+        raise UserError(f"{folder}: must be the folder above the version, {folder.parent}. Found: the version itself")
     if not version_numbers(folder):
-        raise ValueError(f"{folder}: must hold a version, a folder such as 1 with saved_model.pb. Found: none")
+        raise UserError(f"{folder}: must hold a version, a folder such as 1 with saved_model.pb. Found: none")
 
 
 def main() -> None:
@@ -92,7 +92,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in NEEDED:
             raise
-        raise ValueError(
+        raise UserError(
             f"the server needs the extra: pip install 'kfusion[serve]' (from a checkout: pip install '.[serve]'). "
             f"Found: no package {error.name}"
         ) from None

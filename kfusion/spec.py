@@ -7,6 +7,8 @@ A batch is `{"image": (batch, height, width, channels), "audio": (batch, num_aud
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from kfusion.rules import UserError
+
 MODALITIES = ("image", "audio")
 FUSED = "fused"
 VIEWS: dict[str, tuple[bool, bool]] = {FUSED: (True, True), "image": (True, False), "audio": (False, True)}
@@ -29,7 +31,7 @@ class Spec:
         pixel_max: the brightest value a pixel may have in this data, 1 or 255.
 
     Raises:
-        ValueError: a size below 1, fewer than two classes, repeated names, or another `pixel_max`.
+        UserError: a size below 1, fewer than two classes, repeated names, or another `pixel_max`.
     """
 
     image_shape: tuple[int, int, int] = (28, 28, 1)
@@ -39,16 +41,16 @@ class Spec:
 
     def __post_init__(self) -> None:
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
-            raise ValueError(f"'image_shape' must be (height, width, channels), each ≥ 1. Received: {self.image_shape}")
+            raise UserError(f"'image_shape' must be (height, width, channels), each ≥ 1. Received: {self.image_shape}")
         if len(self.audio_grid) != 2 or min(self.audio_grid) < 1:
-            raise ValueError(f"'audio_grid' must be (frames, coefficients), each ≥ 1. Received: {self.audio_grid}")
+            raise UserError(f"'audio_grid' must be (frames, coefficients), each ≥ 1. Received: {self.audio_grid}")
         if len(self.class_names) < 2 or len(set(self.class_names)) != len(self.class_names):
-            raise ValueError(f"'class_names' must be at least two different names. Received: {self.class_names}")
+            raise UserError(f"'class_names' must be at least two different names. Received: {self.class_names}")
         reserved = sorted(set(self.class_names) & set(AVERAGES))
         if reserved:
-            raise ValueError(f"'class_names' must leave {', '.join(AVERAGES)} to the report. Received: {reserved}")
+            raise UserError(f"'class_names' must leave {', '.join(AVERAGES)} to the report. Received: {reserved}")
         if self.pixel_max not in (1, 255):
-            raise ValueError(f"'pixel_max' must be 1 or 255. Received: {self.pixel_max}")
+            raise UserError(f"'pixel_max' must be 1 or 255. Received: {self.pixel_max}")
 
     @property
     def num_audio(self) -> int:

@@ -2,6 +2,7 @@
 
 import hashlib
 
+from kfusion.rules import UserError
 from kfusion.run import Run
 from kfusion.spec import VIEWS
 from kfusion.system.files import read_json
@@ -11,7 +12,7 @@ def read_temperature(run: Run) -> dict[str, float]:
     """By what the answer to each of the `VIEWS` is to be tempered; none where the run has not been evaluated.
 
     Raises:
-        ValueError: the file is damaged, or was fitted for other weights than the run's best.
+        UserError: the file is damaged, or was fitted for other weights than the run's best.
     """
     path = run.calibration
     if not path.exists():
@@ -19,10 +20,10 @@ def read_temperature(run: Run) -> dict[str, float]:
     found = read_json(path)
     given = found.get("temperature") if isinstance(found, dict) else None
     if not isinstance(given, dict) or not all(_is_temperature(given.get(view)) for view in VIEWS):
-        raise ValueError(f"{path}: 'temperature' must give a number > 0 for {', '.join(VIEWS)}. Found: {given!r}")
+        raise UserError(f"{path}: 'temperature' must give a number > 0 for {', '.join(VIEWS)}. Found: {given!r}")
     weights = found.get("weights", "")
     if weights and weights != hashlib.sha256(run.best.read_bytes()).hexdigest():
-        raise ValueError(f"{path}: must be of the run's weights; run kfusion.evaluate again. Found: another best.keras")
+        raise UserError(f"{path}: must be of the run's weights; run kfusion.evaluate again. Found: another best.keras")
     return {view: float(given[view]) for view in VIEWS}
 
 

@@ -11,6 +11,7 @@ import tyro
 
 from kfusion import run as runs
 from kfusion.config import Config
+from kfusion.rules import UserError
 from kfusion.system.commandline import Starting, parse, starting_settings
 from kfusion.system.terminal import console, quiet, run_main
 
@@ -46,7 +47,7 @@ def folder_of(command: Command) -> Path:
 def main() -> None:
     command = read_command()
     if command.resume and command.overwrite:
-        raise ValueError("'--resume' and '--overwrite' must not be given together. Received: both")
+        raise UserError("'--resume' and '--overwrite' must not be given together. Received: both")
     folder = folder_of(command)
     with quiet():
         from kfusion.trainer import train

@@ -12,6 +12,7 @@ from kfusion.material import Material, gather
 from kfusion.model.build import as_float32, build_model, with_all_views
 from kfusion.outcome import write_outcome
 from kfusion.recipes import differences
+from kfusion.rules import UserError
 from kfusion.run import Run
 from kfusion.system.environment import environment, has_accelerator
 from kfusion.system.files import read_back, same_arrays, write_atomically
@@ -44,7 +45,7 @@ def train(
         The run.
 
     Raises:
-        ValueError: the data, the settings or the folder break a rule; nothing is written then.
+        UserError: the data, the settings or the folder break a rule; nothing is written then.
     """
     arithmetic = precision.resolve(config.training.precision)
     material = gather(config, console)
@@ -78,7 +79,7 @@ def open_or_begin(folder: Path, material: Material, computes: str, resume: bool,
         overwrite: replace the run that it holds.
 
     Raises:
-        ValueError: it holds another run.
+        UserError: it holds another run.
     """
     if resume:
         return _resumed(folder, material)
@@ -129,14 +130,14 @@ def _resumed(folder: Path, material: Material) -> Run:
     """The run to go on with.
 
     Raises:
-        ValueError: it is one of other settings or other data.
+        UserError: it is one of other settings or other data.
     """
     run = runs.open_run(folder)
     changed = differences(run.config(), material.config)
     if changed:
-        raise ValueError(f"{folder}: '--resume' needs the settings of the run. Found: another {', '.join(changed)}")
+        raise UserError(f"{folder}: '--resume' needs the settings of the run. Found: another {', '.join(changed)}")
     if run.data() != read_back(material.facts()) or not same_arrays(run.split(), material.rows()):
-        raise ValueError(f"{folder}: '--resume' needs the data of the run. Found: other files or rows")
+        raise UserError(f"{folder}: '--resume' needs the data of the run. Found: other files or rows")
     runs.remove_partial(folder)
     return run
 

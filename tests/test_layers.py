@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*(ROOT / "kfusion").rglob("*.py"), *(ROOT / "tuning").rglob("*.py")])
-MAX_FILE_LINES, MAX_FUNCTION_LINES = 200, 40
+MAX_FILE_LINES, MAX_FUNCTION_LINES = 500, 60
 
 NOUNS, VERBS = 1, 6
 # The room of a module is the first name below `kfusion`. A folder that is not named here is a noun, a file a verb.
@@ -113,12 +113,12 @@ def test_no_assert_outside_tests():
     assert found == []
 
 
-def test_no_file_is_longer_than_200_lines():
+def test_no_file_is_longer_than_500_lines():
     lengths = {str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in SOURCES}
     assert {name: length for name, length in lengths.items() if length > MAX_FILE_LINES} == {}
 
 
-def test_no_function_is_longer_than_40_lines():
+def test_no_function_is_longer_than_60_lines():
     found = [
         f"{path.relative_to(ROOT)}: {name} has {length}"
         for path in SOURCES

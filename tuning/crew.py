@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kfusion.rules import UserError
 from tuning.worker import CHIEF, CORES, RETIRED
 
 LOGS = "logs"
@@ -179,7 +180,7 @@ def check_port(where: tuple[str, int]) -> None:
     """The chief must be able to listen there; gRPC itself would share the port with whatever has it.
 
     Raises:
-        ValueError: it cannot.
+        UserError: it cannot.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # A port that was closed a minute ago is free.
@@ -187,4 +188,4 @@ def check_port(where: tuple[str, int]) -> None:
             probe.bind(where)
         except OSError as error:
             found = f"Found: {error.strerror}"
-            raise ValueError(f"{where[0]}:{where[1]}: the chief must be able to listen there. {found}") from error
+            raise UserError(f"{where[0]}:{where[1]}: the chief must be able to listen there. {found}") from error

@@ -57,7 +57,7 @@ class FusionHyperModel(keras_tuner.HyperModel):
             parent: the run folder that hyperband continues.
 
         Raises:
-            ValueError: the training diverged, or the folder holds another run.
+            UserError: the training diverged, or the folder holds another run.
         """
         material = self.material_of(hp)
         first, last = hp.values.get("tuner/initial_epoch", 0), hp.values.get("tuner/epochs", 0)

@@ -14,6 +14,7 @@ import numpy as np
 from keras_tuner import oracles
 from keras_tuner.engine import trial as trials
 
+from kfusion.rules import UserError
 from kfusion.system.files import write_json
 from tuning.plan import Plan
 from tuning.space import current
@@ -39,7 +40,7 @@ class Safe(keras_tuner.Oracle):
         """Trials that have ended stay as they are; those that had begun are run again; each counts once.
 
         Raises:
-            ValueError: the files are damaged.
+            UserError: the files are damaged.
         """
         try:
             super().reload()
@@ -47,7 +48,7 @@ class Safe(keras_tuner.Oracle):
             self.trials = {name: self.trials[name] for name in self.start_order}
         except (ValueError, KeyError, RuntimeError) as error:
             found = str(error).splitlines()[0]
-            raise ValueError(f"{self._get_oracle_fname()}: must be the state of a search. Found: {found}") from error
+            raise UserError(f"{self._get_oracle_fname()}: must be the state of a search. Found: {found}") from error
         broken = [name for name, trial in self.trials.items() if trial.status not in ENDED]
         for name in broken:
             self.trials[name] = trials.Trial(self.trials[name].hyperparameters, name, trials.TrialStatus.RUNNING)

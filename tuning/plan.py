@@ -7,7 +7,7 @@ from typing import Any, Literal
 from kfusion.config import Config
 from kfusion.config_file import config_from_json
 from kfusion.recipes import differences
-from kfusion.rules import check_fields, require
+from kfusion.rules import UserError, check_fields, require
 from kfusion.system.files import read_json, write_json
 from tuning.space import DEFAULT, Domain, choose
 
@@ -83,30 +83,30 @@ def read_plan(folder: Path) -> Plan:
     """The plan of a search folder.
 
     Raises:
-        ValueError: the folder holds none, or one of another format.
+        UserError: the folder holds none, or one of another format.
     """
     path = folder / "search.json"
     if not path.exists():
-        raise ValueError(f"{folder}: must be a folder made by 'python -m tuning.search'. Found: no search.json")
+        raise UserError(f"{folder}: must be a folder made by 'python -m tuning.search'. Found: no search.json")
     values: Any = read_json(path)
     version = values.get("format") if isinstance(values, dict) else None
     if version != FORMAT:
-        raise ValueError(f"{path}: must be a search's plan of format {FORMAT}. Found: {version!r}")
+        raise UserError(f"{path}: must be a search's plan of format {FORMAT}. Found: {version!r}")
     try:
         settings = values["settings"] | {"tune": tuple(values["settings"]["tune"])}
         return Plan(Settings(**settings), config_from_json(values["config"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: must be a search's plan. Found: {error}") from error
+        raise UserError(f"{path}: must be a search's plan. Found: {error}") from error
 
 
 def check_same(found: Plan, wanted: Plan, folder: Path) -> None:
     """A resumed search may try more trials; all else must be as it was.
 
     Raises:
-        ValueError: it is not.
+        UserError: it is not.
     """
     changed = differences(found.config, wanted.config)
     pairs = [(f.name, getattr(found.settings, f.name), getattr(wanted.settings, f.name)) for f in fields(Settings)]
     changed += [name for name, old, new in pairs if old != new and name != "trials"]
     if changed:
-        raise ValueError(f"{folder}: '--resume' needs the settings of the search. Found: another {', '.join(changed)}")
+        raise UserError(f"{folder}: '--resume' needs the settings of the search. Found: another {', '.join(changed)}")

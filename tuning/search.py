@@ -17,7 +17,7 @@ import tyro
 
 from kfusion import run as runs
 from kfusion.config import Config
-from kfusion.rules import require
+from kfusion.rules import UserError, require
 from kfusion.system.commandline import Starting, parse, starting_settings
 from kfusion.system.terminal import console, fail, run_main
 from tuning.crew import LOOPBACK, Crew, CrewError, check_port, free_port
@@ -75,7 +75,7 @@ def crew_of(command: Command, folder: Path) -> Crew:
     """The processes of this machine.
 
     Raises:
-        ValueError: the chief's port is in use, or no chief listens there.
+        UserError: the chief's port is in use, or no chief listens there.
     """
     where, count = address(), command.workers
     if where is None:
@@ -87,7 +87,7 @@ def crew_of(command: Command, folder: Path) -> Crew:
         names = [f"{name}-worker-{number}".replace(CHIEF, "main") for number in range(count)]
         return Crew(folder, names, where, runs_chief=True, waits_for_chief=True)
     if not reachable(where, PATIENCE_SECONDS):
-        raise ValueError(f"{where[0]}:{where[1]}: a chief must listen there. Found: none in {PATIENCE_SECONDS:g} s")
+        raise UserError(f"{where[0]}:{where[1]}: a chief must listen there. Found: none in {PATIENCE_SECONDS:g} s")
     return Crew(folder, [f"{name}-{number}" for number in range(count)] if count > 1 else [name], where)
 
 
@@ -95,16 +95,16 @@ def check_folder(folder: Path, plan: Plan, may_exist: bool) -> bool:
     """The search's folder must be free, or hold this very search. Returns whether it is free; writes nothing.
 
     Raises:
-        ValueError: it holds another search, or something else.
+        UserError: it holds another search, or something else.
     """
     if (folder / "search.json").exists():
         if not may_exist:
-            raise ValueError(f"{folder}: an existing search is kept; choose another --out, or --resume it")
+            raise UserError(f"{folder}: an existing search is kept; choose another --out, or --resume it")
         check_same(read_plan(folder), plan, folder)
         return False
     foreign = [path.name for path in folder.iterdir() if path.name != runs.LOCK] if folder.is_dir() else []
     if foreign:
-        raise ValueError(f"{folder}: a search needs a folder of its own. Found: {', '.join(sorted(foreign)[:3])}")
+        raise UserError(f"{folder}: a search needs a folder of its own. Found: {', '.join(sorted(foreign)[:3])}")
     return True
 
 
@@ -114,7 +114,7 @@ def main() -> None:
     crew = crew_of(command, folder)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ends as Ctrl-C does: with a report.
     if crew.helps and not (folder / "search.json").exists():
-        raise ValueError(f"{folder}: must be the chief's folder, on a disk that all share. Found: no search.json")
+        raise UserError(f"{folder}: must be the chief's folder, on a disk that all share. Found: no search.json")
     is_new = check_folder(folder, plan, may_exist=command.resume or crew.helps)
     lock = None if crew.helps else runs.lock(folder)
     try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from kfusion.config import AugmentConfig, Config, ModelConfig, TrainingConfig
-from kfusion.rules import require
+from kfusion.rules import UserError, require
 
 if TYPE_CHECKING:  # keras-tuner imports TensorFlow, which the command that only watches does not need.
     import keras_tuner
@@ -71,7 +71,7 @@ def choose(texts: Sequence[str], config: Config) -> tuple[Domain, ...]:
         config: the settings that are not tuned.
 
     Raises:
-        ValueError: a parameter is unknown or named twice, its values are missing, or one is out of its range.
+        UserError: a parameter is unknown or named twice, its values are missing, or one is out of its range.
     """
     require(len(texts) > 0, "tune", f"one or more of {', '.join(SPACE)}", "none")
     domains = []
@@ -93,7 +93,7 @@ def apply(values: Mapping[str, Value], config: Config) -> Config:
         values: by name; parameters that are not in `SPACE`, such as keras-tuner's own, are passed over.
 
     Raises:
-        ValueError: a value is out of its range.
+        UserError: a value is out of its range.
     """
     for name, value in values.items():
         if name in SPACE:
@@ -147,10 +147,10 @@ def _read(name: str, text: str) -> Domain:
             require(domain.low < domain.high, "tune", f"{rule} with low below high", f"{name}={text}")
             return domain
         values = tuple(as_text(_setting(name, kind(part) if kind is not tuple else part)) for part in text.split(","))
+    except UserError:
+        raise
     except ValueError as error:
-        if "must be" in str(error):
-            raise
-        raise ValueError(f"'tune' must be {rule}. Received: {name}={text!r}") from error
+        raise UserError(f"'tune' must be {rule}. Received: {name}={text!r}") from error
     require("" not in values, "tune", rule, f"{name}={text}")
     require(len(set(values)) == len(values), "tune", f"{rule}, each value once", f"{name}={text}")
     return Domain(name, values)

@@ -12,6 +12,7 @@ import threading
 import time
 from pathlib import Path
 
+from kfusion.rules import UserError
 from kfusion.system.terminal import fail, quiet, run_main
 from tuning.plan import read_plan
 
@@ -38,7 +39,7 @@ def address() -> tuple[str, int] | None:
     """Where keras-tuner's environment variables say that the chief is; None where neither address nor port is set.
 
     Raises:
-        ValueError: they are incomplete, or the port is no number.
+        UserError: they are incomplete, or the port is no number.
     """
     names = ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID")
     given = {name: os.environ.get(name, "") for name in names}
@@ -46,10 +47,10 @@ def address() -> tuple[str, int] | None:
         return None
     missing = [name for name, value in given.items() if not value]
     if missing:
-        raise ValueError(f"{', '.join(names)} must be set together. Missing: {', '.join(missing)}")
+        raise UserError(f"{', '.join(names)} must be set together. Missing: {', '.join(missing)}")
     port = given[names[1]]
     if not port.isdigit() or not 0 < int(port) < 2**16:
-        raise ValueError(f"'{names[1]}' must be in [1, 65535]. Received: {port!r}")
+        raise UserError(f"'{names[1]}' must be in [1, 65535]. Received: {port!r}")
     return given[names[0]], int(port)
 
 
@@ -77,7 +78,7 @@ def work(folder: Path) -> None:
     """Searches until the oracle has nothing left.
 
     Raises:
-        ValueError: the data or the settings break a rule, or the chief is not there.
+        UserError: the data or the settings break a rule, or the chief is not there.
     """
     plan, chief = read_plan(folder), address()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # It complains that each trial is a new network.
@@ -93,7 +94,7 @@ def work(folder: Path) -> None:
         SearchTuner(plan, folder).search()
         return
     if chief and not reachable(chief, PATIENCE_SECONDS):
-        raise ValueError(f"{chief[0]}:{chief[1]}: a chief must listen there. Found: none in {PATIENCE_SECONDS:g} s")
+        raise UserError(f"{chief[0]}:{chief[1]}: a chief must listen there. Found: none in {PATIENCE_SECONDS:g} s")
     arithmetic = precision.resolve(plan.config.training.precision)
     material = gather(plan.config)
     try:

@@ -3,14 +3,16 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kfusion.rules import UserError
+
 # The smallest float32: a softmax that has run out of digits then counts as very sure, not as infinitely sure.
 SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 def require(rule: bool, name: str, text: str, received: object) -> None:
-    """Raises the ValueError that names the argument, unless the rule holds."""
+    """Raises the UserError that names the argument, unless the rule holds."""
     if not rule:
-        raise ValueError(f"'{name}' must be {text}. Received: {received}")
+        raise UserError(f"'{name}' must be {text}. Received: {received}")
 
 
 def _span(values: NDArray) -> str:

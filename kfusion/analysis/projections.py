@@ -7,6 +7,7 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from kfusion.analysis.checks import require
+from kfusion.rules import UserError
 
 PERPLEXITY = 30.0
 MIN_ROWS = 5
@@ -44,7 +45,7 @@ def umap(embedding: NDArray, seed: int) -> NDArray[np.float32]:
     """UMAP with its own defaults.
 
     Raises:
-        ValueError: the extra is not installed.
+        UserError: the extra is not installed.
 
     Reference:
         McInnes, Healy, Melville, "UMAP: Uniform Manifold Approximation and Projection", 2018.
@@ -59,11 +60,11 @@ def umap(embedding: NDArray, seed: int) -> NDArray[np.float32]:
 
 
 def require_umap() -> None:
-    """Raises the ValueError that says how UMAP is installed, unless it is."""
+    """Raises the UserError that says how UMAP is installed, unless it is."""
     from importlib.util import find_spec
 
     if find_spec("umap") is None:
-        raise ValueError(
+        raise UserError(
             "UMAP needs the extra: pip install 'kfusion[umap]' (from a checkout: pip install '.[umap]'). "
             "Found: no package umap-learn"
         )

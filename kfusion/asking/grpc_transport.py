@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from kfusion.asking.transport import GRPC_PORT, ConnectionFailed, Model, Rejected, TooLate
+from kfusion.rules import UserError
 from kfusion.runtime.protos import message
 from kfusion.runtime.wire import fill_tensor, read_array
 
@@ -34,14 +35,14 @@ class Grpc:
         secure: over TLS.
 
     Raises:
-        ValueError: grpcio is missing.
+        UserError: grpcio is missing.
     """
 
     def __init__(self, target: str, secure: bool = False) -> None:
         try:
             import grpc
         except ModuleNotFoundError:
-            raise ValueError(
+            raise UserError(
                 "gRPC needs the extra: pip install 'kfusion[grpc]' (from a checkout: pip install '.[grpc]'). "
                 "Found: no package grpc"
             ) from None

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from kfusion.rules import UserError
+
 MAX_CHANNELS = 4
 File = str | os.PathLike[str] | bytes
 
@@ -14,7 +16,7 @@ def read_inputs(image: Any, audio: Any) -> tuple[str, dict[str, np.ndarray]]:
     """The signature that fits what is given, and its inputs."""
     given = {name: value for name, value in (("image", image), ("audio", audio)) if value is not None}
     if not given:
-        raise ValueError("'image' or 'audio' must be given. Received: neither")
+        raise UserError("'image' or 'audio' must be given. Received: neither")
     kinds = {name: _is_files(value) for name, value in given.items()}
     if all(kinds.values()):
         contents = {name: _contents(name, value) for name, value in given.items()}
@@ -22,13 +24,13 @@ def read_inputs(image: Any, audio: Any) -> tuple[str, dict[str, np.ndarray]]:
         inputs = {f"{name}_bytes": contents.get(name, _object([b""] * size)) for name in ("image", "audio")}
         signature = "raw_bytes"
     elif any(kinds.values()):
-        raise ValueError("'image' and 'audio' must both be files or both be arrays. Received: one of each")
+        raise UserError("'image' and 'audio' must both be files or both be arrays. Received: one of each")
     else:
         inputs = {name: _pixels(value) if name == "image" else _features(value) for name, value in given.items()}
         signature = "serving_default" if len(given) == 2 else f"{next(iter(given))}_only"
     sizes = {name: len(values) for name, values in inputs.items()}
     if len(set(sizes.values())) > 1:
-        raise ValueError(f"all inputs must have the same number of rows. Received: {sizes}")
+        raise UserError(f"all inputs must have the same number of rows. Received: {sizes}")
     return signature, inputs
 
 
@@ -48,7 +50,7 @@ def _content(name: str, file: File | None) -> bytes:
     try:
         return Path(file).read_bytes()
     except OSError as error:
-        raise ValueError(f"{file}: the {name} file must be readable. Found: {error.strerror}") from error
+        raise UserError(f"{file}: the {name} file must be readable. Found: {error.strerror}") from error
 
 
 def _object(contents: list[bytes]) -> np.ndarray:
@@ -66,12 +68,12 @@ def _pixels(value: Any) -> np.ndarray:
     if array.ndim == 3:
         array = array[np.newaxis]
     if array.ndim != 4:
-        raise ValueError(f"'image' must have 2, 3 or 4 axes. Received: shape {array.shape}")
+        raise UserError(f"'image' must have 2, 3 or 4 axes. Received: shape {array.shape}")
     return array.astype(np.float32) / np.float32(scale)
 
 
 def _features(value: Any) -> np.ndarray:
     array = np.atleast_2d(np.asarray(value, np.float32))
     if array.ndim != 2:
-        raise ValueError(f"'audio' must have 1 or 2 axes. Received: shape {array.shape}")
+        raise UserError(f"'audio' must have 1 or 2 axes. Received: shape {array.shape}")
     return array

@@ -14,6 +14,8 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 
+from kfusion.rules import UserError
+
 T = TypeVar("T")
 BACKOFF_S, MIN_S = 0.1, 0.001
 CHUNK = 1 << 16
@@ -93,7 +95,7 @@ class Rest:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"'url' must begin with http:// or https:// and a host. Received: {url!r}")
+            raise UserError(f"'url' must begin with http:// or https:// and a host. Received: {url!r}")
         self.where = f"{parts.hostname}:{parts.port or REST_PORT}"
         self._host, self._port, self._prefix = parts.hostname, parts.port or REST_PORT, parts.path.rstrip("/")
         self._context = ssl.create_default_context() if parts.scheme == "https" else None

@@ -14,6 +14,7 @@ import numpy as np
 from kfusion.data.frames import ragged_to_frames
 from kfusion.data.pairs import Source
 from kfusion.data.scan import group_ids, scan
+from kfusion.rules import UserError
 from kfusion.spec import Spec
 
 FRONT_END = "fsdd-mfcc-8000hz-13 + linear-39"
@@ -31,7 +32,7 @@ def load_builtin() -> Source:
         A source with images uint8 (5000, 28, 28) in [0, 255], audio float32 (3000, 507), and the speaker of each sound.
 
     Raises:
-        ValueError: a package is missing, or carries other data than it did.
+        UserError: a package is missing, or carries other data than it did.
     """
     image_path, audio_path = locate(*_IMAGES), locate(*_SOUNDS)
     images, image_label = _read_images(image_path)
@@ -65,13 +66,13 @@ def locate(package: str, name: str) -> Path:
     try:
         found = [file for file in distribution(package).files or () if file.name == name]
     except PackageNotFoundError:
-        raise ValueError(
+        raise UserError(
             "the built-in digits need the extra: pip install 'kfusion[digits]' (from a checkout: "
             f"pip install '.[digits]'). Found: no package {package}"
         ) from None
     path = Path(str(found[0].locate())) if found else None
     if path is None or not path.is_file():
-        raise ValueError(f"{name}: must be installed with {package}; reinstall it. Found: no such file")
+        raise UserError(f"{name}: must be installed with {package}; reinstall it. Found: no such file")
     return path
 
 
@@ -104,5 +105,5 @@ def _read_speakers(path: Path, audio_label: np.ndarray) -> tuple[np.ndarray, tup
         return table["speaker"].astype(np.int64), tuple(table["speaker_names"].tolist())
 
 
-def _changed(path: Path, found: str) -> ValueError:
-    return ValueError(f"{path.name}: must be the file that kfusion knows. Found: {' '.join(found.split())}")
+def _changed(path: Path, found: str) -> UserError:
+    return UserError(f"{path.name}: must be the file that kfusion knows. Found: {' '.join(found.split())}")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from kfusion.data.scan import Scan, scan
+from kfusion.rules import UserError
 
 REAL = "biuf"
 """NumPy's kinds of real numbers: booleans, integers and floats."""
@@ -18,9 +19,9 @@ _MAGIC = b"\x93NUMPY"
 _HEADER_BYTES = 1 << 16
 
 
-def broken(path: Path, rule: str, found: object) -> ValueError:
+def broken(path: Path, rule: str, found: object) -> UserError:
     """The one line that a broken rule gives."""
-    return ValueError(" ".join(f"{path}: {rule}. Found: {found}".split()))
+    return UserError(" ".join(f"{path}: {rule}. Found: {found}".split()))
 
 
 def list_folder(folder: Path) -> list[str]:
@@ -29,7 +30,7 @@ def list_folder(folder: Path) -> list[str]:
         return sorted(entry.name for entry in folder.iterdir())
     except OSError as error:
         rule = "'data' must be 'builtin', or a folder or manifest that can be read"
-        raise ValueError(f"{rule}. Received: '{folder}' ({error.strerror})") from None
+        raise UserError(f"{rule}. Received: '{folder}' ({error.strerror})") from None
 
 
 def open_file(path: Path) -> io.BufferedReader:
@@ -58,7 +59,7 @@ def open_array(path: Path, kinds: str = REAL, content: str = "numbers", copy: bo
         A memory map; an array in memory where the file is in Fortran order and `copy` is set.
 
     Raises:
-        ValueError: it is no .npy file, is truncated, has no rows, or holds something else.
+        UserError: it is no .npy file, is truncated, has no rows, or holds something else.
     """
     with open_file(path) as file:
         shape, fortran, dtype = _read_header(path, file)

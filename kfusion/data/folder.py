@@ -12,6 +12,7 @@ from kfusion.data.limit import first_of_each_class
 from kfusion.data.pairs import Source
 from kfusion.data.parts import joined
 from kfusion.data.scan import group_ids
+from kfusion.rules import UserError
 from kfusion.spec import DIGITS, Spec
 
 _LICENCE = "as published with the files (the original: Khacef, Rodriguez, Miramond 2019, Zenodo 3515935)"
@@ -39,13 +40,13 @@ def load_folder(data: str, test_labels: str, limit: int) -> Source:
         An aligned source; its arrays are memory maps.
 
     Raises:
-        ValueError: one line that names the file, the rule, and what was found.
+        UserError: one line that names the file, the rule, and what was found.
     """
     folder = Path(data)
     layout, present = recognise(folder)
     if test_labels and layout.name != "competition":
         rule = "'test_labels' must be empty unless the data are in the competition's layout"
-        raise ValueError(f"{rule}. Received: {test_labels!r} with the layout {layout.name}")
+        raise UserError(f"{rule}. Received: {test_labels!r} with the layout {layout.name}")
     labels_path = labels_file(layout, present, folder)
     label, names = (read_digits(labels_path), DIGITS) if layout.digits else read_classes(labels_path)
     paths = folder / layout.train.images, folder / layout.train.audio, labels_path

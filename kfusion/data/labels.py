@@ -19,7 +19,7 @@ def read_digits(path: Path) -> np.ndarray:
         int64 (n,), in [0, 9].
 
     Raises:
-        ValueError: something else than digits, a column missing, or row ids that are not 0 … n-1.
+        UserError: something else than digits, a column missing, or row ids that are not 0 … n-1.
     """
     if path.suffix == ".npy":
         label = _whole_array(_label_array(path), path)
@@ -44,7 +44,7 @@ def read_classes(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
         int64 (n,), and the K class names.
 
     Raises:
-        ValueError: a gap in the numbers, an empty name, or fewer than two classes.
+        UserError: a gap in the numbers, an empty name, or fewer than two classes.
     """
     if path.suffix == ".npy":
         array = _label_array(path)

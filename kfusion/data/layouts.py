@@ -80,7 +80,7 @@ def recognise(folder: Path) -> tuple[Layout, set[str]]:
     """The layout most of whose files are there, and the names in the folder.
 
     Raises:
-        ValueError: none of any layout's files is there, or the folder cannot be read.
+        UserError: none of any layout's files is there, or the folder cannot be read.
     """
     present = list_folder(folder)
     layout = max(LAYOUTS, key=lambda layout: len(layout.names & set(present)))

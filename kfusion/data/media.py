@@ -31,7 +31,7 @@ def load_media(config: DataConfig, console: Console | None = None) -> Source:
         A source, aligned if the files are pairs; its spec's pixels are in [0, 255].
 
     Raises:
-        ValueError: one line that names the file, the rule, and what was found.
+        UserError: one line that names the file, the rule, and what was found.
     """
     where = Path(config.data)
     listing = (list_media(where) if where.is_dir() else read_manifest(where)).limited(config.limit)

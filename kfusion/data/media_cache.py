@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from kfusion.data.checks import broken
+from kfusion.rules import UserError
 from kfusion.system.files import write_atomically, write_json
 
 Reader = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -60,7 +61,7 @@ def features(
         (n, *shape), a memory map if it could be kept; and the key.
 
     Raises:
-        ValueError: one line for all files that cannot be read, naming the first.
+        UserError: one line for all files that cannot be read, naming the first.
     """
     key = cache_key(paths, f"{front_end} {shape} {np.dtype(dtype)}")
     kept = cache_folder() / f"{key}.npy"
@@ -113,7 +114,7 @@ def _made(
     if refused:
         path, reason = refused[0]
         more = f" (and {len(refused) - 1:,} more of {len(paths):,} files cannot be read)" if len(refused) > 1 else ""
-        raise ValueError(f"{path}: {reason}{more}")
+        raise UserError(f"{path}: {reason}{more}")
     return array
 
 

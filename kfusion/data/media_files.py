@@ -79,7 +79,7 @@ def list_media(folder: Path) -> Listing:
     """The files of a folder with a subfolder for each class.
 
     Raises:
-        ValueError: fewer than two classes, a class without pictures or sounds, or only some that belong together.
+        UserError: fewer than two classes, a class without pictures or sounds, or only some that belong together.
     """
     images, sounds, num_ignored = [], [], 0
     for name in list_folder(folder):
@@ -97,7 +97,7 @@ def checked(listing: Listing) -> Listing:
     """The listing, if each class can be trained on.
 
     Raises:
-        ValueError: it cannot.
+        UserError: it cannot.
     """
     if len(listing.class_names) < 2:
         raise broken(listing.where, "must have at least two classes", f"only {', '.join(listing.class_names)!r}")

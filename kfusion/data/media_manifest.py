@@ -21,7 +21,7 @@ def read_manifest(path: Path) -> Listing:
     """The files that a manifest names.
 
     Raises:
-        ValueError: a column is missing, a row has no label or no file, only some rows are pairs, or a file is missing.
+        UserError: a column is missing, a row has no label or no file, only some rows are pairs, or a file is missing.
     """
     columns = _read_table(path)
     missing = [name for name in _NEEDED if name not in columns]

@@ -10,6 +10,7 @@ from typing import Any, Union
 import numpy as np
 
 from kfusion.data.rows import read_rows
+from kfusion.rules import UserError
 from kfusion.spec import Spec
 
 
@@ -128,7 +129,7 @@ class Pairs:
             Pairs of the same length, order and `label`.
         """
         if not 0 <= conflict <= 1:
-            raise ValueError(f"'conflict' must be in [0, 1]. Received: {conflict}")
+            raise UserError(f"'conflict' must be in [0, 1]. Received: {conflict}")
         pool, first = np.unique(self.audio_row, return_index=True)
         pool_label = self.audio_label[first]
         wanted = self.label
@@ -149,7 +150,7 @@ def pair_by_label(label: np.ndarray, pool_label: np.ndarray, rng: np.random.Gene
         int64 (n,), positions in the pool.
 
     Raises:
-        ValueError: a label that nobody in the pool has.
+        UserError: a label that nobody in the pool has.
     """
     out = np.empty(len(label), np.int64)
     if not len(label):
@@ -162,7 +163,7 @@ def pair_by_label(label: np.ndarray, pool_label: np.ndarray, rng: np.random.Gene
     highs = np.searchsorted(pool_label[shuffled], classes, "right")
     for value, rows, low, high in zip(classes, np.split(order, starts[1:]), lows, highs, strict=True):
         if low == high:
-            raise ValueError(f"'pool_label' must hold every label. Received: none of class {value}")
+            raise UserError(f"'pool_label' must hold every label. Received: none of class {value}")
         out[rows] = np.resize(shuffled[low:high], len(rows))
     return out
 
@@ -171,6 +172,6 @@ def _other_labels(label: np.ndarray, pool_label: np.ndarray, rng: np.random.Gene
     """For each label another one that the pool has."""
     classes = np.unique(pool_label)
     if len(classes) < 2:
-        raise ValueError(f"'conflict' must be 0 where all sounds are of one class. Received: class {classes.tolist()}")
+        raise UserError(f"'conflict' must be 0 where all sounds are of one class. Received: class {classes.tolist()}")
     shift = rng.integers(1, len(classes), len(label))
     return classes[(np.searchsorted(classes, label) + shift) % len(classes)]

@@ -8,6 +8,8 @@ import mmap
 
 import numpy as np
 
+from kfusion.rules import UserError
+
 
 def read_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Copies some rows of an array.
@@ -21,7 +23,7 @@ def read_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
     Raises:
         IndexError: a row outside the array.
-        ValueError: the file became shorter since it was opened.
+        UserError: the file became shorter since it was opened.
     """
     if not (isinstance(array, np.memmap) and _is_whole_file(array)):
         return np.asarray(array[rows])
@@ -56,7 +58,7 @@ def _read_runs(array: np.memmap, rows: np.ndarray, buffer: memoryview) -> None:
             file.seek(array.offset + row * row_bytes)
             part = buffer[start * row_bytes : end * row_bytes]
             if file.readinto(part) != len(part):
-                raise ValueError(f"{array.filename}: must not change while it is read. Found: it ends after row {row}")
+                raise UserError(f"{array.filename}: must not change while it is read. Found: it ends after row {row}")
 
 
 def _read_columns(array: np.memmap, rows: np.ndarray) -> np.ndarray:
@@ -70,5 +72,5 @@ def _read_columns(array: np.memmap, rows: np.ndarray) -> np.ndarray:
                 file.seek(array.offset + (column * len(array) + row) * size)
                 part = buffer[(column * len(rows) + start) * size : (column * len(rows) + end) * size]
                 if file.readinto(part) != len(part):
-                    raise ValueError(f"{array.filename}: must not change while it is read. Found: it is shorter")
+                    raise UserError(f"{array.filename}: must not change while it is read. Found: it is shorter")
     return out.reshape(*array.shape[:0:-1], len(rows)).T

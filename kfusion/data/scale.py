@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from kfusion.rules import UserError
+
 Range = tuple[float, float]
 
 FACTOR = 4.0
@@ -28,8 +30,8 @@ def require_scale(path: str | Path, what: str, found: Range, trained: Range) -> 
         what: such as "audio features".
 
     Raises:
-        ValueError: the ranges disagree; one line with both.
+        UserError: the ranges disagree; one line with both.
     """
     if not same_scale(found, trained):
         rule = f"{what} must be on the scale of the training data ({trained[0]:g} to {trained[1]:g}), or --force given"
-        raise ValueError(f"{path}: {rule}. Found: {found[0]:g} to {found[1]:g}")
+        raise UserError(f"{path}: {rule}. Found: {found[0]:g} to {found[1]:g}")

@@ -17,6 +17,7 @@ from kfusion.data.layouts import has_layout
 from kfusion.data.limit import first_of_each_class
 from kfusion.data.media_files import is_media_folder
 from kfusion.data.pairs import Source
+from kfusion.rules import UserError
 
 
 def load(config: DataConfig, console: Console | None = None) -> Source:
@@ -30,23 +31,23 @@ def load(config: DataConfig, console: Console | None = None) -> Source:
         All labelled images and sounds, checked; files of a folder stay on disk.
 
     Raises:
-        ValueError: one line that names the file, the rule, and what was found.
+        UserError: one line that names the file, the rule, and what was found.
     """
     if _is_media(config.data):
         if config.test_labels:
-            raise ValueError(f"'test_labels' must be empty with picture files. Received: {config.test_labels!r}")
+            raise UserError(f"'test_labels' must be empty with picture files. Received: {config.test_labels!r}")
         # TensorFlow's graph for reading files is of no use to any other data.
         from kfusion.data.media import load_media
 
         return load_media(config, console)
     if config.image_shape != DataConfig.image_shape:
-        raise ValueError(
+        raise UserError(
             f"'image_shape' must be left out unless the data are picture files. Received: {config.image_shape}"
         )
     if config.data != "builtin":
         return load_folder(config.data, config.test_labels, config.limit)
     if config.test_labels:
-        raise ValueError(f"'test_labels' must be empty with the built-in data. Received: {config.test_labels!r}")
+        raise UserError(f"'test_labels' must be empty with the built-in data. Received: {config.test_labels!r}")
     return _limited(load_builtin(), config.limit)
 
 

@@ -5,6 +5,7 @@ import numpy as np
 from kfusion.config import DataConfig
 from kfusion.data.pairs import Source
 from kfusion.data.parts import TEST, TRAIN, VAL
+from kfusion.rules import UserError
 
 
 def choose_speakers(source: Source, config: DataConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -17,28 +18,28 @@ def choose_speakers(source: Source, config: DataConfig) -> tuple[tuple[str, ...]
         Names of the validation part, names of the test part; both empty for the other splits.
 
     Raises:
-        ValueError: names without split=speaker, data that do not say who speaks, an unknown name, or nobody left.
+        UserError: names without split=speaker, data that do not say who speaks, an unknown name, or nobody left.
     """
     if config.split != "speaker":
         if config.test_speakers or config.val_speakers:
             who = ", ".join(config.test_speakers + config.val_speakers)
-            raise ValueError(f"'test_speakers' and 'val_speakers' must be empty unless split=speaker. Received: {who}")
+            raise UserError(f"'test_speakers' and 'val_speakers' must be empty unless split=speaker. Received: {who}")
         return (), ()
     names = source.speaker_names
     if source.audio_speaker is None:
         name = source.info.get("name", "data")
-        raise ValueError(f"'split' must be clip or random: {name} does not say who speaks. Received: 'speaker'")
+        raise UserError(f"'split' must be clip or random: {name} does not say who speaks. Received: 'speaker'")
     for field in ("test_speakers", "val_speakers"):
         unknown = [name for name in getattr(config, field) if name not in names]
         if unknown:
-            raise ValueError(f"'{field}' must be among {', '.join(names)}. Received: {unknown[0]!r}")
+            raise UserError(f"'{field}' must be among {', '.join(names)}. Received: {unknown[0]!r}")
     free = [name for name in names if name not in config.val_speakers + config.test_speakers]
     test = config.test_speakers or tuple(free[-1:])
     first = min((names.index(name) for name in test), default=0)
     before = [name for name in names[first:] + names[:first] if name in free and name not in test]
     val = config.val_speakers or tuple(before[-1:])
     if not test or not val or len(set(test) | set(val)) == len(names):
-        raise ValueError(
+        raise UserError(
             f"'test_speakers' and 'val_speakers' must leave somebody of {', '.join(names)} for each part. "
             f"Received: {', '.join(test)} and {', '.join(val)}"
         )

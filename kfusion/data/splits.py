@@ -13,6 +13,7 @@ from kfusion.data.audit import Audit, count_groups
 from kfusion.data.pairs import Pairs, Source, pair_by_label
 from kfusion.data.parts import PARTS, TEST, TRAIN, VAL, deal, joined
 from kfusion.data.speakers import choose_speakers, deal_speakers
+from kfusion.rules import UserError
 
 _Positions = tuple[np.ndarray, np.ndarray]
 """The pairs of one part: positions of their images and of their sounds in the source."""
@@ -43,7 +44,7 @@ def split(source: Source, config: DataConfig, seed: int) -> Split:
         seed: decides every choice; the same seed gives the same split.
 
     Raises:
-        ValueError: a class has too few rows (or groups of rows) for each part to get one, or a speaker is unknown.
+        UserError: a class has too few rows (or groups of rows) for each part to get one, or a speaker is unknown.
     """
     people = choose_speakers(source, config)
     official = source.official_test
@@ -140,7 +141,7 @@ def _require_sounds(source: Source, images: np.ndarray, sounds: np.ndarray, wher
     missing = np.setdiff1d(source.image_label[images], source.audio_label[sounds])
     if len(missing):
         name = source.spec.class_names[missing[0]]
-        raise ValueError(f"{_name(source)}: the {where} needs a clip of each class. Found: none of class {name!r}")
+        raise UserError(f"{_name(source)}: the {where} needs a clip of each class. Found: none of class {name!r}")
 
 
 def _require_every_class(source: Source, official: Source | None, parts: list[_Positions]) -> None:
@@ -154,7 +155,7 @@ def _require_every_class(source: Source, official: Source | None, parts: list[_P
         of_class = source.image_label == label
         num_images = len(np.unique(source.image_group[of_class]))
         num_clips = len(np.unique(source.audio_group[source.audio_label == label]))
-        raise ValueError(
+        raise UserError(
             f"{_name(source)}: each class must have rows for each part, {len(cut)} at least, that share no image, clip "
             f"or group. Found: none left for the {PARTS[value]} part of class {source.spec.class_names[label]!r} "
             f"(rows: {np.count_nonzero(of_class)}, different images: {num_images}, different clips: {num_clips})"

@@ -26,6 +26,7 @@ from kfusion.evaluation.separate import Embedded, describe, image_against_audio
 from kfusion.evaluation.subject import load_own, sound_groups
 from kfusion.finished import load_fitting, open_finished
 from kfusion.model.embeddings import LAYERS, with_embeddings
+from kfusion.rules import UserError
 from kfusion.spec import FUSED
 from kfusion.system.progress import progress
 
@@ -50,12 +51,12 @@ def embed(folder: Path, samples: int = 6000, seed: int = 0, umap: bool = False, 
         the folder `embeddings/` in the run folder.
 
     Raises:
-        ValueError: the run is unfinished or damaged, its data are not those of the training, or UMAP is not installed;
+        UserError: the run is unfinished or damaged, its data are not those of the training, or UMAP is not installed;
             nothing is written then.
     """
     for name, value in (("samples", samples), ("seed", seed)):
         if not 0 <= value < 2**31:
-            raise ValueError(f"'{name}' must be in [0, 2^31). Received: {value}")
+            raise UserError(f"'{name}' must be in [0, 2^31). Received: {value}")
     if umap:
         projections.require_umap()
     run = open_finished(folder)
@@ -148,4 +149,4 @@ def _some(pairs: Pairs, positions: np.ndarray) -> Pairs:
 def _require_enough(folder: Path, test: Pairs) -> None:
     needed = max(projections.MIN_ROWS, test.spec.num_classes + 1)
     if len(test) < needed:
-        raise ValueError(f"{folder}: embeddings need {needed} test pairs or more. Found: {len(test)}")
+        raise UserError(f"{folder}: embeddings need {needed} test pairs or more. Found: {len(test)}")

@@ -20,6 +20,7 @@ from kfusion.evaluation.subject import Subject, other_data, own_data
 from kfusion.evaluation.summary import FORMAT, fit_temperatures, summarize
 from kfusion.finished import load_fitting, open_finished
 from kfusion.model.halves import Halves
+from kfusion.rules import UserError
 from kfusion.run import Run
 from kfusion.spec import VIEWS
 from kfusion.system.files import read_json, write_json, write_text
@@ -49,9 +50,9 @@ class Request:
     def __post_init__(self) -> None:
         for name, value in (("seed", self.seed), ("grid_rows", self.grid_rows)):
             if not 0 <= value < 2**31:
-                raise ValueError(f"'{name}' must be in [0, 2^31). Received: {value}")
+                raise UserError(f"'{name}' must be in [0, 2^31). Received: {value}")
         if self.test_labels and not self.data:
-            raise ValueError(f"'test_labels' must be empty without 'data'. Received: {self.test_labels!r}")
+            raise UserError(f"'test_labels' must be empty without 'data'. Received: {self.test_labels!r}")
 
 
 def evaluate(folder: Path, request: Request, console: Console | None = None) -> Path:
@@ -66,7 +67,7 @@ def evaluate(folder: Path, request: Request, console: Console | None = None) -> 
         the folder of the evaluation: `evaluation/` in the run folder, or a folder therein for other data.
 
     Raises:
-        ValueError: the run is unfinished or damaged, or the data do not fit it; nothing is written then.
+        UserError: the run is unfinished or damaged, or the data do not fit it; nothing is written then.
     """
     run = open_finished(folder)
     if request.data:

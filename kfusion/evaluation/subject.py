@@ -10,6 +10,7 @@ from kfusion.data.pairs import Pairs, Source, pair_by_label
 from kfusion.data.scale import require_scale
 from kfusion.data.sources import load
 from kfusion.data.splits import Split, split
+from kfusion.rules import UserError
 from kfusion.run import Run
 from kfusion.spec import Spec
 from kfusion.system.files import read_back, same_arrays
@@ -55,7 +56,7 @@ def own_data(run: Run) -> Subject:
     """The run's own test part, with its validation part.
 
     Raises:
-        ValueError: the data are gone, or are not those that the run was trained on.
+        UserError: the data are gone, or are not those that the run was trained on.
     """
     source, parts = load_own(run)
     tested = source.official_test or source
@@ -66,13 +67,13 @@ def load_own(run: Run) -> tuple[Source, Split]:
     """The run's data, divided as they were for training.
 
     Raises:
-        ValueError: the data are gone, or are not those that the run was trained on.
+        UserError: the data are gone, or are not those that the run was trained on.
     """
     config = run.config()
     try:
         source = load(config.data)
-    except ValueError as error:
-        raise ValueError(f"{run.folder}: the run's data must be where they were at training. {error}") from error
+    except UserError as error:
+        raise UserError(f"{run.folder}: the run's data must be where they were at training. {error}") from error
     parts = split(source, config.data, config.split_seed)
     _require_unchanged(run, source, parts)
     return source, parts
@@ -94,7 +95,7 @@ def other_data(run: Run, data: str, test_labels: str, seed: int, force: bool) ->
         force: take data on another scale too, and all rows of the data that the run was trained on.
 
     Raises:
-        ValueError: shapes, classes or scale are not those of the run, or it was trained on these very files.
+        UserError: shapes, classes or scale are not those of the run, or it was trained on these very files.
     """
     source = load(DataConfig(data=data, test_labels=test_labels))
     spec, facts = run.spec(), run.data()
@@ -102,7 +103,7 @@ def other_data(run: Run, data: str, test_labels: str, seed: int, force: bool) ->
     if not force:
         if not source.official_test and read_back(source.info["files"]) == facts["source"].get("files"):
             rule = "--data must be other data than the run was trained on; leave it out to judge by the run's test part"
-            raise ValueError(f"{data}: {rule}, or give --force. Found: the same files")
+            raise UserError(f"{data}: {rule}, or give --force. Found: the same files")
         found = source.info["audio_range"]
         require_scale(data, "audio features", (found[0], found[1]), tuple(facts["audio_range"]))
     part = "test files" if source.official_test else "all rows"
@@ -137,7 +138,7 @@ def _require_same(data: str, found: Spec, trained: Spec) -> None:
     for name, what in (("image_shape", "images"), ("audio_grid", "sounds"), ("class_names", "classes")):
         one, other = getattr(found, name), getattr(trained, name)
         if one != other:
-            raise ValueError(f"{data}: {what} must be those of the run ({_short(other)}). Found: {_short(one)}")
+            raise UserError(f"{data}: {what} must be those of the run ({_short(other)}). Found: {_short(one)}")
 
 
 def _short(values: tuple[Any, ...]) -> str:
@@ -152,10 +153,10 @@ def _require_unchanged(run: Run, source: Source, parts: Split) -> None:
     now = read_back(source.info)
     changed = sorted(name for name in now.keys() | facts["source"].keys() if now.get(name) != facts["source"].get(name))
     if changed:
-        raise ValueError(f"{folder}: the data must be those that the run was trained on. Found: another {changed[0]}")
+        raise UserError(f"{folder}: the data must be those that the run was trained on. Found: another {changed[0]}")
     rows: dict[str, np.ndarray] = {}
     for name in PARTS:
         part = getattr(parts, name)
         rows |= {f"{name}_image": part.image_row, f"{name}_audio": part.audio_row}
     if not same_arrays(run.split(), rows):
-        raise ValueError(f"{folder}: the data must be those that the run was trained on. Found: other rows per part")
+        raise UserError(f"{folder}: the data must be those that the run was trained on. Found: other rows per part")

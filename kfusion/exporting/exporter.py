@@ -22,6 +22,7 @@ from kfusion.exporting.signatures import SIGNATURES, Endpoints, write_saved_mode
 from kfusion.exporting.verify import BATCHES, Plan, Unproven, table, verify
 from kfusion.exporting.warmup import BATCHES as WARMUP_BATCHES
 from kfusion.exporting.warmup import read_warmup, write_warmup
+from kfusion.rules import UserError
 from kfusion.run import Run
 from kfusion.spec import FUSED
 from kfusion.temperature import read_temperature
@@ -56,7 +57,7 @@ def export(run: Run, network: keras.Model, shelf: Shelf, options: Options, conso
         The version's folder.
 
     Raises:
-        ValueError: the run, the data or the shelf break a rule.
+        UserError: the run, the data or the shelf break a rule.
         Unproven: the model does not keep its word; nothing is published.
     """
     if options.version is not None:
@@ -91,7 +92,7 @@ def write(
         write_warmup(made, name, requests)
         write_papers(made, run, name, endpoints.temperature, left_out)
     except tf.errors.OpError as error:
-        raise ValueError(f"{made}: the model must be writable. Found: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{made}: the model must be writable. Found: {str(error).splitlines()[0]}") from error
 
 
 def plan_of(made: Path, endpoints: Endpoints, real: Samples, expected: Expected) -> Plan:
@@ -113,7 +114,7 @@ def held_out_pairs(run: Run) -> Pairs:
     """The test part of a run.
 
     Raises:
-        ValueError: the run's data cannot be read, or is not what it was.
+        UserError: the run's data cannot be read, or is not what it was.
     """
     config = run.config()
     return split(load(config.data), config.data, config.split_seed).test

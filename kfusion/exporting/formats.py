@@ -53,7 +53,7 @@ def export_portable(
         The file.
 
     Raises:
-        ValueError: the run, the data or the shelf break a rule, or an extra is missing.
+        UserError: the run, the data or the shelf break a rule, or an extra is missing.
         Unproven: the file does not answer as the network does; nothing is published.
     """
     check_extra(FORMATS[kind].extra)
@@ -104,7 +104,7 @@ def write_litert(
 
     Raises:
         Unproven: it answers otherwise; no file is there then.
-        ValueError: an extra is missing.
+        UserError: an extra is missing.
     """
     check_extra("litert")
     with quiet():

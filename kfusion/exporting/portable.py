@@ -19,6 +19,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from kfusion.rules import UserError
+
 OUTPUTS = ("probabilities", "label", "image_probabilities", "audio_probabilities", "embedding")
 """What a file gives for every row; the meanings are those of `signatures.OUTPUTS`."""
 FACTS, LABELS = "kfusion.json", "labels.txt"
@@ -58,11 +60,11 @@ class Portable(Protocol):
 def check_extra(extra: str) -> None:
     """
     Raises:
-        ValueError: a package that the extra brings is missing.
+        UserError: a package that the extra brings is missing.
     """
     missing = [name for name in PACKAGES[extra] if importlib.util.find_spec(name.replace("-", "_")) is None]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"files for other runtimes need the extra: pip install 'kfusion[{extra}]' (from a checkout: "
             f"pip install '.[{extra}]'). Found: no package {', '.join(missing)}"
         )
@@ -116,17 +118,17 @@ def open_portable(path: Path, num_threads: int = 1) -> Portable:
     """A file made by `kfusion.export --format`.
 
     Raises:
-        ValueError: it is none, or the runtime refuses it.
+        UserError: it is none, or the runtime refuses it.
     """
     kinds: dict[str, type] = {".tflite": LiteRTFile, ".onnx": OnnxFile}
     if path.suffix not in kinds:
-        raise ValueError(f"{path}: must end in {' or '.join(kinds)}. Found: {path.suffix or 'no ending'}")
+        raise UserError(f"{path}: must end in {' or '.join(kinds)}. Found: {path.suffix or 'no ending'}")
     if not path.is_file():
-        raise ValueError(f"{path}: must be a file made by 'python -m kfusion.export --format'. Found: no such file")
+        raise UserError(f"{path}: must be a file made by 'python -m kfusion.export --format'. Found: no such file")
     try:
         return kinds[path.suffix](path, num_threads)
     except ImportError as error:
-        raise ValueError(f"{path}: needs its runtime. Found: {error}") from None
+        raise UserError(f"{path}: needs its runtime. Found: {error}") from None
     except Exception as error:  # Each runtime has exceptions of its own.
         found = str(error).splitlines()[0]
-        raise ValueError(f"{path}: must be a file made by 'python -m kfusion.export'. Found: {found}") from error
+        raise UserError(f"{path}: must be a file made by 'python -m kfusion.export'. Found: {found}") from error

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from kfusion.rules import UserError
 from kfusion.system.files import PARTIAL
 
 LOCK = ".lock"
@@ -31,7 +32,7 @@ class Shelf:
         name: of the model, as a server's clients write it into an address.
 
     Raises:
-        ValueError: the name is none, or the root is a file.
+        UserError: the name is none, or the root is a file.
     """
 
     root: Path
@@ -39,10 +40,10 @@ class Shelf:
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
-            raise ValueError(f"'name' must be letters, digits, '.', '_' and '-'. Received: {self.name!r}")
+            raise UserError(f"'name' must be letters, digits, '.', '_' and '-'. Received: {self.name!r}")
         for path in (self.root, self.folder):
             if path.exists() and not path.is_dir():
-                raise ValueError(f"{path}: exported models need a folder. Found: a file")
+                raise UserError(f"{path}: exported models need a folder. Found: a file")
 
     @property
     def folder(self) -> Path:
@@ -56,10 +57,10 @@ class Shelf:
     def check_free(self, version: int) -> None:
         """
         Raises:
-            ValueError: the version exists.
+            UserError: the version exists.
         """
         if version in self.versions():
-            raise ValueError(f"{self.folder / str(version)}: an existing version is kept; choose another --version")
+            raise UserError(f"{self.folder / str(version)}: an existing version is kept; choose another --version")
 
     @contextmanager
     def workshop(self) -> Iterator[Path]:
@@ -88,7 +89,7 @@ class Shelf:
             The version's folder.
 
         Raises:
-            ValueError: the version exists.
+            UserError: the version exists.
         """
         made.chmod(0o755)
         for path in (*made.rglob("*"), made):

@@ -105,7 +105,7 @@ def find_arrays(folder: Path, part: str | None) -> tuple[Files, str] | None:
         part: "test" or "train"; None: the test files where there are any.
 
     Raises:
-        ValueError: the part that is asked for is not there.
+        UserError: the part that is asked for is not there.
     """
     for layout in LAYOUTS:
         parts = {"test": layout.test, "train": layout.train}
@@ -128,7 +128,7 @@ def open_arrays(folder: Path, part: str | None, spec: Spec) -> ArrayRows | None:
     """The folder's arrays as input; None where it holds no layout's.
 
     Raises:
-        ValueError: a file breaks a rule; one line that says which.
+        UserError: a file breaks a rule; one line that says which.
     """
     found = find_arrays(folder, part)
     if found is None:

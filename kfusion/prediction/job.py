@@ -15,6 +15,7 @@ from kfusion.prediction.progress import progress
 from kfusion.prediction.scale import on_scale
 from kfusion.prediction.shards import Plan, answer_shards
 from kfusion.prediction.work import Work, read_errors
+from kfusion.rules import UserError
 
 FORMAT = 1
 MANIFESTS = (".csv", ".parquet")
@@ -74,7 +75,7 @@ def predict(job: Job, console: Console | None = None, engine: Engine = answer_sh
         engine: what answers the shards.
 
     Raises:
-        ValueError: the model, the input or the output break a rule, or a row does and the job is strict.
+        UserError: the model, the input or the output break a rule, or a row does and the job is strict.
     """
     work = Work(job.out)
     work.check(job.resume, job.overwrite)
@@ -126,7 +127,7 @@ def _answer(job: Job, work: Work, model: Model, console: Console | None, engine:
     lost = len(spans) - len(work.kept())
     if lost:
         rule = "every shard must arrive here: all machines must see the same files, by the same paths"
-        raise ValueError(f"{work.folder}: {rule}; --resume goes on. Found: {lost:,} of {len(spans):,} missing")
+        raise UserError(f"{work.folder}: {rule}; --resume goes on. Found: {lost:,} of {len(spans):,} missing")
     num_bad = sum(1 for start, _ in spans for _ in work.bad_rows(start))
     work.finish(spans)
     return Outcome(sum(stop - start for start, stop in missing), num_bad, work.errors, bar.seconds)
@@ -136,7 +137,7 @@ def open_rows(job: Job, work: Work, model: Model) -> tuple[Rows, list[str]]:
     """The input of a job, and what should be said of it.
 
     Raises:
-        ValueError: it is no input, or not one for this model.
+        UserError: it is no input, or not one for this model.
     """
     source = job.source
     if not source.exists():
@@ -149,7 +150,7 @@ def open_rows(job: Job, work: Work, model: Model) -> tuple[Rows, list[str]]:
         rule = "INPUT must be a folder, or a manifest that ends in .csv or .parquet"
         raise broken(source, rule, f"a file that ends in {source.suffix!r}")
     if job.part is not None:
-        raise ValueError(f"'part' must be left out unless INPUT has .npy files. Received: {job.part!r}")
+        raise UserError(f"'part' must be left out unless INPUT has .npy files. Received: {job.part!r}")
     if job.overwrite or not work.listing.exists():
         write_listing(work.listing, source)
     rows = open_listing(work.listing, source, source if source.is_dir() else source.parent)
@@ -163,4 +164,4 @@ def _check_readable(rows: FileRows, model: Model) -> None:
         if num := rows.num_with(modality):
             what = {"image": "picture", "audio": "sound"}[modality]
             rule = f"this model cannot read {what} files: {reason}"
-            raise ValueError(f"{model.folder}: {rule}. Found: {num:,} row{'s' * (num > 1)} with a {what}")
+            raise UserError(f"{model.folder}: {rule}. Found: {num:,} row{'s' * (num > 1)} with a {what}")

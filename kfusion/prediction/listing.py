@@ -65,7 +65,7 @@ def ask(listing: Path, query: str, values: tuple[int, ...] = ()) -> list[Any]:
     """The answer of a database, opened for reading alone and closed again: threads and machines may ask at once.
 
     Raises:
-        ValueError: it is damaged.
+        UserError: it is damaged.
     """
     try:
         with closing(sqlite3.connect(f"{listing.resolve().as_uri()}?immutable=1", uri=True)) as database:
@@ -84,7 +84,7 @@ def write_listing(listing: Path, source: Path) -> None:
     """Notes the rows of a manifest or of a folder in a database; numbered from 0, in the input's order.
 
     Raises:
-        ValueError: the manifest or the folder breaks a rule.
+        UserError: the manifest or the folder breaks a rule.
         OSError: the disk is full.
     """
     if source.is_dir():

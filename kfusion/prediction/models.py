@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from kfusion.prediction.chunks import Arrays, Files
+from kfusion.rules import UserError
 from kfusion.spec import Spec
 from kfusion.system.terminal import quiet
 
@@ -44,7 +45,7 @@ def load_model(folder: Path, all_views: bool) -> Model:
         all_views: also ask what each modality says alone.
 
     Raises:
-        ValueError: it is neither, or it is damaged.
+        UserError: it is neither, or it is damaged.
     """
     # Imported here: an exported version needs no Keras, whose start takes seconds.
     if (folder / "config.json").is_file():
@@ -64,4 +65,4 @@ def load_model(folder: Path, all_views: bool) -> Model:
     versions = sorted(int(path.name) for path in folder.glob("*/") if path.name.isdecimal())
     if versions:
         found = f"version{'s' * (len(versions) > 1)} {', '.join(map(str, versions))}; name one of them"
-    raise ValueError(f"{folder}: MODEL must be a run folder or an exported version. Found: {found}")
+    raise UserError(f"{folder}: MODEL must be a run folder or an exported version. Found: {found}")

@@ -7,18 +7,19 @@ from typing import Any
 import pandas as pd
 
 from kfusion.data.checks import broken
+from kfusion.rules import UserError
 
 
 def arrow() -> Any:
     """The package pyarrow.
 
     Raises:
-        ValueError: it is not installed.
+        UserError: it is not installed.
     """
     try:
         import pyarrow.parquet
     except ImportError:
-        raise ValueError(
+        raise UserError(
             "Parquet files need the extra: pip install 'kfusion[parquet]' (from a checkout: pip install "
             "'.[parquet]'). Found: no package pyarrow"
         ) from None
@@ -29,7 +30,7 @@ def column_names(path: Path) -> list[str]:
     """The columns of a file.
 
     Raises:
-        ValueError: it is no Parquet file.
+        UserError: it is no Parquet file.
     """
     pyarrow = arrow()
     try:

@@ -15,6 +15,7 @@ from typing import Any
 import kfusion
 from kfusion.prediction.models import Model, load_model
 from kfusion.prediction.shards import Plan, Spans, answer_shards
+from kfusion.rules import UserError
 from kfusion.system.terminal import quiet
 
 MAX_BLOCKS = 1000
@@ -30,7 +31,7 @@ class RayEngine:
         address: an existing cluster; None: one is started on this machine and ended afterwards.
 
     Raises:
-        ValueError: Ray is not installed, or nobody listens at the address.
+        UserError: Ray is not installed, or nobody listens at the address.
     """
 
     workers: int
@@ -40,7 +41,7 @@ class RayEngine:
         try:
             import ray  # noqa: F401
         except ImportError:
-            raise ValueError(
+            raise UserError(
                 "'--engine ray' needs the extra: pip install 'kfusion[ray]' (from a checkout: pip install '.[ray]'). "
                 "Found: no package ray"
             ) from None
@@ -54,9 +55,9 @@ class RayEngine:
             try:
                 for row in self._answered(plan, spans) if spans else ():
                     if row["error"]:
-                        raise ValueError(row["error"])
+                        raise UserError(row["error"])
                     yield int(row["num_rows"])
-            except (ValueError, KeyboardInterrupt, GeneratorExit) as error:
+            except (UserError, KeyboardInterrupt, GeneratorExit) as error:
                 end = error  # Raised outside, or all that was held back would be shown.
         if end:
             raise end
@@ -108,16 +109,16 @@ def _check_reachable(address: str) -> None:
     """Ray itself waits for minutes.
 
     Raises:
-        ValueError: nobody listens there.
+        UserError: nobody listens there.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdecimal() or not host:
-        raise ValueError(f"'ray_address' must be HOST:PORT. Received: {address!r}")
+        raise UserError(f"'ray_address' must be HOST:PORT. Received: {address!r}")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
         found = getattr(error, "strerror", None) or error
-        raise ValueError(f"{address}: a Ray cluster must be there. Found: {found}") from None
+        raise UserError(f"{address}: a Ray cluster must be there. Found: {found}") from None
 
 
 class ShardWorker:
@@ -137,7 +138,7 @@ class ShardWorker:
             try:
                 for _ in answer_shards(self.plan, self.model, [(start, stop)]):
                     pass
-            except ValueError as wrong:
+            except UserError as wrong:
                 error = str(wrong)
             except OSError as wrong:
                 where = f"{wrong.filename}: " if wrong.filename else ""

@@ -27,7 +27,7 @@ class RunModel:
         all_views: also ask what each modality says alone.
 
     Raises:
-        ValueError: it is not a finished run, or a file of it is damaged.
+        UserError: it is not a finished run, or a file of it is damaged.
     """
 
     def __init__(self, folder: Path, all_views: bool) -> None:

@@ -26,7 +26,7 @@ def on_scale(rows: ArrayRows, model: Model, force: bool) -> tuple[ArrayRows, lis
         The rows, and what should be said of them.
 
     Raises:
-        ValueError: pixels are on no known scale; or the sounds are on another than the training data's, and nobody
+        UserError: pixels are on no known scale; or the sounds are on another than the training data's, and nobody
             forces it.
     """
     images, audio = rows.paths
@@ -45,7 +45,7 @@ def _pixel_max(path: Path, found: Range) -> int:
     """The brightest value that a pixel may have.
 
     Raises:
-        ValueError: no scale that pixels have.
+        UserError: no scale that pixels have.
     """
     if found[0] < 0 or found[1] > 255 or 1 < found[1] < 2:
         raise broken(path, "pixels must be in 0-1 or in 0-255", f"{found[0]:.6g} to {found[1]:.6g}")

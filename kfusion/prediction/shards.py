@@ -9,6 +9,7 @@ from kfusion.prediction.models import Model
 from kfusion.prediction.stream import Votes, answered, joined
 from kfusion.prediction.tables import answer_table, error_table
 from kfusion.prediction.work import Work
+from kfusion.rules import UserError
 from kfusion.spec import Spec
 
 Spans = list[tuple[int, int]]
@@ -38,23 +39,23 @@ class Plan:
         """Stops a strict job at the first bad row of shards that are kept already.
 
         Raises:
-            ValueError: there is one.
+            UserError: there is one.
         """
         for start in starts if self.strict else ():
             for row, reason in self.work.bad_rows(start):
                 raise self.stopped(row, reason)
 
-    def stopped(self, row: int | str, reason: str) -> ValueError:
+    def stopped(self, row: int | str, reason: str) -> UserError:
         """What a strict job says of its first bad row."""
         rule = "'--strict' stops at the first row that cannot be answered"
-        return ValueError(f"{self.source}: {rule}. Found: row {row}: {reason}")
+        return UserError(f"{self.source}: {rule}. Found: row {row}: {reason}")
 
 
 def answer_shards(plan: Plan, model: Model, spans: Spans) -> Iterator[int]:
     """Answers shards in order, keeps each as soon as it is complete, and tells how many rows are done with each step.
 
     Raises:
-        ValueError: a row cannot be answered and the job is strict.
+        UserError: a row cannot be answered and the job is strict.
     """
     stops = iter(spans)
     parts: list[Votes] = []

@@ -9,6 +9,7 @@ import numpy as np
 
 from kfusion.prediction.chunks import Arrays, Files
 from kfusion.prediction.models import Answers
+from kfusion.rules import UserError
 from kfusion.runtime.capi import Refused
 from kfusion.runtime.model import ServedModel
 from kfusion.runtime.saved_model import Signature
@@ -31,7 +32,7 @@ class VersionModel:
         all_views: also ask what each modality says alone.
 
     Raises:
-        ValueError: it cannot be loaded, or was written by something else.
+        UserError: it cannot be loaded, or was written by something else.
     """
 
     def __init__(self, folder: Path, all_views: bool) -> None:
@@ -39,11 +40,11 @@ class VersionModel:
             self._served = ServedModel(folder)
         except Refused as error:
             found = str(error).splitlines()[0]
-            raise ValueError(f"{folder}: must be a SavedModel that can be loaded. Found: {found}") from error
+            raise UserError(f"{folder}: must be a SavedModel that can be loaded. Found: {found}") from error
         known, names = self._served.signatures, folder / PAPERS / "labels.txt"
         if not names.is_file() or not set(ENDPOINTS.values()) <= known.keys():
             rule = "must be a version made by 'python -m kfusion.export'"
-            raise ValueError(f"{folder}: {rule}. Found: another SavedModel")
+            raise UserError(f"{folder}: {rule}. Found: another SavedModel")
         self.folder = folder
         self.spec = _spec(known[ENDPOINTS[True, True]], names.read_text(encoding="utf-8").splitlines())
         self.outputs = {view: OUTPUTS[view] for view in (VIEWS if all_views else (FUSED,))}
@@ -107,11 +108,11 @@ def _spec(signature: Signature, class_names: list[str]) -> Spec:
     """The shapes that the endpoint declares; pixels are in [0, 1].
 
     Raises:
-        ValueError: it declares none.
+        UserError: it declares none.
     """
     image, audio = (signature.inputs.get(name, ("", 0, None))[2] or () for name in MODALITIES)
     if len(image) != 4 or len(audio) != 2:
-        raise ValueError(f"a version must declare the shapes of its inputs. Found: {image} and {audio}")
+        raise UserError(f"a version must declare the shapes of its inputs. Found: {image} and {audio}")
     return Spec((image[1], image[2], image[3]), (1, audio[1]), tuple(class_names), 1)
 
 
@@ -119,10 +120,10 @@ def _range(path: Path) -> tuple[float, float]:
     """The range of the training sounds that a version notes.
 
     Raises:
-        ValueError: the file is damaged.
+        UserError: the file is damaged.
     """
     found = read_json(path)
     given = found.get("audio_range") if isinstance(found, dict) else None
     if not isinstance(given, list) or len(given) != 2 or not all(isinstance(value, int | float) for value in given):
-        raise ValueError(f"{path}: 'audio_range' must be two numbers. Found: {given!r}")
+        raise UserError(f"{path}: 'audio_range' must be two numbers. Found: {given!r}")
     return float(given[0]), float(given[1])

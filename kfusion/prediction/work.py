@@ -23,6 +23,7 @@ import pandas as pd
 from kfusion.contents import LOCK
 from kfusion.prediction import parquet
 from kfusion.prediction.tables import SUFFIXES, join_parts, write_part
+from kfusion.rules import UserError
 from kfusion.run import lock
 from kfusion.system.files import PARTIAL, read_json, write_atomically, write_json
 
@@ -75,29 +76,29 @@ class Work:
         """Nothing of a person's is replaced without being asked.
 
         Raises:
-            ValueError: the output is there, or an unfinished job; or such a file cannot be written.
+            UserError: the output is there, or an unfinished job; or such a file cannot be written.
         """
         if self.out.suffix not in SUFFIXES:
-            raise ValueError(f"'out' must end in {' or '.join(SUFFIXES)}. Received: '{self.out}'")
+            raise UserError(f"'out' must end in {' or '.join(SUFFIXES)}. Received: '{self.out}'")
         if self.out.suffix == ".parquet":
             parquet.arrow()
         if not self.out.parent.is_dir():
-            raise ValueError(f"{self.out.parent}: the output's folder must exist. Found: no such folder")
+            raise UserError(f"{self.out.parent}: the output's folder must exist. Found: no such folder")
         if self.out.is_dir():
-            raise ValueError(f"'out' must be a file. Received: '{self.out}', a folder")
+            raise UserError(f"'out' must be a file. Received: '{self.out}', a folder")
         found = sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
         strange = [name for name in found if not _is_ours(name)]
         if strange:
-            raise ValueError(f"{self.folder}: a job needs a folder of its own. Found: {', '.join(strange[:3])}")
+            raise UserError(f"{self.folder}: a job needs a folder of its own. Found: {', '.join(strange[:3])}")
         if resume or overwrite:
             return
         if self.begun:
             self.lock().close()  # One that is running is not an unfinished one.
             rule = "an unfinished job is kept; --resume or --overwrite it, or choose another --out"
-            raise ValueError(f"{self.folder}: {rule}")
+            raise UserError(f"{self.folder}: {rule}")
         for path in (self.out, self.errors):
             if path.exists():
-                raise ValueError(f"{path}: existing predictions are kept; --overwrite them or choose another --out")
+                raise UserError(f"{path}: existing predictions are kept; --overwrite them or choose another --out")
 
     def empty(self, but: tuple[str, ...] = (LOCK, LISTING)) -> None:
         """Removes a job's files; what says that there is one goes first."""
@@ -116,7 +117,7 @@ class Work:
         """Notes what the job is, or makes sure that it is the one that was begun.
 
         Raises:
-            ValueError: it is another.
+            UserError: it is another.
         """
         path = self.folder / JOB
         if not path.is_file():
@@ -126,7 +127,7 @@ class Work:
         changed = [name for name in facts if not isinstance(old, dict) or old.get(name) != facts[name]]
         if changed:
             found = f"another {', '.join(changed)}"
-            raise ValueError(f"{self.folder}: '--resume' needs the job that was begun. Found: {found}")
+            raise UserError(f"{self.folder}: '--resume' needs the job that was begun. Found: {found}")
 
     def spans(self, num_rows: int) -> list[tuple[int, int]]:
         """From which row up to which, for each shard."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from kfusion.config import Config
 from kfusion.finished import open_finished
+from kfusion.rules import UserError
 from kfusion.run import Run
 from kfusion.system.files import read_json
 
@@ -62,7 +63,7 @@ class Findings:
             int64 (n,).
 
         Raises:
-            ValueError: the file is damaged.
+            UserError: the file is damaged.
         """
         path = self.run.evaluation / "answers.npz"
         if self.evaluation is None or not path.exists():
@@ -73,14 +74,14 @@ class Findings:
                 return (arrays["label"], arrays["test"], arrays["group"]) if same else None
         except Exception as error:  # NumPy, zipfile and zlib each have errors of their own for a damaged archive.
             rule = "must be what kfusion.evaluate wrote; run it again"
-            raise ValueError(f"{path}: {rule}. Found: {str(error) or type(error).__name__}") from error
+            raise UserError(f"{path}: {rule}. Found: {str(error) or type(error).__name__}") from error
 
 
 def read_findings(folder: Path) -> Findings:
     """Reads the files of a run folder.
 
     Raises:
-        ValueError: the run is unfinished, a file is damaged or of another version.
+        UserError: the run is unfinished, a file is damaged or of another version.
     """
     run = open_finished(folder)
     evaluation = _later(run.evaluation / "evaluation.json", "evaluate")
@@ -132,7 +133,7 @@ def _later(path: Path, verb: str) -> dict[str, Any] | None:
     version = found.get("format") if isinstance(found, dict) else None
     if version != FORMAT:
         rule = f"must be of format {FORMAT}; 'python -m kfusion.{verb}' writes it anew"
-        raise ValueError(f"{path}: {rule}. Found: format {version!r}")
+        raise UserError(f"{path}: {rule}. Found: format {version!r}")
     return found
 
 
@@ -142,7 +143,7 @@ def _history(path: Path) -> list[dict[str, float]]:
             rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     except (OSError, UnicodeDecodeError, ValueError, TypeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ValueError(f"{path}: must be the history that training wrote. Found: {reason}") from error
+        raise UserError(f"{path}: must be the history that training wrote. Found: {reason}") from error
     if not rows:
-        raise ValueError(f"{path}: must be the history that training wrote. Found: no epoch")
+        raise UserError(f"{path}: must be the history that training wrote. Found: no epoch")
     return rows

@@ -9,6 +9,7 @@ from kfusion.reporting.blocks import Block, Section
 from kfusion.reporting.comparison import MAX_RUNS, named, side_by_side
 from kfusion.reporting.findings import Findings, read_findings
 from kfusion.reporting.words import count, digits_for, percent
+from kfusion.rules import UserError
 from kfusion.system.files import write_text
 
 T = TypeVar("T")
@@ -38,14 +39,14 @@ def report(folder: Path, compare: tuple[Path, ...] = (), out: Path | None = None
         the file.
 
     Raises:
-        ValueError: a run is unfinished or damaged, or named twice; nothing is written then.
+        UserError: a run is unfinished or damaged, or named twice; nothing is written then.
     """
     if len(compare) >= MAX_RUNS:
-        raise ValueError(f"'compare' must be fewer than {MAX_RUNS} runs. Received: {len(compare)}")
+        raise UserError(f"'compare' must be fewer than {MAX_RUNS} runs. Received: {len(compare)}")
     places = [path.resolve() for path in (folder, *compare)]
     twice = [str(path) for path in places if places.count(path) > 1]
     if twice:
-        raise ValueError(f"'compare' must be other runs, each once. Received: {twice[0]} twice")
+        raise UserError(f"'compare' must be other runs, each once. Received: {twice[0]} twice")
     require_jinja()
     runs = [read_findings(place) for place in (folder, *compare)]
     path = out or folder / "report.html"
@@ -57,22 +58,22 @@ def report(folder: Path, compare: tuple[Path, ...] = (), out: Path | None = None
 
 
 def understood(found: Findings, tell: Callable[[Findings], T]) -> T:
-    """What is told of a run, or a ValueError that names it where its files are not what this version writes."""
+    """What is told of a run, or a UserError that names it where its files are not what this version writes."""
     try:
         return tell(found)
     except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError) as error:
-        if isinstance(error, ValueError) and str(error).startswith(str(found.run.folder)):
+        if isinstance(error, UserError) and str(error).startswith(str(found.run.folder)):
             raise  # A sentence that names the file already.
         rule = "the files must be those that this version of kfusion writes; evaluate and embed write theirs anew"
-        raise ValueError(f"{found.run.folder}: {rule}. Found: {type(error).__name__} {error}") from error
+        raise UserError(f"{found.run.folder}: {rule}. Found: {type(error).__name__} {error}") from error
 
 
 def require_jinja() -> None:
-    """Raises the ValueError that says how Jinja is installed, unless it is."""
+    """Raises the UserError that says how Jinja is installed, unless it is."""
     from importlib.util import find_spec
 
     if find_spec("jinja2") is None:
-        raise ValueError(
+        raise UserError(
             "a report needs the extra: pip install 'kfusion[report]' (from a checkout: pip install '.[report]'). "
             "Found: no package jinja2"
         )

@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 from kfusion.reporting.blocks import Picture
+from kfusion.rules import UserError
 
 MAX_SVG_BYTES = 120_000
 """A larger drawing is shown as PNG: it holds pixels, or thousands of points."""
@@ -24,7 +25,7 @@ def picture(folder: Path, name: str, alt: str, caption: str, **look: bool) -> li
         alt, caption, look: see `Picture`; a photo is shown as PNG.
 
     Raises:
-        ValueError: the file is damaged.
+        UserError: the file is damaged.
     """
     svg, png = folder / f"{name}.svg", folder / f"{name}.png"
     if svg.exists() and not look.get("photo") and svg.stat().st_size <= MAX_SVG_BYTES:
@@ -40,7 +41,7 @@ def picture(folder: Path, name: str, alt: str, caption: str, **look: bool) -> li
 def _svg_size(path: Path) -> tuple[int, int]:
     found = _SVG_SIZE.search(path.read_bytes()[:4000])
     if not found:
-        raise ValueError(f"{path}: must be a figure that kfusion drew. Found: no size in it")
+        raise UserError(f"{path}: must be a figure that kfusion drew. Found: no size in it")
     width, height = (found[1], found[2]) if found[1] else (found[4], found[3])
     return round(float(width) * 96 / 72), round(float(height) * 96 / 72)
 
@@ -48,6 +49,6 @@ def _svg_size(path: Path) -> tuple[int, int]:
 def _png_size(path: Path) -> tuple[int, int]:
     head = path.read_bytes()[:24]
     if len(head) < 24 or head[:8] != b"\x89PNG\r\n\x1a\n":
-        raise ValueError(f"{path}: must be a PNG that kfusion drew. Found: {head[:8]!r}")
+        raise UserError(f"{path}: must be a PNG that kfusion drew. Found: {head[:8]!r}")
     width, height = struct.unpack(">II", head[16:24])
     return round(width / PNG_PER_CSS_PIXEL), round(height / PNG_PER_CSS_PIXEL)

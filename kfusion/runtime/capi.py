@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from kfusion.rules import UserError
+
 CODES = {3: "INVALID_ARGUMENT", 5: "NOT_FOUND", 9: "FAILED_PRECONDITION", 12: "UNIMPLEMENTED", 13: "INTERNAL"}
 """Names of the status codes that a model may answer with; any other is given as its number."""
 STRING, STRING_BYTES = 7, 24
@@ -80,7 +82,7 @@ def library() -> ctypes.CDLL:
     """The C API of the TensorFlow that is installed."""
     found = importlib.util.find_spec("tensorflow")
     if found is None or not found.submodule_search_locations:
-        raise ValueError("the C API needs TensorFlow: pip install tensorflow. Found: no package tensorflow")
+        raise UserError("the C API needs TensorFlow: pip install tensorflow. Found: no package tensorflow")
     folder = Path(found.submodule_search_locations[0])
     ending = "lib{}.2.dylib" if sys.platform == "darwin" else "lib{}.so.2"
     ctypes.CDLL(str(folder / ending.format("tensorflow_framework")))

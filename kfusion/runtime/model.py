@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kfusion.rules import UserError
 from kfusion.runtime.capi import Port, library, status, to_array, to_tensor
 from kfusion.runtime.saved_model import TAG, read_signatures
 
@@ -20,7 +21,7 @@ class ServedModel:
         folder: the version's folder, with `saved_model.pb` in it.
 
     Raises:
-        ValueError: the folder holds no SavedModel.
+        UserError: the folder holds no SavedModel.
         Refused: the runtime cannot load it.
     """
 
@@ -65,12 +66,12 @@ class ServedModel:
 
         Raises:
             Refused: the runtime's error status.
-            ValueError: an input or output of that name is missing.
+            UserError: an input or output of that name is missing.
         """
         known = self.signatures[signature]
         wanted = list(outputs or known.outputs)
         if inputs.keys() != known.inputs.keys():
-            raise ValueError(f"'inputs' must be {', '.join(known.inputs)}. Received: {', '.join(inputs)}")
+            raise UserError(f"'inputs' must be {', '.join(known.inputs)}. Received: {', '.join(inputs)}")
         feeds = (Port * len(inputs))(*(self._port(known.inputs[name][0]) for name in inputs))
         fetches = (Port * len(wanted))(*(self._port(known.outputs[name][0]) for name in wanted))
         given, got = (c_void_p * len(inputs))(), (c_void_p * len(wanted))()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kfusion.rules import UserError
 from kfusion.runtime.protos import message
 
 TAG = "serve"
@@ -23,16 +24,16 @@ def read_meta_graph(folder: Path) -> Any:
     """The graph and the signatures that a SavedModel holds under the tag `serve`.
 
     Raises:
-        ValueError: the file is missing or damaged, or holds none.
+        UserError: the file is missing or damaged, or holds none.
     """
     path = folder / "saved_model.pb"
     try:
         found = message("SavedModel").FromString(path.read_bytes()).meta_graphs
     except Exception as error:  # protobuf's own error has no public base class
-        raise ValueError(f"{path}: must be a SavedModel. Found: {error}") from error
+        raise UserError(f"{path}: must be a SavedModel. Found: {error}") from error
     served = [graph for graph in found if TAG in graph.meta_info_def.tags]
     if not served:
-        raise ValueError(f"{path}: must hold a graph tagged 'serve'. Found: {len(found)} graphs without it")
+        raise UserError(f"{path}: must hold a graph tagged 'serve'. Found: {len(found)} graphs without it")
     return served[0]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kfusion.rules import UserError
 from kfusion.runtime.dtypes import NUMPY, STRING, type_name
 
 _FIELDS = {
@@ -21,10 +22,10 @@ def fill_tensor(tensor: Any, values: np.ndarray) -> None:
     """Writes an array into an empty Tensor message; object arrays of bytes become strings.
 
     Raises:
-        ValueError: the array is of a type that a message cannot carry.
+        UserError: the array is of a type that a message cannot carry.
     """
     if values.dtype not in _NUMBERS:
-        raise ValueError(f"'values' must be numbers, booleans or bytes. Received: {values.dtype}")
+        raise UserError(f"'values' must be numbers, booleans or bytes. Received: {values.dtype}")
     tensor.dtype = _NUMBERS[values.dtype]
     for size in values.shape:
         tensor.tensor_shape.dim.add(size=size)
@@ -38,10 +39,10 @@ def read_array(tensor: Any) -> np.ndarray:
     """The array in a Tensor message; strings become an object array of bytes.
 
     Raises:
-        ValueError: the type is unknown, or the values do not fit the shape.
+        UserError: the type is unknown, or the values do not fit the shape.
     """
     if tensor.dtype not in NUMPY:
-        raise ValueError(f"a tensor of type {type_name(tensor.dtype)} cannot be read")
+        raise UserError(f"a tensor of type {type_name(tensor.dtype)} cannot be read")
     shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
     kind = np.dtype(NUMPY[tensor.dtype])
     if tensor.tensor_content:
@@ -49,7 +50,7 @@ def read_array(tensor: Any) -> np.ndarray:
     listed = list(getattr(tensor, _FIELDS[tensor.dtype]))
     size = int(np.prod(shape))
     if len(listed) > size or (size and not listed):
-        raise ValueError(f"a tensor of shape {shape} must have {size} values. Received: {len(listed)}")
+        raise UserError(f"a tensor of shape {shape} must have {size} values. Received: {len(listed)}")
     values = np.empty(len(listed), kind)
     values[:] = listed
     return np.concatenate([values, np.repeat(values[-1:], size - len(values))]).reshape(shape)

@@ -6,6 +6,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from kfusion.rules import UserError
 from kfusion.serving.answers import error_body
 from kfusion.serving.gate import SECURITY
 from kfusion.serving.limits import Limits
@@ -71,7 +72,7 @@ class Connection(HttpToolsProtocol):
         self._stop_timer()
         self._reading_head, self._head_bytes = False, 0
         if len(self.headers) > MAX_HEADERS:
-            raise ValueError("too many headers")
+            raise UserError("too many headers")
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

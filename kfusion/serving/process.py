@@ -14,6 +14,7 @@ from pathlib import Path
 import uvicorn
 import uvloop
 
+from kfusion.rules import UserError
 from kfusion.serving import log
 from kfusion.serving.api import Api
 from kfusion.serving.app import App
@@ -79,7 +80,7 @@ def listen(host: str, port: int) -> socket.socket:
     """A bound socket, before anything slow begins.
 
     Raises:
-        ValueError: the port is taken, or the host is not one of this machine.
+        UserError: the port is taken, or the host is not one of this machine.
     """
     try:
         info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -87,7 +88,7 @@ def listen(host: str, port: int) -> socket.socket:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(info[4])
     except OSError as error:
-        raise ValueError(f"{host}:{port}: the server must be able to listen there. Found: {error.strerror}") from error
+        raise UserError(f"{host}:{port}: the server must be able to listen there. Found: {error.strerror}") from error
     return bound
 
 

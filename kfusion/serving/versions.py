@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kfusion.rules import UserError
 from kfusion.runtime.capi import Refused
 from kfusion.runtime.model import ServedModel
 from kfusion.runtime.saved_model import Signature
@@ -32,7 +33,7 @@ class Version:
         """Reads the SavedModel and warms it up; in a thread, since it takes seconds.
 
         Raises:
-            ValueError: it cannot be loaded, or a file of it lies outside the model's folder.
+            UserError: it cannot be loaded, or a file of it lies outside the model's folder.
         """
         check_inside(self.folder, self._root)
         try:
@@ -41,7 +42,7 @@ class Version:
                 self._model.ask(signature, inputs)
         except (Refused, ValueError, KeyError) as error:
             self.close()
-            raise ValueError(str(error)) from error
+            raise UserError(str(error)) from error
 
     @property
     def signatures(self) -> dict[str, Signature]:
@@ -54,7 +55,7 @@ class Version:
             Refused: the runtime's error.
         """
         if self._model is None:
-            raise ValueError(f"version {self.number} is not loaded")
+            raise UserError(f"version {self.number} is not loaded")
         return self._model.ask(signature, inputs)
 
     def hold(self) -> None:
@@ -83,10 +84,10 @@ def check_inside(folder: Path, root: Path) -> None:
     """Every file of a version must lie below the model's own folder, wherever links lead.
 
     Raises:
-        ValueError: one does not.
+        UserError: one does not.
     """
     inside = root.resolve()
     for path in (folder, *folder.rglob("*")):
         if not path.resolve().is_relative_to(inside):
             name = path.relative_to(root)
-            raise ValueError(f"{name}: must lie inside the model's folder. Found: a link that leads out of it")
+            raise UserError(f"{name}: must lie inside the model's folder. Found: a link that leads out of it")

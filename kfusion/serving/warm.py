@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kfusion.rules import UserError
 from kfusion.runtime.protos import message
 from kfusion.runtime.wire import read_array
 
@@ -21,7 +22,7 @@ def warmup_requests(folder: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]
     """Signature and inputs of each warm-up request of a version; none where it brings none.
 
     Raises:
-        ValueError: the file is damaged.
+        UserError: the file is damaged.
     """
     path = folder / FILE
     if not path.is_file():
@@ -35,6 +36,6 @@ def warmup_requests(folder: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]
             record = content[start + 12 : start + 12 + length]
             asked = message("PredictionLog").FromString(record).predict_log.request
         except Exception as error:  # protobuf's own error has no public base class
-            raise ValueError(f"{path}: must be a TFRecord of PredictionLog. Found: {error}") from error
+            raise UserError(f"{path}: must be a TFRecord of PredictionLog. Found: {error}") from error
         yield asked.model_spec.signature_name, {name: read_array(tensor) for name, tensor in asked.inputs.items()}
         start, number = start + 16 + length, number + 1

@@ -13,6 +13,7 @@ import tyro
 from kfusion.config import Config
 from kfusion.config_file import load_config
 from kfusion.recipes import recipe
+from kfusion.rules import UserError
 from kfusion.system.terminal import fail
 
 T = TypeVar("T")
@@ -80,13 +81,13 @@ def starting_settings(args: Sequence[str] | None = None) -> tuple[str, Config]:
     """What `--recipe` or `--config` name: the recipe's name, and the settings that all other flags change.
 
     Raises:
-        ValueError: both are given, one is empty or unknown, or the file is no config.
+        UserError: both are given, one is empty or unknown, or the file is no config.
     """
     early = early_flags(("recipe", "config", "out"), args)
     for flag, value in early.items():
         if value == "":
-            raise ValueError(f"'{flag}' must not be empty. Received: ''")
+            raise UserError(f"'{flag}' must not be empty. Received: ''")
     if early["recipe"] is not None and early["config"] is not None:
-        raise ValueError("'recipe' and 'config' must not be given together. Received: both")
+        raise UserError("'recipe' and 'config' must not be given together. Received: both")
     name = "paper" if early["recipe"] is None else early["recipe"]
     return name, recipe(name) if early["config"] is None else load_config(Path(early["config"]))

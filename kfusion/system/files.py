@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from kfusion.rules import UserError
+
 PARTIAL = ".partial-"
 """How the name of a file that is being written begins."""
 
@@ -63,11 +65,11 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        ValueError: the file is missing, unreadable or not JSON.
+        UserError: the file is missing, unreadable or not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"{path}: the file must be readable. Found: {error.strerror}") from error
+        raise UserError(f"{path}: the file must be readable. Found: {error.strerror}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: the file must be JSON. Found: {error}") from error
+        raise UserError(f"{path}: the file must be JSON. Found: {error}") from error

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
+from kfusion.rules import UserError
+
 BEFORE_TENSORFLOW = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     # A GPU is shared: an export's proof runs beside it, and TensorFlow would take all memory at once.
@@ -59,7 +61,7 @@ def run_main(main: Callable[[], None], go_on: str = "run the same command with -
     """
     try:
         main()
-    except ValueError as error:
+    except UserError as error:
         if os.environ.get("KFUSION_TRACEBACK"):
             raise
         fail(str(error))

@@ -12,6 +12,7 @@ import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from kfusion.rules import UserError
 from kfusion.training.state import Progress as State
 from kfusion.training.state import Row, SaveFile, save_state
 
@@ -67,7 +68,7 @@ class Keep(keras.callbacks.Callback):
         row: Row = {"epoch": epoch + 1.0, **{name: float(value) for name, value in (logs or {}).items()}}
         if not math.isfinite(row["loss"] + row["val_loss"]):
             found = f"Received: {row['loss']} in epoch {epoch + 1}"
-            raise ValueError(f"'loss' must stay finite; try a lower 'peak_learning_rate'. {found}")
+            raise UserError(f"'loss' must stay finite; try a lower 'peak_learning_rate'. {found}")
         self.state = replace(self.state, epoch=epoch + 1, history=(*self.state.history, row))
         history = history_table(self.state.history)
         if best_epoch(history) == epoch + 1:

@@ -6,6 +6,7 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
+from kfusion.rules import UserError
 from kfusion.system.environment import has_accelerator
 
 Arithmetic = Literal["float32", "bfloat16"]
@@ -30,10 +31,10 @@ def resolve(precision: Literal["auto", "float32", "bfloat16"]) -> Arithmetic:
     """What 'auto' means on this machine.
 
     Raises:
-        ValueError: bfloat16 is asked for and the hardware does not have it.
+        UserError: bfloat16 is asked for and the hardware does not have it.
     """
     if precision == "bfloat16" and not hardware_has_bfloat16():
-        raise ValueError("'precision' must be 'float32' or 'auto' on hardware without bfloat16. Received: 'bfloat16'")
+        raise UserError("'precision' must be 'float32' or 'auto' on hardware without bfloat16. Received: 'bfloat16'")
     if precision == "auto":
         return "bfloat16" if hardware_has_bfloat16() else "float32"
     return precision

@@ -15,6 +15,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from kfusion.rules import UserError
+
 Row = dict[str, float]
 SaveFile = Callable[[Path, Callable[[Path], object]], None]
 
@@ -50,7 +52,7 @@ def load_state(path: Path, model: keras.Model) -> Progress:
     """Sets the model's and the optimizer's variables to what `save_state` wrote.
 
     Raises:
-        ValueError: the file is damaged or belongs to another model.
+        UserError: the file is damaged or belongs to another model.
     """
     optimizer: Any = model.optimizer
     optimizer.build(model.trainable_variables)
@@ -59,10 +61,10 @@ def load_state(path: Path, model: keras.Model) -> Progress:
             arrays = dict(stored)
         facts = json.loads(arrays.pop("progress").tobytes())
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: a checkpoint must be whole. Found: {error}") from error
+        raise UserError(f"{path}: a checkpoint must be whole. Found: {error}") from error
     variables = _variables(model)
     if {n: tuple(v.shape) for n, v in variables.items()} != {n: a.shape for n, a in arrays.items()}:
-        raise ValueError(f"{path}: a checkpoint must fit the model that resumes. Found: other variables")
+        raise UserError(f"{path}: a checkpoint must fit the model that resumes. Found: other variables")
     for name, variable in variables.items():
         variable.assign(arrays[name])
     return Progress(facts["epoch"], tuple(facts["history"]))
