@@ -1,4 +1,4 @@
-"""What README.md tells people to type exists: every command, every flag, and TensorFlow Serving's configuration."""
+"""What the READMEs tell people to type exists: commands, flags, links, pictures, and TensorFlow Serving's settings."""
 
 import re
 import subprocess
@@ -8,8 +8,9 @@ import pytest
 
 from tests.processes import ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.M | re.S)
+READMES = [ROOT / place / "README.md" for place in ("", "tuning", "saved_models", "tests/benchmarks")]
+TEXTS = {path: path.read_text(encoding="utf-8") for path in READMES}
+BLOCKS = [block for text in TEXTS.values() for block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.M | re.S)]
 COMMAND = re.compile(r"python -m ((?:kfusion|tuning)\.[\w.]+)([^\n#|]*)")
 
 
@@ -47,6 +48,16 @@ def test_the_models_config_is_one_that_tensorflow_serving_reads():
     assert set(model.version_labels.values()) <= set(model.model_version_policy.specific.versions)
 
 
-def test_the_pictures_are_there_and_every_one_is_used():
-    shown = set(re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)) | set(re.findall(r'<img src="([^"]+)" alt=', README))
-    assert shown == {f".pictures/{path.name}" for path in (ROOT / ".pictures").iterdir()}
+def test_links_lead_to_files_and_every_picture_is_shown():
+    linked = {
+        (path.parent / target).resolve()
+        for path, text in TEXTS.items()
+        for target in re.findall(r"\]\(([^)#]+)\)", text) + re.findall(r'<img src="([^"]+)" alt=', text)
+        if "://" not in target
+    }
+    assert {path for path in linked if not path.exists()} == set()
+    assert {path for path in linked if path.parent.name == ".pictures"} == set((ROOT / ".pictures").iterdir())
+
+
+def test_the_readme_is_short_enough_to_be_read():
+    assert len(TEXTS[ROOT / "README.md"].splitlines()) <= 220
