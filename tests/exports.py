@@ -1,23 +1,54 @@
-"""Small networks, exported without a run: to try what a trained one would take too long for."""
+"""A run's answers, and small networks exported without a run: to try what a trained one would take too long for."""
 
+import importlib.util
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 
 from kfusion.config import ModelConfig
+from kfusion.data.pairs import Pairs
 from kfusion.exporting.exporter import plan_of
+from kfusion.exporting.portable import PACKAGES
 from kfusion.exporting.prove import Request
 from kfusion.exporting.requests import Expected, Samples
 from kfusion.exporting.signatures import SIGNATURES, Endpoints, write_saved_model
 from kfusion.exporting.verify import Check, Plan, verify
 from kfusion.exporting.warmup import BATCHES, write_warmup
 from kfusion.model.build import build_model
+from kfusion.predictor import load_network, predict_views
+from kfusion.run import Run
 from kfusion.spec import Spec
 
 SMALL = Spec(image_shape=(9, 8, 3), audio_grid=(4, 3), class_names=("hut", "tür", "zaun"), pixel_max=1)
 NO_TEMPERATURE: dict[str, float] = {}
+MISSING = {
+    extra: [name for name in names if importlib.util.find_spec(name.replace("-", "_")) is None]
+    for extra, names in PACKAGES.items()
+}
+EXTRAS = [
+    pytest.param(
+        extra,
+        marks=pytest.mark.skipif(bool(missing), reason=f"needs the extra {extra}: pip install {' '.join(missing)}"),
+    )
+    for extra, missing in MISSING.items()
+]
+needs_litert = pytest.mark.skipif(bool(MISSING["litert"]), reason="needs the extra litert")
+
+
+def copied(run: Path, folder: Path) -> Path:
+    """A run that a test may change."""
+    shutil.copytree(run, folder)
+    return folder
+
+
+def views(run: Path, images: np.ndarray, audio: np.ndarray) -> dict[str, np.ndarray]:
+    """The run's answers, by the way that evaluates it: {view: probabilities (n, 10)}."""
+    rows = np.arange(len(images))
+    return predict_views(load_network(Run(run)), Pairs(images, audio, rows, rows, rows, Spec()))
 
 
 def small_network(fusion: str = "late", seed: int = 0) -> keras.Model:

@@ -1,16 +1,42 @@
-"""Picture and sound files for tests, made from the built-in images and of tones."""
+"""Picture and sound files for tests, made from the built-in images, of tones, and of the recordings behind the data."""
 
 import io
-import zlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from kfusion.data.builtin import load_builtin
-from tests.recordings import wav_bytes
+from kfusion.exporting.files import png_file, wav_file
 
 RATE_HZ = 8000
+FSDD = Path(__file__).resolve().parents[2] / "shared" / "data" / "fsdd.npz"
+"""Not part of the project: what needs it is skipped without it."""
+SPEAKERS = Path(__file__).resolve().parents[1] / "kfusion" / "data" / "fsdd_speakers.npz"
+
+
+class Recordings:
+    """int16 samples at 8000 Hz of each row of the built-in sounds, matched by speaker, digit and take."""
+
+    def __init__(self) -> None:
+        with np.load(FSDD) as file, np.load(SPEAKERS) as table:
+            self.samples, self.offsets = file["audio"], file["offsets"]
+            names = (file["speaker_names"].tolist(), table["speaker_names"].tolist())
+            place = {
+                (names[0][speaker], label, take): index
+                for index, (speaker, label, take) in enumerate(
+                    zip(file["speaker"], file["label"], file["take"], strict=True)
+                )
+            }
+            keys = zip(table["speaker"], table["label"], table["take"], strict=True)
+            self.place = [place[names[1][speaker], label, take] for speaker, label, take in keys]
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        place = self.place[row]
+        return self.samples[self.offsets[place] : self.offsets[place + 1]]
 
 
 def digit_images() -> tuple[np.ndarray, np.ndarray]:
@@ -26,6 +52,16 @@ def encoded(picture: np.ndarray, kind: str = "PNG", mode: str | None = None, **o
     return written.getvalue()
 
 
+def wav_bytes(values: np.ndarray, rate: int = RATE_HZ) -> bytes:
+    """A WAV file as the standard library writes it.
+
+    Args:
+        values: uint8 or int16, (n,) or (n, channels).
+        rate: samples a second.
+    """
+    return wav_file(values.tobytes(), values.itemsize, 1 if values.ndim == 1 else values.shape[1], rate)
+
+
 def tone_bytes(pitch_hz: float, seed: int = 0, seconds: float = 0.4) -> bytes:
     """A WAV file of a note with a few overtones in faint noise, 8 kHz, 16 bit."""
     rng = np.random.default_rng(seed)
@@ -38,12 +74,7 @@ def tone_bytes(pitch_hz: float, seed: int = 0, seconds: float = 0.4) -> bytes:
 
 def header_only(width: int, height: int) -> bytes:
     """A PNG that claims a size and has no pixels."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
-
-    size = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return png_file((width, height, 8, 2, 0, 0, 0), b"")
 
 
 def write_media(folder: Path, num: int, paired: bool, classes: tuple[str, ...] = ("one", "three", "two")) -> None:

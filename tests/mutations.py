@@ -6,13 +6,10 @@ Everything is a function of a `random.Random`, so that a failure can be repeated
 import base64
 import json
 import struct
-import zlib
 from random import Random
 from typing import Any
 
-import numpy as np
-
-from tests.recordings import wav_bytes
+from kfusion.exporting.files import png_file
 
 ODD = [0, 1, -1, 7, 255, 256, 2**15, 2**16, 2**31 - 1, 2**31, 2**32 - 1]
 TOKENS = [
@@ -45,32 +42,13 @@ def mutate(data: bytes, rng: Random, tokens: list[bytes] | None = None) -> bytes
     return bytes(out)
 
 
-def png(image: np.ndarray) -> bytes:
-    """A grey 8-bit PNG of uint8 (height, width)."""
-    height, width = image.shape
-    rows = b"".join(b"\0" + row.tobytes() for row in image)
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", zlib.compress(rows)) + _chunk(b"IEND", b"")
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-def wav(samples: np.ndarray, rate_hz: int = 8000) -> bytes:
-    """A mono 16-bit WAV of int16 (samples,)."""
-    return wav_bytes(samples.astype("<i2"), rate_hz)
-
-
 def bad_png(good: bytes, rng: Random) -> bytes:
     """A PNG with odd sizes and depths in a header whose checksum is right, or with random changes."""
     if rng.random() < 0.5:
         return mutate(good, rng)
     size = [rng.choice([0, 1, 28, 100, 5000, 20000, 2**31 - 1, 2**32 - 1]) for _ in range(2)]
-    head = struct.pack(
-        ">IIBBBBB", *size, rng.choice([1, 2, 4, 8, 16, 3]), rng.randrange(8), *(rng.randrange(2) for _ in "xyz")
-    )
-    return good[:8] + _chunk(b"IHDR", head) + good[33:]
+    head = (*size, rng.choice([1, 2, 4, 8, 16, 3]), rng.randrange(8), *(rng.randrange(2) for _ in "xyz"))
+    return png_file(head, b"")[:33] + good[33:]
 
 
 def bad_wav(good: bytes, rng: Random) -> bytes:

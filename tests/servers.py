@@ -5,17 +5,13 @@ import json
 import re
 import signal
 import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.processes import environment
-
-START_S = 120
+from tests.processes import ROOT, start_verb
 
 
 class Server:
@@ -56,8 +52,8 @@ class Server:
         return float(re.findall(rf"^{re.escape(name)}(?:{{.*}})? (\S+)$", page, re.M)[0])
 
     def lines(self) -> list[dict[str, Any]]:
-        """What the log holds so far."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        """What the log holds so far, but for a line that is still being written."""
+        return [json.loads(line) for line in self.log.read_text().rpartition("\n")[0].splitlines()]
 
     def resident_bytes(self) -> int:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
@@ -69,21 +65,12 @@ class Server:
         return self.process.wait(timeout=60)
 
 
-def command(*flags: Any) -> list[str]:
-    return [sys.executable, "-m", "kfusion.serve", *map(str, flags)]
-
-
 @contextlib.contextmanager
 def serve(model: Path, log: Path, *flags: Any) -> Iterator[Server]:
     """A server on a free port, until the block ends."""
     with log.open("w") as errors:
-        process = subprocess.Popen(
-            command(model, "--port", "0", *flags),
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env=environment(120),
-        )
+        flags = (model, "--port", "0", *flags)
+        process = start_verb("kfusion.serve", *flags, cwd=ROOT, columns=120, stderr=errors)
     try:
         assert process.stdout
         said = process.stdout.readline()
@@ -96,12 +83,3 @@ def serve(model: Path, log: Path, *flags: Any) -> Iterator[Server]:
         process.wait()
         if process.stdout:
             process.stdout.close()
-
-
-def wait_for(condition: Any, seconds: float = START_S) -> Any:
-    """The condition's first true value."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-    return found

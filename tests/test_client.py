@@ -14,7 +14,7 @@ from kfusion.runtime.capi import Refused
 from kfusion.runtime.model import ServedModel
 from kfusion.runtime.protos import message
 from kfusion.runtime.wire import fill_tensor, read_array
-from tests.mutations import png, wav
+from tests.media import encoded, tone_bytes
 from tests.processes import ROOT, environment
 from tests.servers import serve
 
@@ -72,10 +72,9 @@ def test_arrays_go_in_and_labels_and_probabilities_come_out(url, direct):
 
 def test_files_go_in_as_base64_or_bytes_and_either_half_may_be_missing(url, direct, tmp_path):
     digits = np.asarray(load_builtin().images[::1000], np.uint8).reshape(-1, 28, 28)
-    noise = RNG.normal(0, 30, 8000)
-    sound = wav(noise + np.where(np.arange(8000) // 2000 == 1, 5000 * np.sin(np.arange(8000) / 3), 0))
+    sound = tone_bytes(400)
     (tmp_path / "a.wav").write_bytes(sound)
-    files = [png(digit) for digit in digits]
+    files = [encoded(digit) for digit in digits]
     with Client(url, timeout_s=120) as client:
         # A 28 × 28 digit passes through the reader unchanged, so its file gets the answer that its pixels get.
         found, expected = client.predict(image=files), client.predict(image=digits)
@@ -148,9 +147,8 @@ def test_the_client_imports_neither_tensorflow_nor_keras():
 
 def test_the_command_line_says_the_class_and_what_each_half_says_alone(rest, tmp_path):
     digit = np.asarray(load_builtin().images[0], np.uint8).reshape(28, 28)
-    (tmp_path / "a.png").write_bytes(png(digit))
-    tone = np.where(np.arange(8000) // 2000 == 1, 5000 * np.sin(np.arange(8000) / 3), 0)
-    (tmp_path / "a.wav").write_bytes(wav(RNG.normal(0, 30, 8000) + tone))
+    (tmp_path / "a.png").write_bytes(encoded(digit))
+    (tmp_path / "a.wav").write_bytes(tone_bytes(400))
     command = [sys.executable, "-m", "kfusion.client", "--url", rest, "--image", "a.png"]
     ask = {"cwd": tmp_path, "env": environment(120), "capture_output": True, "text": True}
     picture, both = subprocess.run(command, **ask), subprocess.run([*command, "--audio", "a.wav"], **ask)

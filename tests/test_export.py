@@ -14,7 +14,7 @@ import tensorflow as tf
 from kfusion.exporting.prove import ask_apart
 from kfusion.exporting.warmup import FILE, read_warmup
 from kfusion.runtime.saved_model import read_signatures
-from tests.processes import ROOT, environment, run_export
+from tests.processes import environment, fails, full_disk, in_process
 
 
 def numbers(model: Path) -> list[str]:
@@ -24,12 +24,6 @@ def numbers(model: Path) -> list[str]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def fails(done: subprocess.CompletedProcess[str], sentence: str) -> None:
-    """One line, status 2, no traceback."""
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.count("\n") == 1 and sentence in done.stderr, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +77,8 @@ def _rows(request) -> int:
 
 def test_an_existing_version_is_never_touched(exported_model, trained_run):
     before = contents(exported_model)
-    fails(run_export(str(trained_run), "--version", "1", cwd=exported_model.parents[2]), "an existing version is kept")
+    done = in_process("kfusion.export", trained_run, "--version", "1", cwd=exported_model.parents[2])
+    fails(done, "an existing version is kept")
     assert contents(exported_model) == before
 
 
@@ -99,14 +94,14 @@ def test_an_existing_version_is_never_touched(exported_model, trained_run):
 )
 def test_a_wrong_flag_is_one_line_and_writes_nothing(flags, sentence, trained_run, tmp_path):
     (tmp_path / "file").touch()
-    fails(run_export(str(trained_run), *flags, cwd=tmp_path), sentence)
+    fails(in_process("kfusion.export", trained_run, *flags, cwd=tmp_path), sentence)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_what_is_no_finished_run_is_refused(trained_run, tmp_path):
-    fails(run_export("nowhere", cwd=tmp_path), "nowhere: must be a run folder")
+    fails(in_process("kfusion.export", "nowhere", cwd=tmp_path), "nowhere: must be a run folder")
     shutil.copytree(trained_run, tmp_path / "broken", ignore=shutil.ignore_patterns("metrics.json", "*.npz"))
-    fails(run_export("broken", cwd=tmp_path), "broken: must be a finished run")
+    fails(in_process("kfusion.export", "broken", cwd=tmp_path), "broken: must be a finished run")
 
 
 def test_a_killed_export_leaves_no_version_and_two_at_once_get_the_next_two_numbers(run_of_files, tmp_path):
@@ -136,13 +131,7 @@ def test_a_killed_export_leaves_no_version_and_two_at_once_get_the_next_two_numb
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(run_of_files, tmp_path):
-    """A limit on the size of files stands in for the disk: writing fails the same way, in the middle of a file."""
-    program = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000));"
-        "import runpy; sys.argv = ['export', *sys.argv[1:]]; runpy.run_module('kfusion.export', run_name='__main__')"
-    )
-    command = [sys.executable, "-c", program, str(run_of_files), "--to", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    with full_disk():
+        done = in_process("kfusion.export", run_of_files, "--to", tmp_path)
     fails(done, "File too large")
     assert numbers(tmp_path / "kfusion") == []

@@ -18,7 +18,7 @@ from kfusion.model.build import build_model
 from kfusion.predictor import load_network, predict_views
 from kfusion.run import Run
 from kfusion.spec import VIEWS
-from tests.portables import EXTRAS, MISSING, needs_litert
+from tests.exports import EXTRAS, MISSING, needs_litert
 
 TITLES = ("both", "image alone", "audio alone")
 WRITERS: dict[str, Any] = {"litert": write_litert, "onnx": write_onnx}

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.portables import needs_litert
+from tests.exports import needs_litert
 from tests.processes import ROOT, environment, run_export
 
 

@@ -3,18 +3,13 @@
 All are asked in one process without Python TensorFlow, good ones between bad ones; had it died, all after would fail.
 """
 
-import struct
-import wave
-import zlib
-from io import BytesIO
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from kfusion.analysis.calibration import temper
 from kfusion.exporting.exporter import held_out_pairs
-from kfusion.exporting.files import picture_file, sound_file
+from kfusion.exporting.files import picture_file, png_file, sound_file, wav_file
 from kfusion.exporting.front_end import front_end_of
 from kfusion.exporting.prove import Request, ask_apart
 from kfusion.exporting.signatures import Endpoints
@@ -98,31 +93,16 @@ class Asked:
             "truncated": self.files(last_png=png[:-20]),
             "text picture": self.files(last_png=b"hello"),
             "text sound": self.files(last_wav=b"hello"),
-            "huge": self.files(last_png=huge_png()),
+            "huge": self.files(last_png=png_file((20000, 20000, 8, 0, 0, 0, 0), b"")),
             "wrong header": self.files(last_wav=b"FIRE" + wav[4:]),
-            "24 bit": self.files(last_wav=wav_of(3, bytes(3000))),
-            "no samples": self.files(last_wav=wav_of(2, b"")),
-            "ten minutes": self.files(last_wav=wav_of(1, bytes(600 * 8000))),
+            "24 bit": self.files(last_wav=wav_file(bytes(3000), 3)),
+            "no samples": self.files(last_wav=wav_file(b"")),
+            "ten minutes": self.files(last_wav=wav_file(bytes(600 * 8000), 1)),
             "unequal files": self.files(wav=self.wav[:3]),
             "one picture": self.files(png=np.array(png, object)),
             "no files": self.files(png=self.png[:0], wav=self.wav[:0]),
             "files again": self.files(),
         }
-
-
-def wav_of(width: int, data: bytes) -> bytes:
-    buffer = BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setparams((1, width, 8000, 0, "NONE", ""))
-        file.writeframes(data)
-    return buffer.getvalue()
-
-
-def huge_png() -> bytes:
-    head = b"IHDR" + struct.pack(">IIBBBBB", 20000, 20000, 8, 0, 0, 0, 0)
-    end = b"IEND"
-    chunks = [struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in (head, end)]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from scipy.signal import get_window
 
 from kfusion.data.builtin import locate
 from kfusion.data.mfcc import mel_bands, mfcc_sequence
-from tests.recordings import FSDD, Recordings
+from tests.media import FSDD, Recordings
 
 sequence_of = tf.function(mfcc_sequence, input_signature=[tf.TensorSpec((None,), tf.float32)])
 

@@ -11,7 +11,9 @@ from kfusion.prediction import stream
 from kfusion.prediction.job import Job, predict
 from kfusion.spec import FUSED, MODALITIES
 from kfusion.system.files import write_json
-from tests.inputs import copied, digits, run_verb, views, write_arrays
+from tests.exports import copied, views
+from tests.inputs import digits, write_arrays
+from tests.processes import in_process
 
 COMPETITION = ("x_test_wr.npy", "x_test_sp.npy")
 
@@ -25,7 +27,7 @@ def small_batches(monkeypatch):
 def test_a_submission_is_the_runs_answers_in_the_inputs_order(trained_run, tmp_path, monkeypatch, capsys):
     images, audio = digits(40)
     write_arrays(tmp_path / "data", images, audio)
-    assert run_verb(monkeypatch, trained_run, tmp_path / "data", "--out", tmp_path / "out.csv") == 0
+    assert in_process("kfusion.predict", trained_run, tmp_path / "data", "--out", tmp_path / "out.csv").returncode == 0
     expected = views(trained_run, images, audio)[FUSED].argmax(axis=1)
     lines = (tmp_path / "out.csv").read_text().splitlines()
     assert lines == ["row_id,label", *(f"{row},{label}" for row, label in enumerate(expected))]
@@ -54,7 +56,7 @@ def test_calibration_tempers_confidences_and_changes_no_label(trained_run, tmp_p
     temperature = {"fused": 2.0, "image": 3.0, "audio": 0.5}
     write_json(run / "calibration.json", {"temperature": temperature})
     flags = (run, tmp_path / "data", "--out", tmp_path / "out.csv", "--format", "full")
-    assert run_verb(monkeypatch, *flags) == 0
+    assert in_process("kfusion.predict", *flags).returncode == 0
     assert "tempered by calibration.json" in capsys.readouterr().out
     table, expected = pd.read_csv(tmp_path / "out.csv"), views(run, images, audio)
     assert table["label"].tolist() == expected[FUSED].argmax(axis=1).tolist()
@@ -94,7 +96,7 @@ def test_the_test_files_are_read_unless_others_are_asked_for(
         (("--part", "train"), train_names[0], expected[10:]),
     ):
         flags = (*flags, "--out", tmp_path / f"{name}.csv")
-        assert run_verb(monkeypatch, trained_run, tmp_path / "data", *flags) == 0
+        assert in_process("kfusion.predict", trained_run, tmp_path / "data", *flags).returncode == 0
         assert f"input: {name} and " in capsys.readouterr().out
         assert pd.read_csv(tmp_path / f"{name}.csv")["label"].tolist() == wanted
 
@@ -116,7 +118,7 @@ def test_bad_rows_are_listed_and_cost_nobody_elses_answer(trained_run, tmp_path,
     audio[3, 100], pixels = np.nan, images.astype(np.float32)
     pixels[17, 5, 5], pixels[33, 0, 0] = np.inf, 300
     write_arrays(tmp_path / "data", pixels, audio)
-    assert run_verb(monkeypatch, trained_run, tmp_path / "data", "--out", tmp_path / "out.csv") == 1
+    assert in_process("kfusion.predict", trained_run, tmp_path / "data", "--out", tmp_path / "out.csv").returncode == 1
     said = capsys.readouterr().err
     assert said == f"kfusion: 3 rows have no prediction; the reasons are in {tmp_path}/out.errors.csv\n"
     errors = pd.read_csv(tmp_path / "out.errors.csv")
@@ -132,7 +134,8 @@ def test_strict_stops_at_the_first_bad_row(trained_run, tmp_path, monkeypatch, c
     images, audio = digits(40)
     audio[[20, 30]] = np.nan
     write_arrays(tmp_path / "data", images, audio)
-    assert run_verb(monkeypatch, trained_run, tmp_path / "data", "--out", tmp_path / "out.csv", "--strict") == 2
+    words = (trained_run, tmp_path / "data", "--out", tmp_path / "out.csv", "--strict")
+    assert in_process("kfusion.predict", *words).returncode == 2
     said = capsys.readouterr().err
     assert "Found: row 20: audio: values must be finite" in said and said.count("\n") == 1
     assert not (tmp_path / "out.csv").exists()
@@ -143,12 +146,12 @@ def test_sounds_on_another_scale_are_refused_with_both_ranges(trained_run, tmp_p
     scaled = (audio - audio.min(axis=0)) / (audio.max(axis=0) - audio.min(axis=0))
     write_arrays(tmp_path / "data", images, scaled)
     flags = (trained_run, tmp_path / "data", "--out", tmp_path / "out.csv")
-    assert run_verb(monkeypatch, *flags) == 2
+    assert in_process("kfusion.predict", *flags).returncode == 2
     said = capsys.readouterr().err
     assert "audio.npy: audio features must be on the scale of the training data (-7" in said
     assert "Found: 0 to 1" in said and said.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
-    assert run_verb(monkeypatch, *flags, "--force") == 0
+    assert in_process("kfusion.predict", *flags, "--force").returncode == 0
 
 
 @pytest.mark.parametrize(("package", "words"), [("ray", ("--engine", "ray")), ("pyarrow", ("--out", "out.parquet"))])
@@ -156,7 +159,7 @@ def test_a_missing_extra_is_one_line_that_names_the_command(package, words, trai
     write_arrays(tmp_path / "data", *digits(4))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, package, None)  # Python's own way to say that it is not installed.
-    assert run_verb(monkeypatch, trained_run, "data", *words) == 2
+    assert in_process("kfusion.predict", trained_run, "data", *words).returncode == 2
     said, extra = capsys.readouterr().err, {"pyarrow": "parquet"}.get(package, package)
     assert f"need{'s' * (package == 'ray')} the extra: pip install 'kfusion[{extra}]'" in said
     assert said.endswith(f"Found: no package {package}\n") and said.count("\n") == 1
@@ -199,7 +202,7 @@ def test_wrong_input_is_one_line_and_writes_nothing(words, sentence, trained_run
         (tmp_path / name).touch()
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.chdir(tmp_path)
-    assert run_verb(monkeypatch, *(trained_run if word == "RUN" else word for word in words)) == 2
+    assert in_process("kfusion.predict", *(trained_run if word == "RUN" else word for word in words)).returncode == 2
     said = capsys.readouterr().err
     assert sentence in said and said.count("\n") == 1 and said.startswith("kfusion: ")
     assert sorted(tmp_path.rglob("*")) == before

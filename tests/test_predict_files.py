@@ -13,7 +13,10 @@ from kfusion.prediction.job import Job, predict, run_job
 from kfusion.prediction.models import load_model
 from kfusion.spec import FUSED, Spec
 from kfusion.system.files import read_json, write_json
-from tests.inputs import copied, digits, png, run_verb, views, wav, write_arrays, write_media
+from tests.exports import copied, views
+from tests.inputs import digits, wav, write_arrays, write_media
+from tests.media import encoded
+from tests.processes import in_process
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +66,8 @@ def test_a_manifest_names_files_beside_it_and_either_may_be_missing(trained_run,
     rows += [(str(tmp_path / "media" / "row005.png"), ""), ("", "media/row006.wav")]
     write_manifest(tmp_path / "rows.csv", rows)
     monkeypatch.chdir("/")
-    assert run_verb(monkeypatch, trained_run, tmp_path / "rows.csv", "--out", tmp_path / "out.csv") == 0
+    words = (trained_run, tmp_path / "rows.csv", "--out", tmp_path / "out.csv")
+    assert in_process("kfusion.predict", *words).returncode == 0
     fused, image, audio = (each.argmax(axis=1) for each in views(trained_run, images, sounds(10)).values())
     expected = [*fused[[3, 1, 2, 9, 0]], image[5], audio[6]]
     assert pd.read_csv(tmp_path / "out.csv")["label"].tolist() == expected
@@ -71,7 +75,7 @@ def test_a_manifest_names_files_beside_it_and_either_may_be_missing(trained_run,
 
 def test_each_unreadable_file_costs_its_own_row_alone(trained_run, tmp_path, monkeypatch, capsys):
     images = write_media(tmp_path / "media", 8)
-    media, whole = tmp_path / "media", png(images[0])
+    media, whole = tmp_path / "media", encoded(images[0])
     damaged = bytearray(whole)
     damaged[len(whole) // 2] ^= 0xFF
     (media / "damaged.png").write_bytes(damaged)
@@ -84,7 +88,8 @@ def test_each_unreadable_file_costs_its_own_row_alone(trained_run, tmp_path, mon
     bad += [("media/row000.png", "media/cut.wav"), ("", "media/big.wav"), ("media/row000.wav", "")]
     mixed = [row for pair in zip(rows, bad, strict=True) for row in pair]
     write_manifest(tmp_path / "rows.csv", mixed)
-    assert run_verb(monkeypatch, trained_run, tmp_path / "rows.csv", "--out", tmp_path / "out.csv") == 1
+    words = (trained_run, tmp_path / "rows.csv", "--out", tmp_path / "out.csv")
+    assert in_process("kfusion.predict", *words).returncode == 1
     assert "8 rows have no prediction" in capsys.readouterr().err
     label, errors = pd.read_csv(tmp_path / "out.csv")["label"], pd.read_csv(tmp_path / "out.errors.csv")
     assert label[0::2].tolist() == views(trained_run, images, sounds(8))[FUSED].argmax(axis=1).tolist()
@@ -154,7 +159,8 @@ def test_parquet_in_and_out_say_the_same_as_csv(trained_run, model, tmp_path):
 )
 def test_a_wrong_manifest_is_one_line_and_leaves_nothing(text, sentence, trained_run, tmp_path, monkeypatch, capsys):
     (tmp_path / "rows.csv").write_bytes(text.encode() if isinstance(text, str) else text)
-    assert run_verb(monkeypatch, trained_run, tmp_path / "rows.csv", "--out", tmp_path / "out.csv") == 2
+    words = (trained_run, tmp_path / "rows.csv", "--out", tmp_path / "out.csv")
+    assert in_process("kfusion.predict", *words).returncode == 2
     said = capsys.readouterr().err
     assert sentence in said and said.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
@@ -163,7 +169,7 @@ def test_a_wrong_manifest_is_one_line_and_leaves_nothing(text, sentence, trained
 def test_two_pictures_of_one_stem_are_refused(trained_run, tmp_path, monkeypatch, capsys):
     write_media(tmp_path / "media", 2)
     (tmp_path / "media" / "row001.jpg").touch()
-    assert run_verb(monkeypatch, trained_run, tmp_path / "media", "--out", tmp_path / "out.csv") == 2
+    assert in_process("kfusion.predict", trained_run, tmp_path / "media", "--out", tmp_path / "out.csv").returncode == 2
     assert "must hold one picture for each stem. Found: two of 'row001'" in capsys.readouterr().err
 
 
@@ -193,9 +199,9 @@ def test_an_exported_version_knows_the_scale_of_its_training_sounds(exported_mod
     images, audio = digits(20)
     write_arrays(tmp_path / "data", images, audio / 100)
     words = (exported_model, tmp_path / "data", "--out", tmp_path / "out.csv")
-    assert run_verb(monkeypatch, *words) == 2
+    assert in_process("kfusion.predict", *words).returncode == 2
     assert "audio features must be on the scale of the training data (-7" in capsys.readouterr().err
-    assert run_verb(monkeypatch, *words, "--force") == 0
+    assert in_process("kfusion.predict", *words, "--force").returncode == 0
 
 
 def test_files_that_a_model_cannot_read_are_refused_at_once(trained_run, tmp_path, monkeypatch, capsys):
@@ -206,9 +212,9 @@ def test_files_that_a_model_cannot_read_are_refused_at_once(trained_run, tmp_pat
     write_media(tmp_path / "media", 3)
     (tmp_path / "media" / "row001.wav").unlink()
     words = (run, tmp_path / "media", "--out", tmp_path / "out.csv")
-    assert run_verb(monkeypatch, *words) == 2
+    assert in_process("kfusion.predict", *words).returncode == 2
     rule = "this model cannot read sound files: the front end of its training sounds is not known"
     assert f"{rule}. Found: 2 rows with a sound\n" in capsys.readouterr().err
     for sound in (tmp_path / "media").glob("*.wav"):
         sound.unlink()
-    assert run_verb(monkeypatch, *words) == 0
+    assert in_process("kfusion.predict", *words).returncode == 0

@@ -11,7 +11,8 @@ import pytest
 from kfusion.prediction import work
 from kfusion.prediction.job import Job, predict
 from kfusion.prediction.work import Work
-from tests.inputs import digits, run_verb, start, write_arrays
+from tests.inputs import digits, write_arrays
+from tests.processes import in_process, start_verb
 
 pytest.importorskip("ray", reason="needs the extra ray")
 
@@ -47,7 +48,8 @@ def test_two_workers_one_of_them_killed_say_what_one_process_says(trained_run, t
     write_arrays(tmp_path / "data", images[repeated], audio[repeated])
     words = (trained_run, tmp_path / "data", "--format", "full")
     assert predict(Job(trained_run, tmp_path / "data", tmp_path / "alone.csv", full=True)).num_bad == 33
-    before, several = set(workers()), start(tmp_path, *words, "--out", "ray.csv", "--engine", "ray")
+    words = (*words, "--out", "ray.csv", "--engine", "ray")
+    before, several = set(workers()), start_verb("kfusion.predict", *words, cwd=tmp_path)
     job, deadline = Work(tmp_path / "ray.csv"), time.monotonic() + 200
     while len(list(job.folder.glob("shard-*.csv"))) < 1 and several.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -76,7 +78,7 @@ def test_an_existing_cluster_of_two_machines_answers_alike(trained_run, tmp_path
     try:
         cluster.add_node(num_cpus=1)
         flags = ("--engine", "ray", "--ray-address", cluster.address)
-        several = start(tmp_path, *words, "--out", "ray.csv", *flags)
+        several = start_verb("kfusion.predict", *words, "--out", "ray.csv", *flags, cwd=tmp_path)
         _, wrong = several.communicate(timeout=300)
         assert several.returncode == 0, wrong
     finally:
@@ -94,6 +96,7 @@ def test_an_existing_cluster_of_two_machines_answers_alike(trained_run, tmp_path
 def test_a_cluster_that_is_not_there_is_one_line(address, sentence, trained_run, tmp_path, monkeypatch, capsys):
     write_arrays(tmp_path / "data", *digits(10))
     monkeypatch.chdir(tmp_path)
-    assert run_verb(monkeypatch, trained_run, "data", "--engine", "ray", "--ray-address", address) == 2
+    words = (trained_run, "data", "--engine", "ray", "--ray-address", address)
+    assert in_process("kfusion.predict", *words).returncode == 2
     assert capsys.readouterr().err == f"kfusion: {sentence}\n"
     assert [path.name for path in tmp_path.iterdir()] == ["data"]

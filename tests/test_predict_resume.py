@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -14,8 +12,9 @@ from kfusion.prediction import work
 from kfusion.prediction.job import Job, predict
 from kfusion.prediction.work import Work
 from kfusion.spec import FUSED
-from tests.inputs import digits, run_verb, start, views, write_arrays
-from tests.processes import ROOT
+from tests.exports import views
+from tests.inputs import digits, write_arrays
+from tests.processes import fails, full_disk, in_process, start_verb
 
 NUM_ROWS = 4 * work.SHARD_ROWS + 1000
 
@@ -26,7 +25,7 @@ def test_a_killed_job_goes_on_after_its_last_complete_shard(trained_run, tmp_pat
     write_arrays(tmp_path / "data", images[repeated], audio[repeated])
     words = (trained_run, tmp_path / "data", "--out", "out.csv")
     job = Work(tmp_path / "out.csv")
-    process, deadline = start(tmp_path, *words), time.monotonic() + 200
+    process, deadline = start_verb("kfusion.predict", *words, cwd=tmp_path), time.monotonic() + 200
     while not job.part(work.SHARD_ROWS).exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -36,7 +35,7 @@ def test_a_killed_job_goes_on_after_its_last_complete_shard(trained_run, tmp_pat
     # A mark in a kept shard is found again in the output: it was not answered a second time.
     text = kept[1].read_text()
     kept[1].write_text(text.replace("\n8192,", "\n8192,100"))
-    process = start(tmp_path, *words, "--resume")
+    process = start_verb("kfusion.predict", *words, "--resume", cwd=tmp_path)
     said, wrong = process.communicate(timeout=200)
     assert process.returncode == 0, wrong
     assert f"({NUM_ROWS - len(kept) * work.SHARD_ROWS:,} rows in " in said
@@ -48,21 +47,16 @@ def test_a_killed_job_goes_on_after_its_last_complete_shard(trained_run, tmp_pat
 
 
 def test_a_full_disk_is_one_line_and_costs_no_shard(trained_run, tmp_path, monkeypatch, capsys):
-    """A limit on the size of files stands in for the disk: two shards fit, the two joined do not."""
+    """Two shards fit, the two joined do not."""
     images, audio = digits(1000)
     repeated = np.arange(work.SHARD_ROWS + 3000) % 1000
     write_arrays(tmp_path / "data", images[repeated], audio[repeated])
-    program = (
-        "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (70_000, 70_000));"
-        "sys.argv = ['predict', *sys.argv[1:]]; runpy.run_module('kfusion.predict', run_name='__main__')"
-    )
     words = (trained_run, tmp_path / "data", "--out", tmp_path / "out.csv")
-    done = subprocess.run([sys.executable, "-c", program, *words], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert "Found: File too large; what is done is kept, --resume goes on from there" in done.stderr
+    with full_disk(after_bytes=70_000):
+        done = in_process("kfusion.predict", *words)
+    fails(done, "Found: File too large; what is done is kept, --resume goes on from there")
     assert not (tmp_path / "out.csv").exists()
-    assert run_verb(monkeypatch, *words, "--resume") == 0
+    assert in_process("kfusion.predict", *words, "--resume").returncode == 0
     assert "out.csv (0 rows in " in capsys.readouterr().out
     label = pd.read_csv(tmp_path / "out.csv")["label"]
     assert label.tolist() == views(trained_run, images, audio)[FUSED].argmax(axis=1)[repeated].tolist()
@@ -93,16 +87,16 @@ def broken_off(trained_run, tmp_path, monkeypatch):
 
 def test_an_unfinished_job_is_kept_until_one_says_what_to_do(broken_off, trained_run, tmp_path, monkeypatch, capsys):
     words = (trained_run, tmp_path / "data", "--out", broken_off.out)
-    assert run_verb(monkeypatch, *words) == 2
+    assert in_process("kfusion.predict", *words).returncode == 2
     assert "an unfinished job is kept; --resume or --overwrite it, or choose another --out" in capsys.readouterr().err
-    assert run_verb(monkeypatch, *words, "--resume", "--strict") == 2
+    assert in_process("kfusion.predict", *words, "--resume", "--strict").returncode == 2
     assert "Found: row 4: audio: values must be finite" in capsys.readouterr().err
-    assert run_verb(monkeypatch, *words, "--resume") == 1
+    assert in_process("kfusion.predict", *words, "--resume").returncode == 1
     assert "5 rows in" in (said := capsys.readouterr()).out and "1 row has no prediction" in said.err
-    assert run_verb(monkeypatch, *words, "--resume") == 1
+    assert in_process("kfusion.predict", *words, "--resume").returncode == 1
     assert "finished already" in capsys.readouterr().out
     assert pd.read_csv(broken_off.errors)["row_id"].tolist() == [4]
-    assert run_verb(monkeypatch, *words, "--overwrite") == 1
+    assert in_process("kfusion.predict", *words, "--overwrite").returncode == 1
     assert "25 rows in" in capsys.readouterr().out
 
 
@@ -111,7 +105,7 @@ def test_another_job_is_not_mixed_with_it(flags, what, broken_off, trained_run, 
     if what == "input":
         os.utime(tmp_path / "data" / "images.npy", (1, 1))
     words = (trained_run, tmp_path / "data", "--out", broken_off.out, "--resume", *flags)
-    assert run_verb(monkeypatch, *words) == 2
+    assert in_process("kfusion.predict", *words).returncode == 2
     assert f"'--resume' needs the job that was begun. Found: another {what}\n" in capsys.readouterr().err
     assert broken_off.part(0).exists()
 
@@ -119,6 +113,6 @@ def test_another_job_is_not_mixed_with_it(flags, what, broken_off, trained_run, 
 def test_a_second_program_is_kept_out(broken_off, trained_run, tmp_path, monkeypatch, capsys):
     with broken_off.lock():
         words = (trained_run, tmp_path / "data", "--out", broken_off.out, "--overwrite")
-        assert run_verb(monkeypatch, *words) == 2
+        assert in_process("kfusion.predict", *words).returncode == 2
     assert "another process is writing into this folder" in capsys.readouterr().err
     assert broken_off.part(0).exists()

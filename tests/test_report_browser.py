@@ -3,8 +3,7 @@
 import pytest
 
 from kfusion.reporting.page import report
-from tests.browser import Visit
-from tests.pages import Page
+from tests.pages import Page, Visit
 
 
 def test_the_page_is_one_small_file_that_names_no_other(whole):

@@ -8,7 +8,7 @@ import tensorflow as tf
 from scipy.signal import resample_poly
 
 from kfusion.data.resample import resample
-from tests.recordings import FSDD, Recordings
+from tests.media import FSDD, Recordings
 
 SIGNATURE = [tf.TensorSpec((None,), tf.float32), tf.TensorSpec((), tf.int64)]
 to_8000 = tf.function(lambda samples, rate_hz: resample(samples, rate_hz, 8000), input_signature=SIGNATURE)

@@ -3,8 +3,6 @@
 import gzip
 import http.client
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,8 +11,8 @@ from kfusion.data.sources import load
 from kfusion.data.splits import split
 from kfusion.predictor import load_network, predict_views
 from kfusion.run import open_run
-from tests.processes import ROOT, environment
-from tests.servers import command, serve
+from tests.processes import ROOT, fails, in_process, run_python
+from tests.servers import serve
 
 
 @pytest.fixture(scope="module")
@@ -164,12 +162,6 @@ def test_the_log_is_json_lines_without_payloads(server):
     assert "123456789" not in text and "tell nobody" not in text
 
 
-def fails(done, sentence):
-    assert done.returncode == 2, done.stderr
-    assert sentence in done.stderr and done.stderr.count("\n") == 1
-    assert done.stderr.startswith("kfusion: ")
-
-
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
@@ -185,15 +177,10 @@ def fails(done, sentence):
 )
 def test_a_wrong_command_is_one_line(server, served_model, flags, sentence, tmp_path):
     given = [flag.format(model=served_model, port=server.port) for flag in flags]
-    settings = {"env": environment(120), "capture_output": True, "text": True, "timeout": 120}
-    done = subprocess.run(command(*given), cwd=tmp_path, **settings)
-    fails(done, sentence)
+    fails(in_process("kfusion.serve", *given, cwd=tmp_path), sentence)
 
 
-def test_a_missing_extra_is_one_line(served_model):
-    program = "import sys; sys.modules['starlette'] = None; sys.argv = ['serve', sys.argv[1]];"
-    program += "import runpy; runpy.run_module('kfusion.serve', run_name='__main__')"
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(served_model)], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
-    fails(done, "pip install 'kfusion[serve]'")
+def test_a_missing_extra_is_one_line_and_status_2(served_model):
+    program = "import runpy, sys; sys.modules['starlette'] = None; sys.argv = ['serve', sys.argv[1]];"
+    program += "runpy.run_module('kfusion.serve', run_name='__main__')"
+    fails(run_python("-c", program, served_model), "pip install 'kfusion[serve]'")

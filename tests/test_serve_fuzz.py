@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kfusion.data.builtin import load_builtin
-from tests.mutations import PATH, bad_files, bad_framing, mutate, png, wav
+from tests.media import encoded, wav_bytes
+from tests.mutations import PATH, bad_files, bad_framing, mutate
 from tests.servers import serve
 
 MAX_GROWTH_BYTES = 100_000_000
@@ -65,8 +66,9 @@ class Attacker:
         self.server, self.count, self.statuses = server, 0, {}
         rng = np.random.default_rng(0)
         source = load_builtin()
-        self.image = png(np.asarray(source.images[0], np.uint8).reshape(28, 28))
-        self.audio = wav(3000 * np.sin(np.arange(8000) / 4) + rng.normal(0, 30, 8000))
+        self.image = encoded(source.images[0])
+        sound = 3000 * np.sin(np.arange(8000) / 4) + rng.normal(0, 30, 8000)
+        self.audio = wav_bytes(sound.astype(np.int16))
         sound = np.asarray(source.audio[:1], np.float64).tolist()
         self.good = json.dumps({"signature_name": "audio_only", "inputs": sound}).encode()
         self.right = json.loads(self._post(self.good)[1])["outputs"]["probabilities"]

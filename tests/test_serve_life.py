@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from tests.servers import serve, wait_for
+from tests.processes import wait_for
+from tests.servers import serve
 
 SILENCE = json.dumps({"signature_name": "audio_only", "inputs": [[0.0] * 507]}).encode()
 PATH = "/v1/models/kfusion:predict"

@@ -10,7 +10,7 @@ from kfusion.data import builtin
 from kfusion.data.frames import to_frames
 from kfusion.data.sounds import SOUND_FRONT_END, can_read_sounds, read_sounds, stretch
 from kfusion.spec import Spec
-from tests.recordings import FSDD, Recordings, wav_bytes
+from tests.media import FSDD, Recordings, wav_bytes
 
 FILES = [tf.TensorSpec((None,), tf.string)]
 as_it_is = tf.function(lambda files: read_sounds(files, Spec(), trim=False), input_signature=FILES)

@@ -1,8 +1,6 @@
 """`python -m kfusion.train` as a user runs it: real processes, real files."""
 
 import json
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -14,15 +12,7 @@ from kfusion.data.splits import split
 from kfusion.model.utterance import UtteranceNorm
 from kfusion.predictor import load_network, predict_views
 from kfusion.run import FILES, Run, lock, open_run
-from tests.processes import ROOT, SMALL, run_train
-
-
-def fails(done, sentence):
-    """One line on standard error, status 2, no traceback."""
-    assert done.returncode == 2, done.stderr
-    assert sentence in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("kfusion: ")
+from tests.processes import SMALL, fails, full_disk, in_process, run_python, run_train
 
 
 def test_the_run_folder_is_complete(trained_run):
@@ -67,7 +57,7 @@ def test_the_networks_load_in_safe_mode_without_the_training_code(trained_run):
         "assert not any(getattr(model, 'optimizer', None) for model in models)"
     )
     paths = [str(trained_run / name) for name in ("best.keras", "last.keras")]
-    done = subprocess.run([sys.executable, "-c", program, *paths], cwd=ROOT, capture_output=True, text=True)
+    done = run_python("-c", program, *paths)
     assert done.returncode == 0, done.stderr
 
 
@@ -100,15 +90,15 @@ def test_the_terminal_shows_each_epoch_and_the_final_tables_in_80_columns(traine
     assert "warning" not in shown.lower()
 
 
-def test_an_existing_run_is_kept_unless_asked(trained_run, tmp_path):
+def test_an_existing_run_is_kept_unless_asked(trained_run):
     before = (trained_run / "best.keras").read_bytes()
-    fails(run_train(*SMALL, "--out", str(trained_run), cwd=tmp_path), "an existing run is kept")
+    fails(in_process("kfusion.train", *SMALL, "--out", trained_run), "an existing run is kept")
     assert (trained_run / "best.keras").read_bytes() == before
 
 
 def test_a_folder_with_other_things_in_it_is_never_emptied(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    done = run_train(*SMALL, "--epochs", "1", "--out", str(tmp_path), "--overwrite", cwd=tmp_path)
+    done = in_process("kfusion.train", *SMALL, "--epochs", "1", "--out", tmp_path, "--overwrite")
     fails(done, "a run needs a folder of its own. Found: thesis.txt")
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
@@ -116,19 +106,19 @@ def test_a_folder_with_other_things_in_it_is_never_emptied(tmp_path):
 def test_a_folder_that_only_looks_like_a_run_is_never_emptied(tmp_path):
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "fig1.pdf").write_text("mine")
-    done = run_train(*SMALL, "--epochs", "1", "--out", str(tmp_path), cwd=tmp_path)
+    done = in_process("kfusion.train", *SMALL, "--epochs", "1", "--out", tmp_path)
     fails(done, "a run needs a folder of its own. Found: figures")
     assert [path.name for path in tmp_path.rglob("*")] == ["figures", "fig1.pdf"]
 
 
 def test_a_diverging_run_ends_with_one_line(tmp_path):
-    flags = ("--peak-learning-rate", "1e20", *SMALL, "--epochs", "2", "--out", str(tmp_path / "run"))
-    fails(run_train(*flags, cwd=tmp_path), "'loss' must stay finite; try a lower 'peak_learning_rate'")
+    flags = ("--peak-learning-rate", "1e20", *SMALL, "--epochs", "2", "--out", tmp_path / "run")
+    fails(in_process("kfusion.train", *flags), "'loss' must stay finite; try a lower 'peak_learning_rate'")
 
 
 def test_two_at_once_do_not_mix(tmp_path):
     with lock(tmp_path / "run"):
-        done = run_train(*SMALL, "--epochs", "1", "--out", str(tmp_path / "run"), cwd=tmp_path)
+        done = in_process("kfusion.train", *SMALL, "--epochs", "1", "--out", tmp_path / "run")
     fails(done, "another process is writing into this folder")
 
 
@@ -151,30 +141,29 @@ def test_two_at_once_do_not_mix(tmp_path):
 )
 def test_bad_input_is_one_line_and_writes_nothing(flags, sentence, tmp_path):
     (tmp_path / "file").touch()
-    fails(run_train(*flags, cwd=tmp_path), sentence)
+    fails(in_process("kfusion.train", *flags, cwd=tmp_path), sentence)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_bad_input_ends_the_process_with_status_2(tmp_path):
+    fails(run_train("--epochs", "0", cwd=tmp_path), "'epochs' must be ≥ 1. Received: 0")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_is_one_line(tmp_path):
-    """A limit on the size of files stands in for the disk: writing fails the same way, in the middle of a file."""
-    program = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000));"
-        "import runpy; sys.argv = ['train', *sys.argv[1:]]; runpy.run_module('kfusion.train', run_name='__main__')"
-    )
-    flags = [*SMALL, "--epochs", "1", "--out", str(tmp_path / "run")]
-    done = subprocess.run([sys.executable, "-c", program, *flags], cwd=ROOT, capture_output=True, text=True)
+    with full_disk():
+        done = in_process("kfusion.train", *SMALL, "--epochs", "1", "--out", tmp_path / "run")
     fails(done, "File too large")
     assert not list((tmp_path / "run").glob(".partial-*"))
 
 
-def test_help_lists_every_setting_without_loading_tensorflow(tmp_path):
-    done = run_train("--help", cwd=tmp_path)
+def test_help_lists_every_setting_without_loading_tensorflow():
+    done = in_process("kfusion.train", "--help")
     assert done.returncode == 0
     for flag in ("--recipe", "--modality-dropout", "--peak-learning-rate", "--fusion", "--test-speakers"):
         assert flag in done.stdout
     program = "import sys, kfusion.train; sys.exit('tensorflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
+    assert run_python("-c", program).returncode == 0
 
 
 @pytest.mark.slow

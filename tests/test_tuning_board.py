@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from tests.trials import completed, failed, plan, running
+from tests.searches import completed, failed, plan, running
 from tuning.board import board, chosen, line, seconds_left
 
 FIVE = ("hidden_dim", "embed_dim", "peak_learning_rate", "fusion", "modality_dropout")

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from tests.searches import completed, failed, plan, running
 from tests.test_figures import overlaps, texts
-from tests.trials import completed, failed, plan, running
 from tuning import figures
 from tuning.axes import Scale, scale_of, scores_of
 from tuning.space import SPACE, as_text

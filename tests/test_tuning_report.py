@@ -10,7 +10,7 @@ from rich.console import Console
 
 from kfusion.config import Config, TrainingConfig
 from kfusion.config_file import load_config
-from tests.trials import completed, failed, plan, running
+from tests.searches import completed, failed, plan, running
 from tuning import report as reports
 from tuning.report import show, write_report
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from kfusion.config_file import load_config
-from tests.processes import environment
-from tests.searches import FOUR, SLICE, search, start, trials, wait_for, workers
+from tests.processes import environment, wait_for
+from tests.searches import FOUR, SLICE, search, start, trials, workers
 from tuning.trials import TRIALS, read_trials
 
 

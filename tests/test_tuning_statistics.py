@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from tests.trials import completed, failed, plan, running
+from tests.searches import completed, failed, plan, running
 from tuning.statistics import best_of, comparable, indistinct, main_effects, mean_and_error, spread
 
 

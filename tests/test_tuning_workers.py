@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from tests.searches import FOUR, PROC, SLICE, said, search, start, trials, wait_for, workers
+from tests.processes import wait_for
+from tests.searches import FOUR, PROC, SLICE, said, search, start, trials, workers
 from tuning.crew import core_shares, free_port
 from tuning.worker import address, reachable
 

@@ -1,14 +1,13 @@
 """WAV files, read by TensorFlow ops: what is taken, and the sentence for what is not."""
 
-import io
 import struct
-import wave
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from kfusion.data.wav import MAX_CHUNKS, read_wav
+from kfusion.exporting.files import wav_file
 
 VALUES = np.array([0, 1, -1, 1000, -32768, 32767, 77], np.int16)
 read = tf.function(read_wav, input_signature=[tf.TensorSpec((), tf.string)])
@@ -16,13 +15,7 @@ read = tf.function(read_wav, input_signature=[tf.TensorSpec((), tf.string)])
 
 def wav(values: np.ndarray, rate: int = 8000, channels: int = 1, width: int = 2) -> bytes:
     """A file as the standard library writes it."""
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(channels)
-        file.setsampwidth(width)
-        file.setframerate(rate)
-        file.writeframes(values.tobytes())
-    return buffer.getvalue()
+    return wav_file(values.tobytes(), width, channels, rate)
 
 
 def chunk(name: bytes, body: bytes) -> bytes:

@@ -1,13 +1,11 @@
 """Requests that must be refused, made from good ones; each with the words that its refusal must hold."""
 
-import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from kfusion.exporting.files import wav_file
+from kfusion.exporting.files import png_file, wav_file
 from kfusion.exporting.prove import Request
 
 REFUSED = "INVALID_ARGUMENT"
@@ -77,7 +75,11 @@ def bad_files(signature: str, image: np.ndarray, audio: np.ndarray) -> Iterator[
     yield bad("a truncated PNG", "image_bytes, row 2: ", image_bytes=image[2][: len(image[2]) // 2])
     yield bad("a damaged PNG", "image_bytes, row 2: ", image_bytes=_flipped(image[2]))
     yield bad("a text as a picture", "image_bytes, row 2: ", image_bytes=text)
-    yield bad("a PNG header of 20000 x 20000", "image_bytes, row 2: ", image_bytes=_huge_png(20_000))
+    yield bad(
+        "a PNG header of 20000 x 20000",
+        "image_bytes, row 2: ",
+        image_bytes=png_file((20_000, 20_000, 8, 0, 0, 0, 0), bytes(1000)),
+    )
     yield bad("a text as a sound", "audio_bytes, row 2: ", audio_bytes=text)
     yield bad("a WAV with a wrong header", "audio_bytes, row 2: ", audio_bytes=b"RIFX" + audio[2][4:])
     yield bad("a WAV cut off", "audio_bytes, row 2: ", audio_bytes=audio[2][: len(audio[2]) // 2])
@@ -99,17 +101,6 @@ def _flipped(content: bytes) -> bytes:
     """A file with one byte changed, in its middle."""
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
-
-
-def _huge_png(side: int) -> bytes:
-    """A small PNG file that says it were large."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    pixels = chunk(b"IDAT", zlib.compress(bytes(1000)))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
 
 
 def _with(values: np.ndarray, wrong: float) -> np.ndarray:

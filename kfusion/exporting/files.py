@@ -5,7 +5,9 @@ noise, whose spectrum in each frame is what the features say. It is no voice, bu
 """
 
 import io
+import struct
 import wave
+import zlib
 
 import numpy as np
 import tensorflow as tf
@@ -52,12 +54,27 @@ def sound_file(features: np.ndarray, spec: Spec, seed: int = 0) -> bytes:
     return wav_file(np.round(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
 
 
-def wav_file(data: bytes, sample_bytes: int = 2) -> bytes:
-    """A WAV file around samples of one channel at 8 kHz."""
+def wav_file(data: bytes, sample_bytes: int = 2, num_channels: int = 1, sample_rate_hz: int = SAMPLE_RATE_HZ) -> bytes:
+    """A WAV file around samples, the channels' values of one moment side by side."""
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
+        file.setnchannels(num_channels)
         file.setsampwidth(sample_bytes)
-        file.setframerate(SAMPLE_RATE_HZ)
+        file.setframerate(sample_rate_hz)
         file.writeframes(data)
     return buffer.getvalue()
+
+
+def png_file(header: tuple[int, ...], rows: bytes) -> bytes:
+    """A PNG file put together by hand, whether or not its parts fit together.
+
+    Args:
+        header: seven numbers: width, height, bits a value, colour type, compression, filter, interlacing.
+        rows: the pixels of each row after the number of its filter.
+    """
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    parts = ((b"IHDR", struct.pack(">IIBBBBB", *header)), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)

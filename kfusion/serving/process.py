@@ -82,13 +82,16 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         UserError: the port is taken, or the host is not one of this machine.
     """
-    try:
-        info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        bound = socket.socket(info[0], info[1])
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(info[4])
-    except OSError as error:
-        raise UserError(f"{host}:{port}: the server must be able to listen there. Found: {error.strerror}") from error
+    with contextlib.ExitStack() as unless_bound:
+        try:
+            info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+            bound = unless_bound.enter_context(socket.socket(info[0], info[1]))
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(info[4])
+        except OSError as error:
+            rule = "the server must be able to listen there"
+            raise UserError(f"{host}:{port}: {rule}. Found: {error.strerror}") from error
+        unless_bound.pop_all()
     return bound
 
 

@@ -25,7 +25,7 @@ from kfusion.predictor import load_network
 from kfusion.run import open_run
 from kfusion.spec import VIEWS, Spec
 from tests.benchmarks.tables import wide_console
-from tests.recordings import Recordings, wav_bytes
+from tests.media import Recordings, wav_bytes
 
 RATE_HZ, SNR_DB = 8000, 30.0
 GOALS = {"clean": 0.5, "noise": 3.0}

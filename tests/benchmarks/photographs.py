@@ -1,21 +1,15 @@
 """MNIST digits as people might scan, draw or photograph them: rendered with Pillow, keyed by a seed."""
 
-import io
 from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageFilter
 
+from tests.media import encoded
+
 Shade = tuple[int, int, int]
 LONG_SIDE = 200
 """Pixels of a digit's 28 × 28 frame in a rendered photograph."""
-
-
-def encode(picture: np.ndarray, kind: str = "PNG", **options: object) -> bytes:
-    """uint8 (h, w) or (h, w, channels) -> a file."""
-    written = io.BytesIO()
-    Image.fromarray(picture).save(written, kind, **options)  # type: ignore[arg-type]
-    return written.getvalue()
 
 
 def enlarged(digit: np.ndarray, side: int) -> np.ndarray:
@@ -28,7 +22,7 @@ def scanned(side: int, inverted: bool) -> Callable[[np.ndarray, np.random.Genera
 
     def render(digit: np.ndarray, rng: np.random.Generator) -> bytes:
         picture = enlarged(digit, side)
-        return encode(255 - picture if inverted else picture)
+        return encoded(255 - picture if inverted else picture)
 
     return render
 
@@ -72,7 +66,7 @@ def photographed(
             edge = (along + 0.3 * np.sin(4 * x) > rng.uniform(-0.2, 0.2)).astype(np.float32)
             lit = lit * (1 - 0.35 * _blurred(edge, 3))
         picture = sheet * lit[..., None] + rng.normal(0, noise, sheet.shape)
-        return encode(picture.clip(0, 255).astype(np.uint8), "JPEG", quality=quality)
+        return encoded(picture.clip(0, 255).astype(np.uint8), "JPEG", quality=quality)
 
     return render
 

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import wave
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -61,7 +60,7 @@ class Settings:
 def write_files(folder: Path, num_rows: int) -> Path:
     """MNIST's test images as PNG and recordings of the same digits as WAV."""
     with quiet():
-        import tensorflow as tf
+        from tests.media import encoded, wav_bytes
 
     folder.mkdir()
     with np.load(SHARED / "mnist.npz") as mnist, np.load(SHARED / "fsdd.npz") as sounds:
@@ -71,10 +70,8 @@ def write_files(folder: Path, num_rows: int) -> Path:
     for row in range(num_rows):
         place = row % len(images)
         clip = rng.choice(np.flatnonzero(spoken == label[place]))
-        (folder / f"{row:07d}.png").write_bytes(tf.io.encode_png(images[place][..., None]).numpy())
-        with wave.open(str(folder / f"{row:07d}.wav"), "wb") as file:
-            file.setparams((1, 2, 8000, 0, "NONE", ""))
-            file.writeframes(audio[offsets[clip] : offsets[clip + 1]].astype("<i2").tobytes())
+        (folder / f"{row:07d}.png").write_bytes(encoded(images[place]))
+        (folder / f"{row:07d}.wav").write_bytes(wav_bytes(audio[offsets[clip] : offsets[clip + 1]].astype("<i2")))
     return folder
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.signal import resample_poly
 
-from tests.browser import CHROMIUM, FLAGS
+from tests.media import FSDD, SPEAKERS, Recordings, wav_bytes
 from tests.page.visitor import RATE_HZ, Page
-from tests.recordings import FSDD, SPEAKERS, Recordings, wav_bytes
+from tests.pages import CHROMIUM, FLAGS
 from tests.servers import serve
 
 

@@ -9,9 +9,10 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from tests.media import wav_bytes
 from tests.page.visitor import RATE_HZ, THREE, Page, verdict
-from tests.recordings import wav_bytes
-from tests.servers import serve, wait_for
+from tests.processes import wait_for
+from tests.servers import serve
 
 GONE = "The server does not answer. Is kfusion.serve still running?"
 

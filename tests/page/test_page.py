@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from scipy.signal import resample_poly
 
+from tests.media import wav_bytes
 from tests.page.visitor import RATE_HZ, THREE, Page, sent_samples, verdict
-from tests.recordings import wav_bytes
 
 
 def test_a_drawn_3_is_a_3_and_the_page_shows_what_the_model_saw(page):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.browser import Visit
+from tests.pages import Visit
 
 RATE_HZ = 8000
 
