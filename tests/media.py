@@ -72,6 +72,37 @@ def tone_bytes(pitch_hz: float, seed: int = 0, seconds: float = 0.4) -> bytes:
     return wav_bytes(samples.astype("<i2"), RATE_HZ)
 
 
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Of each pass of an interlaced PNG: first column and row, and steps of columns and rows."""
+
+
+def any_png(
+    samples: np.ndarray,
+    depth: int = 8,
+    colour: int = 0,
+    interlaced: bool = False,
+    before: tuple[tuple[bytes, bytes], ...] = (),
+    after: tuple[tuple[bytes, bytes], ...] = (),
+) -> bytes:
+    """A PNG of any kind, bit by bit as ISO/IEC 15948 has it.
+
+    Args:
+        samples: (height, width, channels) or (height, width), whole numbers below 2 ** depth.
+        depth: bits of a sample.
+        colour: 0 grey, 2 colour, 3 palette, 4 grey with alpha, 6 colour with alpha.
+        interlaced: in the seven passes of Adam7.
+        before, after: names and data of chunks before the pixels and after them.
+    """
+    samples = samples.reshape(*samples.shape[:2], -1)
+    height, width = samples.shape[:2]
+    rows = []
+    for column, row, columns, step in ADAM7 if interlaced else ((0, 0, 1, 1),):
+        for line in samples[row::step, column::columns]:
+            bits = (line.reshape(-1, 1) >> np.arange(depth)[::-1]) & 1
+            rows.append(b"\0" + np.packbits(bits.ravel().astype(np.uint8)).tobytes() if line.size else b"")
+    return png_file((width, height, depth, colour, 0, 0, interlaced), b"".join(rows), before, after)
+
+
 def header_only(width: int, height: int) -> bytes:
     """A PNG that claims a size and has no pixels."""
     return png_file((width, height, 8, 2, 0, 0, 0), b"")

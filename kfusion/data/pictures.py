@@ -10,8 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from kfusion.data.orientation import upright
-from kfusion.data.picture_files import is_png, png_color_type, refusal
+from kfusion.data.orientation import jpeg_exif, upright
+from kfusion.data.picture_files import is_png, png_depth, png_notes, refusal
 from kfusion.data.strokes import mnist_digit
 from kfusion.spec import Spec
 
@@ -67,8 +67,8 @@ def _read_image(content: Any, spec: Spec) -> tuple[tf.Tensor, tf.Tensor]:
     """One file -> pixels in [0, 255], and a reason."""
     blank = tf.zeros(spec.image_shape)
 
-    def decoded() -> tuple[tf.Tensor, tf.Tensor]:
-        rgba = _decode(content)
+    def pixels() -> tuple[tf.Tensor, tf.Tensor]:
+        rgba = decoded(content)
         if spec.image_shape != _DIGIT_SHAPE:
             return _resized(rgba, spec), tf.constant("")
         image, visible = mnist_digit(on_ground(_at_most(rgba, WORK_SIDE)))
@@ -76,25 +76,29 @@ def _read_image(content: Any, spec: Spec) -> tuple[tf.Tensor, tf.Tensor]:
 
     def checked() -> tuple[tf.Tensor, tf.Tensor]:
         reason = refusal(content)
-        return tf.cond(tf.equal(reason, ""), decoded, lambda: (blank, reason))
+        return tf.cond(tf.equal(reason, ""), pixels, lambda: (blank, reason))
 
     return tf.cond(tf.equal(content, ""), lambda: (blank, tf.constant("")), checked)
 
 
-def _decode(content: Any) -> tf.Tensor:
-    """uint8 (height, width, 4): red, green, blue, opacity."""
+def decoded(content: Any) -> tf.Tensor:
+    """uint8 (height, width, 4), upright: red, green, blue, opacity."""
+    png = is_png(content)
+    translucent, exif = tf.cond(png, lambda: png_notes(content), lambda: (tf.constant(False), jpeg_exif(content)))
 
     def with_alpha() -> tf.Tensor:
-        return tf.io.decode_png(content, channels=4)
+        rgba = tf.io.decode_png(content, channels=4)
+        # Where libpng finds no opacity after all, as in a damaged tRNS, TensorFlow takes 2ⁿ - 1, with n bits a sample.
+        depth = png_depth(content)
+        missing = (depth < 8) & tf.reduce_all(tf.equal(tf.cast(rgba[..., 3], tf.int32), tf.pow(2, depth) - 1))
+        return tf.cond(missing, opaque, lambda: rgba)
 
     def opaque() -> tf.Tensor:
-        # This operation decodes PNG as well. TensorFlow gives grey pixels of 1 bit an opacity of 1 of 255.
+        # This operation decodes PNG as well. Asked for opacity, TensorFlow gives pixels of n bits 2ⁿ - 1 of 255.
         rgb = tf.io.decode_jpeg(content, channels=3)
-        rgb = tf.cond(is_png(content), lambda: rgb, lambda: upright(rgb, content))
         return tf.pad(rgb, ((0, 0), (0, 0), (0, 1)), constant_values=tf.constant(255, tf.uint8))
 
-    translucent = tf.cond(is_png(content), lambda: png_color_type(content) >= 3, lambda: tf.constant(False))
-    return tf.cond(translucent, with_alpha, opaque)
+    return upright(tf.cond(translucent, with_alpha, opaque), exif)
 
 
 def on_ground(rgba: Any) -> Any:

@@ -65,16 +65,23 @@ def wav_file(data: bytes, sample_bytes: int = 2, num_channels: int = 1, sample_r
     return buffer.getvalue()
 
 
-def png_file(header: tuple[int, ...], rows: bytes) -> bytes:
+PNG_START = b"\x89PNG\r\n\x1a\n"
+Chunks = tuple[tuple[bytes, bytes], ...]
+
+
+def png_chunk(name: bytes, data: bytes) -> bytes:
+    """Length, name, data and checksum."""
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def png_file(header: tuple[int, ...], rows: bytes, before: Chunks = (), after: Chunks = ()) -> bytes:
     """A PNG file put together by hand, whether or not its parts fit together.
 
     Args:
         header: seven numbers: width, height, bits a value, colour type, compression, filter, interlacing.
         rows: the pixels of each row after the number of its filter.
+        before, after: names and data of chunks before the pixels and after them.
     """
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    parts = ((b"IHDR", struct.pack(">IIBBBBB", *header)), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+    pixels = (b"IDAT", zlib.compress(rows))
+    chunks = ((b"IHDR", struct.pack(">IIBBBBB", *header)), *before, pixels, *after, (b"IEND", b""))
+    return PNG_START + b"".join(png_chunk(*chunk) for chunk in chunks)
