@@ -105,8 +105,9 @@ class Client:
 
         Args:
             image: a PNG or JPEG file, or a list of them, each a path, its bytes, or None; or pixels: (height, width),
-                (height, width, channels) or a batch of those, uint8 0-255 or float in [0, 1].
-            audio: WAV files likewise; or features (num_audio,) or (batch, num_audio).
+                (height, width, channels) or a batch of those, uint8 0-255 or float in [0, 1]; also (batch, channels,
+                height, width), where no other order can be meant.
+            audio: WAV files likewise; or features (num_audio,), (batch, num_audio) or (batch, frames, coefficients).
 
         Raises:
             UserError: nothing is given, files and arrays are mixed, or a file cannot be read.

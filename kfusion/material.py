@@ -68,6 +68,7 @@ class Material:
         sizes = ", ".join(f"{len(getattr(self.parts, name)):,} {name}" for name in PARTS)
         lines = [f"data: {self.source.info['name']}; pairs: {sizes}; split: {self.config.data.split}"]
         lines += self.parts.audit.lines()
+        lines += self.source.notes
         if self.source.info.get("num_ignored"):
             lines.append(f"{self.source.info['num_ignored']:,} files are neither .png, .jpg nor .wav, and left out")
         if self.config.augment.background and self.source.info["front_end"] is None:

@@ -84,12 +84,14 @@ def test_image_files_of_another_kind(digits, array, rule):
 
 def test_audio_of_another_width(digits):
     np.save(digits / "x_train_sp.npy", np.zeros((60, 506)))
-    assert line(digits).endswith("x_train_sp.npy: must have the shape (N, 507). Found: shape (60, 506)")
+    assert line(digits).endswith("x_train_sp.npy: must have the shape (N, 507) or (N, 39, 13). Found: shape (60, 506)")
 
 
 def test_own_audio_and_images_of_another_shape(own):
-    np.save(own / "audio.npy", np.zeros((30, 4, 4)))
-    assert line(own).endswith("audio.npy: must have the shape (N, D). Found: shape (30, 4, 4)")
+    rule = "audio.npy: must have the shape (N, D) or (N, frames, coefficients)"
+    for shape in ((30,), (30, 2, 4, 4), (30, 4, 4, 4, 1)):
+        np.save(own / "audio.npy", np.zeros(shape))
+        assert line(own).endswith(f"{rule}. Found: shape {shape}")
     np.save(own / "images.npy", np.zeros((30, 20)))
     assert line(own).endswith(
         "images.npy: must have the shape (N, H, W), (N, H, W, C) or (N, 784). Found: shape (30, 20)"

@@ -39,10 +39,20 @@ def test_rows_of_a_file_are_the_rows_of_the_array(tmp_path, dtype, rows):
     rows = np.array(rows, np.int64)
     np.testing.assert_array_equal(read_rows(mapped, rows), array[rows])
     np.testing.assert_array_equal(read_rows(mapped[1:, ::2], rows[rows < 4]), array[1:, ::2][rows[rows < 4]])
+    np.testing.assert_array_equal(read_rows(np.moveaxis(mapped, 1, -1), rows), np.moveaxis(array, 1, -1)[rows])
     np.save(tmp_path / "columns.npy", np.asfortranarray(array))
     by_column = np.load(tmp_path / "columns.npy", mmap_mode="r")
     assert not by_column.flags.c_contiguous
     np.testing.assert_array_equal(read_rows(by_column, rows), array[rows])
+    np.testing.assert_array_equal(read_rows(np.moveaxis(by_column, 1, -1), rows), np.moveaxis(array, 1, -1)[rows])
+
+
+def test_rows_whose_axes_were_moved_are_read_past_the_mapping(tmp_path, monkeypatch):
+    array = np.arange(120).reshape(5, 3, 4, 2)
+    np.save(tmp_path / "a.npy", array)
+    moved = np.moveaxis(np.load(tmp_path / "a.npy", mmap_mode="r"), 1, -1)
+    monkeypatch.setattr(np.memmap, "__getitem__", lambda *_: pytest.fail("read through the mapping"))
+    np.testing.assert_array_equal(read_rows(moved, np.array([4, 0, 1])), np.moveaxis(array, 1, -1)[[4, 0, 1]])
 
 
 def test_rows_outside_a_file_are_refused(tmp_path):

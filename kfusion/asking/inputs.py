@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from kfusion.data.layouts import MAX_CHANNELS, are_channels_first, without_channel
 from kfusion.rules import UserError
 
-MAX_CHANNELS = 4
 File = str | os.PathLike[str] | bytes
 
 
@@ -60,7 +60,7 @@ def _object(contents: list[bytes]) -> np.ndarray:
 
 
 def _pixels(value: Any) -> np.ndarray:
-    """float32 (batch, height, width, channels) in [0, 1]."""
+    """float32 (batch, height, width, channels) in [0, 1]; channels that can only come first are moved to the end."""
     array = np.asarray(value)
     scale = 255 if array.dtype == np.uint8 else 1
     if array.ndim == 2 or (array.ndim == 3 and array.shape[-1] > MAX_CHANNELS):
@@ -69,11 +69,17 @@ def _pixels(value: Any) -> np.ndarray:
         array = array[np.newaxis]
     if array.ndim != 4:
         raise UserError(f"'image' must have 2, 3 or 4 axes. Received: shape {array.shape}")
+    height, width, channels = array.shape[1:]
+    if are_channels_first((height, width, channels)):
+        array = np.moveaxis(array, 1, -1)
     return array.astype(np.float32) / np.float32(scale)
 
 
 def _features(value: Any) -> np.ndarray:
+    """float32 (batch, num_audio); frames of coefficients one after the other."""
     array = np.atleast_2d(np.asarray(value, np.float32))
-    if array.ndim != 2:
-        raise UserError(f"'audio' must have 1 or 2 axes. Received: shape {array.shape}")
-    return array
+    if array.ndim == 2:
+        return array
+    if len(without_channel(array.shape[1:])) != 2:
+        raise UserError(f"'audio' must have 1 to 3 axes. Received: shape {array.shape}")
+    return array.reshape(len(array), -1)

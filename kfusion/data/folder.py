@@ -7,11 +7,11 @@ import numpy as np
 
 from kfusion.data.checks import broken, open_array, scan_audio, scan_images
 from kfusion.data.labels import read_classes, read_digits, read_groups
-from kfusion.data.layouts import Layout, audio_grid, image_shape, labels_file, recognise
+from kfusion.data.layouts import Layout, audio_grid, image_shape, in_order, labels_file, recognise
 from kfusion.data.limit import first_of_each_class
 from kfusion.data.pairs import Source
 from kfusion.data.parts import joined
-from kfusion.data.scan import group_ids
+from kfusion.data.scan import blank_lines, group_ids
 from kfusion.rules import UserError
 from kfusion.spec import DIGITS, Spec
 
@@ -64,7 +64,9 @@ def _open_part(
     """Shapes and lengths first, since they cost nothing; then one pass over each file."""
     images_path, audio_path, labels_path = paths
     images, audio = open_array(images_path), open_array(audio_path)
-    shape, grid = image_shape(images, layout, images_path), audio_grid(audio, layout, audio_path)
+    shape, image_note = image_shape(images, layout, images_path)
+    grid, audio_note = audio_grid(audio, layout, audio_path)
+    images = in_order(images, shape)
     for path, length in ((audio_path, len(audio)), (labels_path, len(label))):
         if length != len(images):
             raise broken(path, f"must have as many rows as {images_path.name} ({len(images)})", f"{length} rows")
@@ -90,6 +92,11 @@ def _open_part(
             "audio_range": [audio_scan.low, audio_scan.high],
             "licence": _LICENCE if layout.digits else None,
         },
+        notes=(
+            *filter(None, (image_note, audio_note)),
+            *blank_lines(image_scan, images_path.name),
+            *blank_lines(audio_scan, audio_path.name),
+        ),
         image_row=rows,
         audio_row=rows,
     )
@@ -123,6 +130,7 @@ def _with_test(train: _Part, test: _Part) -> Source:
         audio_group=audio_groups[0],
         info={**train.source.info, "files": files},
         official_test=official,
+        notes=train.source.notes + test.source.notes,
     )
 
 

@@ -20,7 +20,7 @@ class Source:
 
     Args:
         images: (N, 784), (N, H, W) or (N, H, W, C), any real dtype, in [0, spec.pixel_max]; an array or a memory map.
-        audio: (M, num_audio), any real dtype; an array or a memory map.
+        audio: (M, num_audio) or (M, frames, coefficients), any real dtype; an array or a memory map.
         image_label: int64 (n,), in [0, num_classes), for each row in `image_row`.
         audio_label: int64 (m,), for each row in `audio_row`.
         aligned: row i of the images and of the sounds is a pair; then N = M and n = m.
@@ -31,6 +31,7 @@ class Source:
         audio_speaker: int64 (m,), index into `speaker_names`; None where it is not known.
         speaker_names: who speaks.
         official_test: the data's own labelled test files, aligned; its group ids are comparable with this source's.
+        notes: what should be said of the data before training, a line each.
         image_row: int64 (n,), the rows of `images` in use; all of them if left out.
         audio_row: int64 (m,), the rows of `audio` in use; all of them if left out.
     """
@@ -47,6 +48,7 @@ class Source:
     audio_speaker: np.ndarray | None = None
     speaker_names: tuple[str, ...] = ()
     official_test: Union["Source", None] = None
+    notes: tuple[str, ...] = ()
     image_row: np.ndarray = None  # pyright: ignore[reportAssignmentType]
     audio_row: np.ndarray = None  # pyright: ignore[reportAssignmentType]
 

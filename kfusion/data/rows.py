@@ -15,7 +15,8 @@ def read_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Copies some rows of an array.
 
     Args:
-        array: (N, ...), any dtype; a plain array, or the memory map that `np.load(path, mmap_mode="r")` gives.
+        array: (N, ...), any dtype; a plain array, or the memory map that `np.load(path, mmap_mode="r")` gives, its
+            second axis moved to the end if need be.
         rows: int (n,), each in [0, N).
 
     Returns:
@@ -26,7 +27,8 @@ def read_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
         UserError: the file became shorter since it was opened.
     """
     if not (isinstance(array, np.memmap) and _is_whole_file(array)):
-        return np.asarray(array[rows])
+        before = _before_moving(array)
+        return np.asarray(array[rows]) if before is None else np.moveaxis(read_rows(before, rows), 1, -1)
     if len(rows) and not array.flags.c_contiguous:
         return _read_columns(array, rows)
     if len(rows) and (rows.min() < 0 or rows.max() >= len(array)):
@@ -40,6 +42,16 @@ def read_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
 def _is_whole_file(array: np.memmap) -> bool:
     """Whether the array is all that follows its offset in the file; false for slices of a map."""
     return array.filename is not None and isinstance(array.base, mmap.mmap) and array.flags.forc
+
+
+def _before_moving(array: np.ndarray) -> np.memmap | None:
+    """The map of a whole file that `np.moveaxis(map, 1, -1)` made this array of; None where it is something else."""
+    base = array.base
+    if not isinstance(base, np.memmap) or base.ndim != array.ndim or base.ndim < 3 or not _is_whole_file(base):
+        return None
+    moved = np.moveaxis(base, 1, -1)
+    same = moved.shape == array.shape and moved.strides == array.strides and moved.ctypes.data == array.ctypes.data
+    return base if same and moved.dtype == array.dtype else None
 
 
 def _runs(rows: np.ndarray) -> list[tuple[int, int, int]]:

@@ -23,12 +23,14 @@ class Scan:
         high: the largest value.
         bad_row: the first row (of those scanned) that holds a NaN, an infinity, or more than float32 can hold; or None.
         fingerprint: uint64 (n, 2); rows with equal contents have equal fingerprints.
+        num_blank: rows all of whose values are one and the same.
     """
 
     low: float
     high: float
     bad_row: int | None
     fingerprint: np.ndarray
+    num_blank: int = 0
 
 
 def scan(array: np.ndarray, rows: np.ndarray) -> Scan:
@@ -48,7 +50,8 @@ def scan(array: np.ndarray, rows: np.ndarray) -> Scan:
     multipliers = np.random.default_rng(_HASH_SEED).integers(0, 2**64, (width, 2), np.uint64)
     block_rows = max(1, _BLOCK_BYTES // (width * max(array.itemsize, 8)))
     fingerprint = np.empty((len(rows), 2), np.uint64)
-    low, high, bad_row = np.inf, -np.inf, None
+    low, high, bad_row, num_blank = np.inf, -np.inf, None, 0
+    of_ones = multipliers.sum(axis=0)
     for start in range(0, len(rows), block_rows):
         block = read_block(array, rows[start : start + block_rows])
         block_low, block_high = float(block.min()), float(block.max())
@@ -57,8 +60,21 @@ def scan(array: np.ndarray, rows: np.ndarray) -> Scan:
             bad_row = start + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
         low, high = min(low, block_low), max(high, block_high)
         words = block.view(np.uint32).astype(np.uint64)
-        fingerprint[start : start + block_rows] = words @ multipliers
-    return Scan(low, high, bad_row, fingerprint)
+        found = words @ multipliers
+        fingerprint[start : start + block_rows] = found
+        num_blank += int((found == words[:, :1] * of_ones).all(axis=1).sum()) if width > 1 else 0
+    return Scan(low, high, bad_row, fingerprint, num_blank)
+
+
+def blank_lines(found: Scan, what: str) -> list[str]:
+    """A line where rows show or sound of nothing.
+
+    Args:
+        found: what a pass over them found.
+        what: what they are, with the file's name.
+    """
+    num = len(found.fingerprint)
+    return [f"{what}: {found.num_blank:,} of {num:,} are blank, all their values alike"] if found.num_blank else []
 
 
 def read_block(array: np.ndarray, rows: np.ndarray) -> np.ndarray:

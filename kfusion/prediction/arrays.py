@@ -1,5 +1,6 @@
 """A folder of .npy files as input: opened and checked, read batch by batch, rows that cannot be answered marked."""
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kfusion.data.checks import broken, open_array
-from kfusion.data.layouts import LAYOUTS, Files
+from kfusion.data.layouts import LAYOUTS, Files, in_order, without_channel
 from kfusion.data.rows import read_rows
 from kfusion.prediction.chunks import Arrays
 from kfusion.spec import Spec
@@ -27,6 +28,7 @@ class ArrayRows:
         spec: the shapes that the model takes.
         said: what is read, for the terminal.
         pixel_max: the brightest value that a pixel may have here, 1 or 255.
+        notes: what was taken for the shapes where the files leave that open, a line each.
     """
 
     paths: tuple[Path | None, Path | None]
@@ -34,6 +36,7 @@ class ArrayRows:
     spec: Spec
     said: str
     pixel_max: int = 255
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return self.num_rows
@@ -58,7 +61,9 @@ class ArrayRows:
                 found.append((np.zeros((len(rows), *shape), np.float32), nothing, nothing))
                 continue
             with np.errstate(over="ignore", invalid="ignore"):
-                flat = read_rows(opened(path), rows).reshape(len(rows), -1).astype(np.float32, copy=False)
+                array = opened(path)
+                array = in_order(array, shape) if len(shape) == 3 else array
+                flat = read_rows(array, rows).reshape(len(rows), -1).astype(np.float32, copy=False)
                 found.append((flat.reshape(-1, *shape), flat.min(axis=1), flat.max(axis=1)))
         return found
 
@@ -135,23 +140,49 @@ def open_arrays(folder: Path, part: str | None, spec: Spec) -> ArrayRows | None:
         return None
     files, name = found
     paths = _paths(folder, files)
-    shapes = spec.image_shape, (spec.num_audio,)
-    num_rows = None
-    for path, shape in zip(paths, shapes, strict=True):
+    num_rows, notes = None, []
+    for path, note in zip(paths, (_image_note, _audio_note), strict=True):
         if path is None:
             continue
         array = opened(path)
-        _check_shape(path, array, shape)
+        notes.append(note(path, array, spec))
         if num_rows not in (None, len(array)):
             raise broken(path, f"must have as many rows as {files.images} ({num_rows})", f"{len(array)} rows")
         num_rows = len(array)
     read = " and ".join(path.name for path in paths if path)
-    return ArrayRows(paths, num_rows or 0, spec, f"{read} of {folder} ({name})")
+    return ArrayRows(paths, num_rows or 0, spec, f"{read} of {folder} ({name})", notes=tuple(filter(None, notes)))
 
 
-def _check_shape(path: Path, array: np.ndarray, shape: tuple[int, ...]) -> None:
-    """Rows may be flat, and an image of one channel may lack its last axis."""
-    allowed = {shape, (int(np.prod(shape)),)} | ({shape[:-1]} if len(shape) == 3 and shape[-1] == 1 else set())
-    if array.shape[1:] not in allowed:
-        wanted = " × ".join(map(str, shape))
-        raise broken(path, f"rows must have the model's {wanted} values", f"shape {array.shape}")
+def _image_note(path: Path, array: np.ndarray, spec: Spec) -> str:
+    """What is taken for rows that are not of the model's shape: flat, without an axis for one channel, channels first.
+
+    Raises:
+        UserError: they cannot be the model's.
+    """
+    shape, found = spec.image_shape, array.shape[1:]
+    size = " × ".join(map(str, shape))
+    if found == shape or (shape[2] == 1 and found in (shape[:2], (math.prod(shape),))):
+        return ""
+    if found == (math.prod(shape),):
+        return f"{path.name}: rows of {found[0]:,} values are taken as {size}, channels last"
+    if found == (shape[2], *shape[:2]):
+        return f"{path.name}: {array.shape} is taken as {size}, channels first"
+    raise broken(path, f"rows must have the model's {size} values", f"shape {array.shape}")
+
+
+def _audio_note(path: Path, array: np.ndarray, spec: Spec) -> str:
+    """The same of sounds: flat, or frames by coefficients, whose number an exported version does not tell.
+
+    Raises:
+        UserError: they cannot be the model's.
+    """
+    found = without_channel(array.shape[1:])
+    frames, coefficients = spec.audio_grid
+    if found in ((spec.num_audio,), spec.audio_grid):
+        return ""
+    if frames == 1 and len(found) == 2 and math.prod(found) == spec.num_audio:
+        return f"{path.name}: rows of {found[0]} × {found[1]} values are taken as {found[0]} frames one after the other"
+    rule = f"rows must have the model's {frames} × {coefficients} values, frame by frame"
+    if found == (coefficients, frames):
+        rule += "; np.swapaxes(audio, 1, 2) transposes them"
+    raise broken(path, rule, f"shape {array.shape}")

@@ -1,5 +1,6 @@
 """On which scale an input's values are: pixels are brought to the model's, sounds must be on it already."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +31,12 @@ def on_scale(rows: ArrayRows, model: Model, force: bool) -> tuple[ArrayRows, lis
             forces it.
     """
     images, audio = rows.paths
-    found, said = rows.ranges(), []
+    found, said = rows.ranges(), list(rows.notes)
+    sizes = math.prod(rows.spec.image_shape), rows.spec.num_audio
+    for path, size, (low, high) in zip(rows.paths, sizes, found, strict=True):
+        num = int((low == high).sum())
+        if path and size > 1 and num:
+            said.append(f"{path.name}: {num:,} of {len(low):,} rows looked at are blank, all their values alike")
     if images is not None:
         rows = replace(rows, pixel_max=_pixel_max(images, bounds(*found[0])))
     if audio is not None and not force:
