@@ -12,10 +12,14 @@ from kfusion.data.sources import load
 from kfusion.data.splits import Split, split
 from kfusion.data.statistics import Statistics, measure
 from kfusion.model.encoders import utterance_norm
-from kfusion.run import FORMAT
+from kfusion.rules import UserError
+from kfusion.run import FORMAT, Run
 from kfusion.spec import Spec
+from kfusion.system.files import read_back, same_arrays
 
 PARTS = ("train", "val", "test")
+REMARKS = ("licence", "num_ignored")
+"""What a run notes of its data that may change although the data do not: a README beside the files, a longer text."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,11 +61,7 @@ class Material:
 
     def rows(self) -> dict[str, Any]:
         """The content of a run folder's split.npz: the rows of each part, pair by pair."""
-        rows = {}
-        for name in PARTS:
-            part = getattr(self.parts, name)
-            rows |= {f"{name}_image": part.image_row, f"{name}_audio": part.audio_row}
-        return rows
+        return rows_of(self.parts)
 
     def lines(self) -> list[str]:
         """What is said of the data before training."""
@@ -76,6 +76,15 @@ class Material:
         if self.config.training.views == "all":
             lines.append("loss and accuracy below: the mean of those of both, the image alone and the sound alone")
         return lines
+
+
+def rows_of(parts: Split) -> dict[str, Any]:
+    """`{part}_image` and `{part}_audio`: the rows of each part, pair by pair."""
+    rows = {}
+    for name in PARTS:
+        part = getattr(parts, name)
+        rows |= {f"{name}_image": part.image_row, f"{name}_audio": part.audio_row}
+    return rows
 
 
 def gather(config: Config, console: Console | None = None) -> Material:
@@ -103,3 +112,30 @@ def regather(material: Material, config: Config) -> Material:
         and old.model.utterance_trim == config.model.utterance_trim
     )
     return replace(material, config=config) if same else gather(config)
+
+
+def load_own(run: Run) -> tuple[Source, Split]:
+    """The run's data, divided as they were for training.
+
+    Raises:
+        UserError: the data are gone, or are not those that the run was trained on.
+    """
+    config = run.config()
+    try:
+        source = load(config.data)
+    except UserError as error:
+        raise UserError(f"{run.folder}: the run's data must be where they were at training. {error}") from error
+    parts = split(source, config.data, config.split_seed)
+    _require_unchanged(run, source, parts)
+    return source, parts
+
+
+def _require_unchanged(run: Run, source: Source, parts: Split) -> None:
+    """The same files and the same rows in each part as at training; only what the run noted can have changed."""
+    noted, now = run.data()["source"], read_back(source.info)
+    changed = sorted(name for name in noted.keys() - set(REMARKS) if now.get(name) != noted[name])
+    rule = f"{run.folder}: the data must be those that the run was trained on"
+    if changed:
+        raise UserError(f"{rule}. Found: another {changed[0]}")
+    if not same_arrays(run.split(), rows_of(parts)):
+        raise UserError(f"{rule}. Found: other rows per part")

@@ -15,7 +15,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from kfusion.evaluation.embedder import contents, embed
 from kfusion.evaluation.projector import sprite
-from kfusion.evaluation.subject import load_own
+from kfusion.material import load_own
 from kfusion.model.embeddings import LAYERS
 from kfusion.predictor import load_network
 from kfusion.run import open_run

@@ -1,4 +1,4 @@
-"""What a run is made of: which settings decide the split, and when data are read again."""
+"""What a run is made of: which settings decide the split, when data are read again, and whether they are unchanged."""
 
 from dataclasses import replace
 
@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 
 from kfusion.config import Config, DataConfig
-from kfusion.material import gather, regather
+from kfusion.exporting.exporter import Options, export, held_out_pairs
+from kfusion.exporting.formats import export_portable
+from kfusion.exporting.publish import Shelf
+from kfusion.material import gather, load_own, regather
+from kfusion.run import Run
+from kfusion.system.files import read_json
 from tests.folders import write_digits
+from tests.portables import EXTRAS
 
 
 @pytest.fixture
@@ -46,3 +52,54 @@ def test_another_split_or_another_normalisation_is_gathered_anew(own):
     trimmed = replace(own, model=replace(own.model, utterance_trim=0.3))
     again = regather(material, trimmed)
     assert not np.allclose(again.statistics.prepared_mean, material.statistics.prepared_mean)
+
+
+@pytest.fixture
+def run(own, tmp_path) -> Run:
+    """A run folder with what is known before the first step."""
+    material, run = gather(own), Run(tmp_path / "run")
+    run.folder.mkdir()
+    run.write_arrays("split.npz", material.rows())
+    run.write_json("data.json", material.facts())
+    run.write_json("config.json", own.to_json())
+    return run
+
+
+def brighten(data):
+    np.save(data / "data_wr_train.npy", np.load(data / "data_wr_train.npy") * 255)
+    np.save(data / "data_wr_test.npy", np.load(data / "data_wr_test.npy") * 255)
+
+
+def lengthen(data):
+    for name in ("data_wr_train", "data_sp_train", "labels_train"):
+        values = np.load(data / f"{name}.npy")
+        np.save(data / f"{name}.npy", np.concatenate([values, values[:10]]))
+
+
+@pytest.mark.parametrize(("change", "found"), [(brighten, "another image_range"), (lengthen, "another files")])
+def test_an_export_of_changed_data_is_one_line_and_publishes_nothing(run, tmp_path, change, found):
+    assert load_own(run)[1].test.image_row.tolist() == run.split()["test_image"].tolist()
+    change(tmp_path / "data")
+    line = f"the data must be those that the run was trained on\\. Found: {found}$"
+    shelf, nothing = Shelf(tmp_path / "models", "kfusion"), None
+    with pytest.raises(ValueError, match=line):
+        held_out_pairs(run)
+    with pytest.raises(ValueError, match=line):
+        export(run, nothing, shelf, Options())  # pyright: ignore[reportArgumentType]
+    assert not shelf.root.exists()
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_a_file_for_another_runtime_is_not_made_of_changed_data_either(run, tmp_path, extra):
+    lengthen(tmp_path / "data")
+    shelf, nothing = Shelf(tmp_path / "models", "kfusion"), None
+    with pytest.raises(ValueError, match=r"the data must be those that the run was trained on\. Found: another files$"):
+        export_portable(extra, run, nothing, shelf, Options())  # pyright: ignore[reportArgumentType]
+    assert not shelf.root.exists()
+
+
+def test_what_is_only_remarked_of_the_data_may_change(run):
+    facts = read_json(run.folder / "data.json")
+    facts["source"] |= {"licence": "an older text", "num_ignored": 3}
+    run.write_json("data.json", facts)
+    load_own(run)

@@ -23,8 +23,9 @@ from kfusion.data.pipeline import evaluation_batches
 from kfusion.data.splits import Split
 from kfusion.evaluation.embedding_files import write
 from kfusion.evaluation.separate import Embedded, describe, image_against_audio
-from kfusion.evaluation.subject import load_own, sound_groups
+from kfusion.evaluation.subject import sound_groups
 from kfusion.finished import load_fitting, open_finished
+from kfusion.material import load_own
 from kfusion.model.embeddings import LAYERS, with_embeddings
 from kfusion.rules import UserError
 from kfusion.spec import FUSED

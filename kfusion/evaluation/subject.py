@@ -9,13 +9,11 @@ from kfusion.config import DataConfig
 from kfusion.data.pairs import Pairs, Source, pair_by_label
 from kfusion.data.scale import require_scale
 from kfusion.data.sources import load
-from kfusion.data.splits import Split, split
+from kfusion.material import load_own
 from kfusion.rules import UserError
 from kfusion.run import Run
 from kfusion.spec import Spec
-from kfusion.system.files import read_back, same_arrays
-
-PARTS = ("train", "val", "test")
+from kfusion.system.files import read_back
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,22 +59,6 @@ def own_data(run: Run) -> Subject:
     source, parts = load_own(run)
     tested = source.official_test or source
     return _subject(run, tested, parts.test, "test part", parts.val, parts.val)
-
-
-def load_own(run: Run) -> tuple[Source, Split]:
-    """The run's data, divided as they were for training.
-
-    Raises:
-        UserError: the data are gone, or are not those that the run was trained on.
-    """
-    config = run.config()
-    try:
-        source = load(config.data)
-    except UserError as error:
-        raise UserError(f"{run.folder}: the run's data must be where they were at training. {error}") from error
-    parts = split(source, config.data, config.split_seed)
-    _require_unchanged(run, source, parts)
-    return source, parts
 
 
 def sound_groups(source: Source, pairs: Pairs) -> np.ndarray:
@@ -145,18 +127,3 @@ def _short(values: tuple[Any, ...]) -> str:
     if isinstance(values[0], int):
         return " × ".join(map(str, values))
     return ", ".join(map(repr, values[:6])) + (f" … {len(values)} in all" if len(values) > 6 else "")
-
-
-def _require_unchanged(run: Run, source: Source, parts: Split) -> None:
-    """The same files and the same rows in each part as at training."""
-    facts, folder = run.data(), run.folder
-    now = read_back(source.info)
-    changed = sorted(name for name in now.keys() | facts["source"].keys() if now.get(name) != facts["source"].get(name))
-    if changed:
-        raise UserError(f"{folder}: the data must be those that the run was trained on. Found: another {changed[0]}")
-    rows: dict[str, np.ndarray] = {}
-    for name in PARTS:
-        part = getattr(parts, name)
-        rows |= {f"{name}_image": part.image_row, f"{name}_audio": part.audio_row}
-    if not same_arrays(run.split(), rows):
-        raise UserError(f"{folder}: the data must be those that the run was trained on. Found: other rows per part")

@@ -9,8 +9,6 @@ import tensorflow as tf
 from rich.console import Console
 
 from kfusion.data.pairs import Pairs
-from kfusion.data.sources import load
-from kfusion.data.splits import split
 from kfusion.exporting.bad_requests import BadRequest, bad_arrays, bad_files
 from kfusion.exporting.card import write_papers
 from kfusion.exporting.examples import write_examples
@@ -22,6 +20,7 @@ from kfusion.exporting.signatures import SIGNATURES, Endpoints, write_saved_mode
 from kfusion.exporting.verify import BATCHES, Plan, Unproven, table, verify
 from kfusion.exporting.warmup import BATCHES as WARMUP_BATCHES
 from kfusion.exporting.warmup import read_warmup, write_warmup
+from kfusion.material import load_own
 from kfusion.rules import UserError
 from kfusion.run import Run
 from kfusion.spec import FUSED
@@ -62,10 +61,10 @@ def export(run: Run, network: keras.Model, shelf: Shelf, options: Options, conso
     """
     if options.version is not None:
         shelf.check_free(options.version)
+    pairs = held_out_pairs(run)
     temperature = read_temperature(run) if options.calibrate else {}
     readers, left_out = front_end_of(run)
     endpoints = Endpoints(network, run.spec(), temperature, readers)
-    pairs = held_out_pairs(run)
     real = samples(pairs, max(BATCHES), readers)
     say(console, run, temperature, left_out)
     with shelf.workshop() as place:
@@ -114,10 +113,9 @@ def held_out_pairs(run: Run) -> Pairs:
     """The test part of a run.
 
     Raises:
-        UserError: the run's data cannot be read, or is not what it was.
+        UserError: the run's data are gone, or are not those that it was trained on.
     """
-    config = run.config()
-    return split(load(config.data), config.data, config.split_seed).test
+    return load_own(run)[1].test
 
 
 def say(console: Console | None, run: Run, temperature: Mapping[str, float], left_out: str) -> None:

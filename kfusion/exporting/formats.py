@@ -17,8 +17,6 @@ from rich.console import Console
 
 from kfusion import __version__
 from kfusion.data.pairs import Pairs
-from kfusion.data.sources import load
-from kfusion.data.splits import split
 from kfusion.exporting.convert import to_int8, to_litert, to_onnx, with_facts
 from kfusion.exporting.exporter import Options, say
 from kfusion.exporting.frozen import freeze
@@ -26,6 +24,7 @@ from kfusion.exporting.parity import same_accuracy, same_answers
 from kfusion.exporting.portable import FORMATS, check_extra
 from kfusion.exporting.publish import Shelf
 from kfusion.exporting.verify import Check, Unproven, table
+from kfusion.material import load_own
 from kfusion.run import Run
 from kfusion.spec import Spec
 from kfusion.system.environment import environment
@@ -59,8 +58,7 @@ def export_portable(
     check_extra(FORMATS[kind].extra)
     if options.version is not None:
         shelf.check_free(options.version)
-    config = run.config()
-    parts = split(load(config.data), config.data, config.split_seed)
+    _, parts = load_own(run)
     temperature = read_temperature(run) if options.calibrate else {}
     say(console, run, temperature, "")
     with shelf.workshop() as place:
