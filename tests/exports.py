@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kfusion.config import ModelConfig
 from kfusion.data.pairs import Pairs
@@ -82,3 +83,22 @@ def export_small(folder: Path, network: keras.Model, temperature: dict[str, floa
     requests = [Request(signature, real.request(signature, size)) for signature in SIGNATURES for size in BATCHES]
     write_warmup(folder, "small", requests)
     return Exported(folder, plan_of(folder, endpoints, real, Expected(network, SMALL.class_names, temperature)))
+
+
+class Tiny(tf.Module):
+    """y = factor · x."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor = tf.Variable(float(factor))
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.float32, "x")])
+    def answer(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": self.factor * x}
+
+
+def export_tiny(folder: Path, factor: float) -> Path:
+    """The smallest model that has weights, a signature `serving_default`, x -> y, and a warm-up request."""
+    module = Tiny(factor)
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": module.answer})
+    write_warmup(folder, "tiny", [Request("serving_default", {"x": np.ones(2, np.float32)})])
+    return folder

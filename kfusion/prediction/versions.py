@@ -12,11 +12,10 @@ from kfusion.prediction.models import Answers
 from kfusion.rules import UserError
 from kfusion.runtime.capi import Refused
 from kfusion.runtime.model import ServedModel
-from kfusion.runtime.saved_model import Signature
+from kfusion.runtime.saved_model import ASSETS, LABELS, Signature, read_labels
 from kfusion.spec import FUSED, MODALITIES, VIEWS, Spec
 from kfusion.system.files import file_hash, read_json
 
-PAPERS = "assets.extra"
 ENDPOINTS = {(True, True): "serving_default", (True, False): "image_only", (False, True): "audio_only"}
 FILES = "raw_bytes"
 OUTPUTS = dict(zip(VIEWS, ("probabilities", "image_probabilities", "audio_probabilities"), strict=True))
@@ -41,14 +40,15 @@ class VersionModel:
         except Refused as error:
             found = str(error).splitlines()[0]
             raise UserError(f"{folder}: must be a SavedModel that can be loaded. Found: {found}") from error
-        known, names = self._served.signatures, folder / PAPERS / "labels.txt"
+        known, names = self._served.signatures, folder / ASSETS / LABELS
         if not names.is_file() or not set(ENDPOINTS.values()) <= known.keys():
             rule = "must be a version made by 'python -m kfusion.export'"
             raise UserError(f"{folder}: {rule}. Found: another SavedModel")
         self.folder = folder
-        self.spec = _spec(known[ENDPOINTS[True, True]], names.read_text(encoding="utf-8").splitlines())
+        asked = known[ENDPOINTS[True, True]]
+        self.spec = _spec(asked, read_labels(folder, asked))
         self.outputs = {view: OUTPUTS[view] for view in (VIEWS if all_views else (FUSED,))}
-        facts = folder / PAPERS / "data.json"
+        facts = folder / ASSETS / "data.json"
         self.audio_range: tuple[float, float] | None = _range(facts) if facts.is_file() else None
         self.unreadable = {} if FILES in known else {str(name): f"it has no endpoint {FILES}" for name in MODALITIES}
         self.said = "confidences: as the exported model gives them"
@@ -124,6 +124,7 @@ def _range(path: Path) -> tuple[float, float]:
     """
     found = read_json(path)
     given = found.get("audio_range") if isinstance(found, dict) else None
-    if not isinstance(given, list) or len(given) != 2 or not all(isinstance(value, int | float) for value in given):
-        raise UserError(f"{path}: 'audio_range' must be two numbers. Found: {given!r}")
+    good = isinstance(given, list) and len(given) == 2 and all(type(value) in (int, float) for value in given)
+    if not good or not np.isfinite(given).all() or given[0] > given[1]:
+        raise UserError(f"{path}: 'audio_range' must be two numbers, the lower one first. Found: {given!r}")
     return float(given[0]), float(given[1])

@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 
 from kfusion.rules import UserError
+from kfusion.runtime.dtypes import NUMBERS, NUMPY, STRING, type_name
 
-CODES = {3: "INVALID_ARGUMENT", 5: "NOT_FOUND", 9: "FAILED_PRECONDITION", 12: "UNIMPLEMENTED", 13: "INTERNAL"}
-"""Names of the status codes that a model may answer with; any other is given as its number."""
-STRING, STRING_BYTES = 7, 24
-"""The data type of strings, and the size of one of its elements, a TF_TString."""
-DTYPES: dict[int, Any] = {
-    **{1: np.float32, 2: np.float64, 3: np.int32, 4: np.uint8, 5: np.int16, 6: np.int8, 9: np.int64, 10: np.bool_},
-    **{22: np.uint32, 23: np.uint64},
+RESOURCE_EXHAUSTED, UNIMPLEMENTED = 8, 12
+CODES = {
+    **{3: "INVALID_ARGUMENT", 5: "NOT_FOUND", RESOURCE_EXHAUSTED: "RESOURCE_EXHAUSTED", 9: "FAILED_PRECONDITION"},
+    **{UNIMPLEMENTED: "UNIMPLEMENTED", 13: "INTERNAL"},
 }
-NUMBERS = {np.dtype(kind): number for number, kind in DTYPES.items()}
+"""Names of the status codes that a model may answer with; any other is given as its number."""
+STRING_BYTES = 24
+"""The size of one string in a tensor, a TF_TString."""
 
 
 class Refused(Exception):
@@ -55,6 +55,8 @@ _FUNCTIONS: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
     ("TF_CloseSession", None, (c_void_p, c_void_p)),
     ("TF_DeleteSession", None, (c_void_p, c_void_p)),
     ("TF_GraphOperationByName", c_void_p, (c_void_p, c_char_p)),
+    ("TF_OperationNumOutputs", c_int, (c_void_p,)),
+    ("TF_OperationOutputType", c_int, (Port,)),
     ("TF_AllocateTensor", c_void_p, (c_int, POINTER(c_int64), c_int, c_size_t)),
     ("TF_DeleteTensor", None, (c_void_p,)),
     ("TF_TensorData", c_void_p, (c_void_p,)),
@@ -111,27 +113,43 @@ def status() -> Iterator[int]:
 
 
 def to_tensor(values: np.ndarray) -> int:
-    """A TF_Tensor with a copy of an array; object arrays of bytes become strings. To be deleted by the caller."""
-    api = library()
+    """A TF_Tensor with a copy of an array; object arrays of bytes become strings. To be deleted by the caller.
+
+    Raises:
+        UserError: the array is of a type that a tensor cannot carry.
+        Refused: there is no memory for it.
+    """
+    if values.dtype not in NUMBERS:
+        raise UserError(f"'values' must be numbers, booleans or bytes. Received: {values.dtype}")
+    api, texts = library(), values.ravel().tolist() if values.dtype == object else []
+    for text in texts:  # Before anything is allocated: a tensor that is half filled cannot be deleted.
+        if type(text) is not bytes:
+            raise UserError(f"'values' of strings must be bytes. Received: {type(text).__name__}")
     shape = (c_int64 * values.ndim)(*values.shape)
-    if values.dtype == object:
-        handle = api.TF_AllocateTensor(STRING, shape, values.ndim, STRING_BYTES * values.size)
-        start = api.TF_TensorData(handle) or 0
-        for index, text in enumerate(values.ravel().tolist()):
-            api.TF_StringInit(start + STRING_BYTES * index)
-            api.TF_StringCopy(start + STRING_BYTES * index, text, len(text))
-        return handle
-    handle = api.TF_AllocateTensor(NUMBERS[values.dtype], shape, values.ndim, values.nbytes)
-    if values.nbytes:
-        ctypes.memmove(api.TF_TensorData(handle), np.ascontiguousarray(values).ctypes.data, values.nbytes)
+    size = STRING_BYTES * values.size if values.dtype == object else values.nbytes
+    handle = api.TF_AllocateTensor(NUMBERS[values.dtype], shape, values.ndim, size)
+    if not handle:
+        raise Refused(RESOURCE_EXHAUSTED, f"no memory for a tensor of {size} bytes")
+    start = api.TF_TensorData(handle) or 0
+    for index, text in enumerate(texts):
+        api.TF_StringInit(start + STRING_BYTES * index)
+        api.TF_StringCopy(start + STRING_BYTES * index, text, len(text))
+    if values.dtype != object and size:
+        ctypes.memmove(start, np.ascontiguousarray(values).ctypes.data, size)
     return handle
 
 
 def to_array(handle: int) -> np.ndarray:
-    """A copy of a TF_Tensor's content; strings become an object array of bytes."""
+    """A copy of a TF_Tensor's content; strings become an object array of bytes.
+
+    Raises:
+        Refused: it is of a type that numpy has not, such as a resource or a variant.
+    """
     api = library()
     shape = tuple(api.TF_Dim(handle, axis) for axis in range(api.TF_NumDims(handle)))
     kind = api.TF_TensorType(handle)
+    if kind not in NUMPY:
+        raise Refused(UNIMPLEMENTED, f"a tensor of type {type_name(kind)} cannot be read")
     start = api.TF_TensorData(handle) or 0
     if kind == STRING:
         places = range(start, start + STRING_BYTES * int(np.prod(shape)), STRING_BYTES)
@@ -139,4 +157,4 @@ def to_array(handle: int) -> np.ndarray:
         out = np.empty(len(texts), object)
         out[:] = texts
         return out.reshape(shape)
-    return np.frombuffer(ctypes.string_at(start, api.TF_TensorByteSize(handle)), DTYPES[kind]).reshape(shape).copy()
+    return np.frombuffer(ctypes.string_at(start, api.TF_TensorByteSize(handle)), NUMPY[kind]).reshape(shape).copy()

@@ -1,4 +1,4 @@
-"""TensorFlow's numbers and names of the data types that JSON can carry, and numpy's types for them."""
+"""TensorFlow's numbers and names of the data types that requests can carry, and numpy's types for them."""
 
 from typing import Any
 
@@ -9,10 +9,11 @@ NUMPY: dict[int, Any] = {
     **{1: np.float32, 2: np.float64, 3: np.int32, 4: np.uint8, 5: np.int16, 6: np.int8, 9: np.int64, 10: np.bool_},
     **{STRING: np.object_, 22: np.uint32, 23: np.uint64},
 }
+NUMBERS = {np.dtype(kind): number for number, kind in NUMPY.items()}
 NAMES = {
     **{0: "DT_INVALID", 1: "DT_FLOAT", 2: "DT_DOUBLE", 3: "DT_INT32", 4: "DT_UINT8", 5: "DT_INT16"},
     **{6: "DT_INT8", 7: "DT_STRING", 8: "DT_COMPLEX64", 9: "DT_INT64", 10: "DT_BOOL", 14: "DT_BFLOAT16", 19: "DT_HALF"},
-    **{22: "DT_UINT32", 23: "DT_UINT64"},
+    **{20: "DT_RESOURCE", 21: "DT_VARIANT", 22: "DT_UINT32", 23: "DT_UINT64"},
 }
 
 

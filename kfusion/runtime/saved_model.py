@@ -7,7 +7,11 @@ from typing import Any
 from kfusion.rules import UserError
 from kfusion.runtime.protos import message
 
-TAG = "serve"
+FILE, TAG = "saved_model.pb", "serve"
+ASSETS, LABELS = "assets.extra", "labels.txt"
+"""The folder of what travels with a model, and the file of its class names in there."""
+VARIABLES = frozenset({"VarHandleOp", "VariableV2", "Variable"})
+"""Operations whose values lie beside the graph, in `variables/`."""
 Tensors = dict[str, tuple[str, int, tuple[int, ...] | None]]
 """{alias: (tensor's name, dtype's number, shape)}; a size of -1 is free, a shape of None unknown."""
 
@@ -26,7 +30,7 @@ def read_meta_graph(folder: Path) -> Any:
     Raises:
         UserError: the file is missing or damaged, or holds none.
     """
-    path = folder / "saved_model.pb"
+    path = folder / FILE
     try:
         found = message("SavedModel").FromString(path.read_bytes()).meta_graphs
     except Exception as error:  # protobuf's own error has no public base class
@@ -50,6 +54,41 @@ def read_signatures(folder: Path) -> dict[str, Signature]:
     # TensorFlow notes its own initialization as an endpoint with a name of this kind.
     names = sorted(name for name in found if not name.startswith("__"))
     return {name: Signature(tensors(found[name].inputs), tensors(found[name].outputs)) for name in names}
+
+
+def read_labels(folder: Path, signature: Signature | None) -> list[str]:
+    """The class names that travel with a model, in the order of its probabilities.
+
+    Args:
+        folder: a SavedModel.
+        signature: an endpoint, for the number of its probabilities.
+
+    Raises:
+        UserError: the file is missing or no text, or names another number of classes.
+    """
+    path = folder / ASSETS / LABELS
+    try:
+        # By line feeds alone: a name may hold any other character that Python takes for the end of a line.
+        names = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except OSError as error:
+        raise UserError(f"{path}: the file must be readable. Found: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: must be UTF-8 text. Found: {error}") from error
+    _, _, shape = signature.outputs.get("probabilities", ("", 0, None)) if signature else ("", 0, None)
+    if shape and shape[-1] not in (-1, len(names)):
+        raise UserError(f"{path}: must name the model's {shape[-1]} classes. Found: {len(names)} lines")
+    return names
+
+
+def require_variables(folder: Path) -> None:
+    """The weights of a SavedModel must be beside it: the runtime loads it without, and then refuses each request.
+
+    Raises:
+        UserError: the graph has variables, and the folder no file of them.
+    """
+    index = folder / "variables" / "variables.index"
+    if not index.is_file() and VARIABLES & read_ops(folder):
+        raise UserError(f"{folder}: must hold its weights, variables/{index.name}. Found: no such file")
 
 
 def read_ops(folder: Path) -> set[str]:

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 
 from kfusion.rules import UserError
-from kfusion.runtime.dtypes import NUMPY, STRING, type_name
+from kfusion.runtime.dtypes import NUMBERS, NUMPY, STRING, type_name
 
 _FIELDS = {
     **{1: "float_val", 2: "double_val", STRING: "string_val", 9: "int64_val", 10: "bool_val"},
     **dict.fromkeys((3, 4, 5, 6), "int_val"),
     **{22: "uint32_val", 23: "uint64_val"},
 }
-_NUMBERS = {np.dtype(kind): number for number, kind in NUMPY.items()}
 
 
 def fill_tensor(tensor: Any, values: np.ndarray) -> None:
@@ -24,9 +23,9 @@ def fill_tensor(tensor: Any, values: np.ndarray) -> None:
     Raises:
         UserError: the array is of a type that a message cannot carry.
     """
-    if values.dtype not in _NUMBERS:
+    if values.dtype not in NUMBERS:
         raise UserError(f"'values' must be numbers, booleans or bytes. Received: {values.dtype}")
-    tensor.dtype = _NUMBERS[values.dtype]
+    tensor.dtype = NUMBERS[values.dtype]
     for size in values.shape:
         tensor.tensor_shape.dim.add(size=size)
     if tensor.dtype == STRING:

@@ -11,9 +11,10 @@ import numpy as np
 
 from kfusion.rules import UserError
 from kfusion.runtime.protos import message
+from kfusion.runtime.saved_model import ASSETS
 from kfusion.runtime.wire import read_array
 
-FILE = Path("assets.extra", "tf_serving_warmup_requests")
+FILE = Path(ASSETS, "tf_serving_warmup_requests")
 MAX_REQUESTS = 1000
 """As many as TensorFlow Serving reads."""
 
