@@ -89,7 +89,7 @@ class Tiny(tf.Module):
     """y = factor · x."""
 
     def __init__(self, factor: float) -> None:
-        self.factor = tf.Variable(float(factor))
+        self.factor = tf.Variable(tf.constant(factor, tf.float32))
 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.float32, "x")])
     def answer(self, x: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -2,6 +2,10 @@
 
 A new version is loaded beside the old one, takes the new requests when it is ready, and only then the old one is let go
 and closed, when its last request has been answered: no request falls between two versions.
+
+A version may also be copied into its place file by file. It counts when it is whole and has answered its warm-up
+requests: as long as anything else answers, it is not loaded before two looks have found the same files; what fails to
+load is passed over, so that the best of the others stay, and is looked at again when any of its files changes.
 """
 
 import asyncio
@@ -10,10 +14,13 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
+from kfusion.rules import UserError
 from kfusion.serving.answers import Refusal
-from kfusion.serving.versions import Version
+from kfusion.serving.versions import Fingerprint, Version, fingerprint
 
+T = TypeVar("T")
 logger = logging.getLogger("kfusion.serve")
 MAX_ENDED = 20
 """How many versions that have ended are still told of."""
@@ -32,7 +39,7 @@ class Models:
     Args:
         name: what clients call the model.
         folder: holds a sub-folder per version.
-        num_versions: how many of the latest are served.
+        num_versions: how many of the latest that can be loaded are served.
         labels: {label: version}; these versions are served too.
         forget: is told of each version that has ended.
     """
@@ -49,7 +56,8 @@ class Models:
         self.labels = dict(labels or {})
         self.versions: dict[int, Version] = {}
         self._num_versions, self._forget = num_versions, forget
-        self._failed: dict[int, float] = {}
+        self._seen: dict[int, Fingerprint] = {}
+        self._failed: dict[int, Fingerprint] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(1, "loader")
 
@@ -87,35 +95,60 @@ class Models:
 
     async def refresh(self) -> None:
         """Loads what is new and wanted, then lets go what is not wanted any more."""
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._threads, version_numbers, self.folder)
-        wanted = {*found[-self._num_versions :], *(set(found) & set(self.labels.values()))}
-        for number in sorted(wanted):
-            current = self.versions.get(number)
-            if current is None or current.state == "END":
-                await self._load(number)
-        if any(self.versions[number].state == "AVAILABLE" for number in wanted):
+        at_once = not self.ready
+        found = await self._in_thread(version_numbers, self.folder)
+        for notes in (self._seen, self._failed):
+            for number in notes.keys() - set(found):
+                del notes[number]
+        wanted: set[int] = set()
+        for number in reversed(found):
+            if len(wanted) < self._num_versions and await self._answers(number, at_once):
+                wanted.add(number)
+        for number in sorted(set(found) & set(self.labels.values()) - wanted):
+            if await self._answers(number, at_once):
+                wanted.add(number)
+        if wanted:
             for version in list(self.versions.values()):
                 if version.number not in wanted and version.state == "AVAILABLE":
                     self._end(version)
 
-    async def _load(self, number: int) -> None:
+    async def _answers(self, number: int, at_once: bool) -> bool:
+        """Whether a version answers, after it has been loaded if that may be tried.
+
+        Args:
+            number: of a version in the folder.
+            at_once: try at the first look; else it must have looked the same at the last one.
+        """
+        current = self.versions.get(number)
+        if current is not None and current.state != "END":
+            return current.state == "AVAILABLE"
+        files = await self._in_thread(fingerprint, self.folder / str(number), self.folder)
+        settled = at_once or self._seen.get(number) == files
+        self._seen[number] = files
+        # What failed as it is, is tried again when it changes.
+        return settled and self._failed.get(number) != files and await self._load(number, files)
+
+    async def _load(self, number: int, files: Fingerprint) -> bool:
+        """Loads a version whose files look so; whether it answers."""
         version = Version(self.folder, number)
-        changed = (version.folder / "saved_model.pb").stat().st_mtime
-        if self._failed.get(number) == changed:
-            return  # It failed as it is; it is tried again when it changes.
         version.state = "LOADING"
         self.versions[number] = version
         try:
-            await asyncio.get_running_loop().run_in_executor(self._threads, version.load)
+            await self._in_thread(version.load)
+            if await self._in_thread(fingerprint, version.folder, self.folder) != files:
+                await self._in_thread(version.close)
+                raise UserError(f"{number}: must stay as it is while it is loaded. Found: files that have changed")
         except Exception as error:
-            self._failed[number] = changed
+            self._failed[number] = files
             version.state, version.error = "END", self._without_paths(str(error))
             logger.error("version failed to load", extra={"version": number, "error": version.error})
-            return
-        self._failed.pop(number, None)
+            return False
         version.state = "AVAILABLE"
         logger.info("version loaded", extra={"version": number})
+        return True
+
+    async def _in_thread(self, function: Callable[..., T], *args: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
     def _without_paths(self, text: str) -> str:
         """An error's first line; clients see it, and need not see where things lie on this machine."""
@@ -131,7 +164,7 @@ class Models:
 
     async def _close(self, version: Version) -> None:
         await version.drained()
-        await asyncio.get_running_loop().run_in_executor(self._threads, version.close)
+        await self._in_thread(version.close)
         version.state = "END"
         self._forget(version)
         logger.info("version unloaded", extra={"version": version.number})

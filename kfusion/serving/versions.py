@@ -1,6 +1,7 @@
 """One version of a model, from its folder to its end: loaded, asked, drained and closed."""
 
 import asyncio
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +24,8 @@ class Version:
         self.number, self.folder = number, root / str(number)
         self.state = "START"
         self.error = ""
+        self.damaged: set[str] = set()
+        """Names of files beside the model that could not be read, and of which the log has told."""
         self._root = root
         self._model: ServedModel | None = None
         self._held = 0
@@ -33,16 +36,19 @@ class Version:
         """Reads the SavedModel and warms it up; in a thread, since it takes seconds.
 
         Raises:
-            UserError: it cannot be loaded, or a file of it lies outside the model's folder.
+            UserError: it cannot be loaded, does not answer its own warm-up requests, or a file of it lies outside the
+                model's folder.
         """
         check_inside(self.folder, self._root)
         try:
             self._model = ServedModel(self.folder)
             for signature, inputs in warmup_requests(self.folder):
                 self._model.ask(signature, inputs)
-        except (Refused, ValueError, KeyError) as error:
+        except BaseException as error:
             self.close()
-            raise UserError(str(error)) from error
+            if isinstance(error, Refused | ValueError | KeyError):
+                raise UserError(str(error)) from error
+            raise
 
     @property
     def signatures(self) -> dict[str, Signature]:
@@ -78,6 +84,28 @@ class Version:
         model, self._model = self._model, None
         if model:
             model.close()
+
+
+Fingerprint = tuple[tuple[str, int, int], ...]
+
+
+def fingerprint(folder: Path, root: Path) -> Fingerprint:
+    """Name, size and time of change of every file of a version: what tells that any of them has changed.
+
+    Args:
+        folder: the version's.
+        root: the model's; what a link leads to outside of it is not looked at.
+    """
+    found = []
+    if folder.resolve().is_relative_to(root.resolve()):
+        for above, _, names in os.walk(folder):
+            for path in (Path(above, name) for name in names):
+                try:
+                    state = path.lstat()
+                except FileNotFoundError:  # Gone since it was listed.
+                    continue
+                found.append((str(path.relative_to(folder)), state.st_size, state.st_mtime_ns))
+    return tuple(sorted(found))
 
 
 def check_inside(folder: Path, root: Path) -> None:
