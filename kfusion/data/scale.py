@@ -1,6 +1,8 @@
 """Whether values are on the scale that a network was trained on, told by their ranges alone."""
 
+import sys
 from pathlib import Path
+from typing import Any
 
 from kfusion.rules import UserError
 
@@ -8,6 +10,23 @@ Range = tuple[float, float]
 
 FACTOR = 4.0
 """How many times wider or narrower the values may spread: far more than other voices differ, far less than units do."""
+
+
+def as_range(found: Any, path: Path) -> Range:
+    """The range of the training sounds, as a file notes it.
+
+    Args:
+        found: what JSON gave.
+        path: the file.
+
+    Raises:
+        UserError: it is no range.
+    """
+    if isinstance(found, list) and len(found) == 2 and all(type(value) in (int, float) for value in found):
+        low, high = found
+        if -sys.float_info.max <= low <= high <= sys.float_info.max:
+            return float(low), float(high)
+    raise UserError(f"{path}: 'audio_range' must be two numbers, the lower one first. Found: {found!r}")
 
 
 def same_scale(found: Range, trained: Range) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kfusion.data.scale import as_range
 from kfusion.prediction.chunks import Arrays, Files
 from kfusion.prediction.models import Answers
 from kfusion.rules import UserError
@@ -123,8 +124,4 @@ def _range(path: Path) -> tuple[float, float]:
         UserError: the file is damaged.
     """
     found = read_json(path)
-    given = found.get("audio_range") if isinstance(found, dict) else None
-    good = isinstance(given, list) and len(given) == 2 and all(type(value) in (int, float) for value in given)
-    if not good or not np.isfinite(given).all() or given[0] > given[1]:
-        raise UserError(f"{path}: 'audio_range' must be two numbers, the lower one first. Found: {given!r}")
-    return float(given[0]), float(given[1])
+    return as_range(found.get("audio_range") if isinstance(found, dict) else None, path)
