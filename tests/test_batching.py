@@ -77,6 +77,57 @@ def test_a_bad_job_fails_alone(version):
         )
 
 
+class Counting:
+    """Stands in for a version: counts its runs, and refuses any in which a row is NaN."""
+
+    def __init__(self, outputs=lambda rows: {"sum": rows.sum(axis=1)}):
+        self.outputs, self.sizes = outputs, []
+
+    def hold(self):
+        pass
+
+    release = hold
+
+    def ask(self, _, inputs):
+        rows = inputs["audio"]
+        self.sizes.append(len(rows))
+        if np.isnan(rows).any():
+            raise Refused(3, f"refused: {np.flatnonzero(np.isnan(rows).any(axis=1))}")
+        return self.outputs(rows)
+
+
+def counted(num_jobs, bad=(), **settings):
+    """The answers to jobs of a row each, and the sizes of the runs that they took; the first job runs alone."""
+    version = Counting(**settings)
+    jobs = [("audio_only", np.full((1, 2), np.nan if job in bad else job)) for job in range(num_jobs)]
+    return answers(version, jobs)[0], version.sizes
+
+
+@pytest.mark.parametrize(("bad", "most_runs"), [((), 2), ((1,), 15), ((64,), 15), ((40,), 15), ((7, 50), 28)])
+def test_one_bad_job_costs_its_neighbours_a_few_runs_and_not_one_each(bad, most_runs):
+    found, sizes = counted(65, bad)
+    assert len(sizes) <= most_runs
+    for job, answer in enumerate(found):
+        if job in bad:
+            assert isinstance(answer, Refused) and str(answer) == "refused: [0]"
+        else:
+            assert answer["sum"].tolist() == [2 * job]
+
+
+def test_many_bad_jobs_cost_little_more_than_a_run_each():
+    found, sizes = counted(65, range(65))
+    assert all(isinstance(answer, Refused) for answer in found)
+    assert len(sizes) <= 65 + 6
+    found, sizes = counted(65, range(1, 65, 2))
+    assert sum(isinstance(answer, Refused) for answer in found) == 32 and len(sizes) < 2 * 65
+
+
+def test_outputs_that_cannot_be_shared_out_are_asked_for_one_by_one_and_not_halved():
+    found, sizes = counted(9, outputs=lambda rows: {"mean": rows.mean()})
+    assert [answer["mean"] for answer in found] == list(range(9))
+    assert sizes == [1, 8, *[1] * 8]
+
+
 def _named(job):
     return job[0], {"audio": job[1]}
 

@@ -1,7 +1,7 @@
 """Micro-batching: requests that arrive while the model is at work are answered together by its next run.
 
 Nothing waits for company: an idle model starts with what is there. One bad request does not spoil its neighbours: if a
-joined run fails, each of its requests runs by itself.
+joined run fails, its requests are halved until the bad one is alone.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ import numpy as np
 from kfusion.serving.versions import Version
 
 Arrays = Mapping[str, np.ndarray]
+Reply = dict[str, np.ndarray] | Exception
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +36,8 @@ class Lane:
     signature: str
     waiting: deque[Job] = field(default_factory=deque)
     busy: bool = False
+    joins: bool = True
+    """Whether the outputs have a row for each row of the inputs, as far as is known."""
 
 
 class Batcher:
@@ -110,24 +113,40 @@ def _alike(one: Job, other: Job) -> bool:
     return all(array.shape[1:] == other.inputs[name].shape[1:] for name, array in one.inputs.items())
 
 
-def _run(lane: Lane, jobs: list[Job]) -> tuple[list[dict[str, np.ndarray] | Exception], float]:
+def _run(lane: Lane, jobs: list[Job]) -> tuple[list[Reply], float]:
     """In a thread of the pool: the outputs or the error of each job, and the seconds that it took."""
     began = time.perf_counter()
-    answers = _together(lane, jobs) if len(jobs) > 1 else None
-    if answers is None:
-        answers = [_alone(lane, job) for job in jobs]
-    return answers, time.perf_counter() - began
+    return _replies(lane, jobs), time.perf_counter() - began
 
 
-def _together(lane: Lane, jobs: list[Job]) -> list[dict[str, np.ndarray] | Exception] | None:
+def _replies(lane: Lane, jobs: list[Job], spoilt: bool = False) -> list[Reply]:
+    """One bad job of n costs some 2·log₂ n further runs; n bad ones cost less than two runs each.
+
+    Args:
+        spoilt: it is known that a bad job is among them, so that a joined run would fail.
+    """
+    if len(jobs) == 1 or not lane.joins:
+        return [_alone(lane, job) for job in jobs]
+    if not spoilt and (shares := _together(lane, jobs)) is not None:
+        return shares
+    middle = len(jobs) // 2
+    first = _replies(lane, jobs[:middle])
+    failed = sum(isinstance(reply, Exception) for reply in first)
+    if failed == middle:  # They fail in numbers: halving would cost more than it saves.
+        return first + [_alone(lane, job) for job in jobs[middle:]]
+    return first + _replies(lane, jobs[middle:], spoilt=not failed)
+
+
+def _together(lane: Lane, jobs: list[Job]) -> list[Reply] | None:
     """The jobs' shares of one run; None where it fails, or its outputs cannot be shared out."""
-    joined = {name: np.concatenate([job.inputs[name] for job in jobs]) for name in jobs[0].inputs}
     try:
+        joined = {name: np.concatenate([job.inputs[name] for job in jobs]) for name in jobs[0].inputs}
         outputs = lane.version.ask(lane.signature, joined)
-    except Exception:  # Whose fault it is shows when each runs alone.
+    except Exception:  # Whose fault it is shows when they run apart.
         return None
     ends = np.cumsum([job.num_rows for job in jobs]).tolist()
     if any(not array.ndim or len(array) != ends[-1] for array in outputs.values()):
+        lane.joins = False
         return None
     starts = [0, *ends[:-1]]
     return [
@@ -135,7 +154,7 @@ def _together(lane: Lane, jobs: list[Job]) -> list[dict[str, np.ndarray] | Excep
     ]
 
 
-def _alone(lane: Lane, job: Job) -> dict[str, np.ndarray] | Exception:
+def _alone(lane: Lane, job: Job) -> Reply:
     try:
         return dict(lane.version.ask(lane.signature, job.inputs))
     except Exception as error:  # Given to the one who asked.
