@@ -1,6 +1,8 @@
 """The proof of a SavedModel: every head passes it, and what is wrong with a model does not get past it."""
 
+import contextlib
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,6 +12,7 @@ import tensorflow as tf
 from kfusion import export as verb
 from kfusion.exporting import exporter
 from kfusion.exporting.ops import ALLOWED
+from kfusion.exporting.prove import _packed, _unpacked, ask_apart
 from kfusion.exporting.verify import _ops, distance, table
 from kfusion.runtime.saved_model import read_ops, read_signatures
 from tests.exports import SMALL, Exported, export_small, small_network
@@ -64,6 +67,32 @@ def test_a_model_that_aborts_the_process_is_found_and_the_request_named(small, t
     check = Exported(tmp_path / "model", type(plan)(known, bad, [])).checks()["C API, no Python"]
     assert not check.passed
     assert check.found.startswith("request 2 of 3: killed by signal 6: ") and "Check failed" in check.found
+
+
+def test_a_proof_that_does_not_end_is_a_failed_check_and_its_process_is_killed(small, monkeypatch):
+    known = small.plan.known[:1]
+    monkeypatch.setattr("kfusion.exporting.verify.ask_apart", lambda *given: ask_apart(*given, timeout_s=0.2))
+    checks = Exported(small.folder, type(small.plan)(known, [], [])).checks()
+    assert list(checks)[-1] == "C API, no Python" and not checks["C API, no Python"].passed
+    assert checks["C API, no Python"].found == "request 1 of 1: not answered within 0.2 s"
+    running = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # It has ended since.
+            running.append(path.read_bytes())
+    assert running and not [words for words in running if str(small.folder).encode() in words]
+
+
+def test_what_is_said_between_the_processes_is_no_pickle():
+    values = {
+        "number": np.float32(0.5).reshape(()),
+        "doubles": np.array([[np.nan, -np.inf, 1e300]]),
+        "none": np.zeros((0, 3), np.float32),
+        "files": np.array([[b"\x00\xff\n", b""]], object),
+        "truth": np.array([True, False]),
+    }
+    for name, back in _unpacked(_packed(values)).items():
+        np.testing.assert_array_equal(back, values[name])
+        assert (back.dtype, back.shape) == (values[name].dtype, values[name].shape)
 
 
 def test_an_op_that_is_not_allowed_is_found_within_nested_functions(tmp_path):

@@ -1,25 +1,28 @@
 """A SavedModel asked in a process of its own, since what goes wrong there may abort it.
 
-`ask_apart` starts this file as `python -m kfusion.exporting.prove FOLDER`, which imports no Python TensorFlow: requests
-come pickled on its standard input, and each reply leaves as soon as it is there.
+`ask_apart` starts this file as `python -m kfusion.exporting.prove FOLDER`, which imports no Python TensorFlow. Requests
+come on its standard input, and each reply leaves as soon as it is there: a line of JSON each, an array as the base64 of
+TensorFlow's tensor message.
 """
 
-import io
+import base64
+import json
 import os
-import pickle
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kfusion.runtime.protos import message
+from kfusion.runtime.wire import fill_tensor, read_array
 from kfusion.system.terminal import BEFORE_TENSORFLOW
 
-TIMEOUT_SECONDS = 900
+TIMEOUT_SECONDS = 900.0
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -58,28 +61,49 @@ class Session:
     end: str
 
 
-def ask_apart(folder: Path, requests: Sequence[Request]) -> Session:
-    """Loads a SavedModel in a new process and asks it everything, one after the other."""
+def ask_apart(folder: Path, requests: Sequence[Request], timeout_s: float = TIMEOUT_SECONDS) -> Session:
+    """Loads a SavedModel in a new process and asks it everything, one after the other.
+
+    Args:
+        folder: a SavedModel.
+        requests: what it is asked.
+        timeout_s: longest time for all of it, after which the process is killed.
+    """
     command = [sys.executable, "-m", "kfusion.exporting.prove", str(folder)]
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {**BEFORE_TENSORFLOW, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    done = subprocess.run(
-        command, input=pickle.dumps(list(requests)), capture_output=True, env=env, timeout=TIMEOUT_SECONDS
-    )
-    said = _unpickled(done.stdout)
-    seconds, modules = said[0] if said else (float("nan"), frozenset())
-    end = "" if done.returncode == 0 else _last_words(done.returncode, done.stderr.decode("utf-8", "replace"))
-    return Session(said[1:], seconds, modules, end)
-
-
-def _unpickled(stream: bytes) -> list[Any]:
-    """Everything that a process has said before it ended, which may have been in the middle of a word."""
-    file, said = io.BytesIO(stream), []
+    asked = b"".join(_line({**vars(request), "inputs": _packed(request.inputs)}) for request in requests)
     try:
-        while True:
-            said.append(pickle.load(file))
-    except (EOFError, pickle.UnpicklingError):
-        return said
+        done = subprocess.run(command, input=asked, capture_output=True, env=env, timeout=timeout_s)
+        said, status = done.stdout, done.returncode
+        end = "" if status == 0 else _last_words(status, done.stderr.decode("utf-8", "replace"))
+    except subprocess.TimeoutExpired as error:  # The process has been killed.
+        said, end = error.stdout or b"", f"not answered within {timeout_s:g} s"
+    # The last line may have been cut off by the end of the process.
+    start, *replies = [json.loads(line) for line in said.splitlines(keepends=True) if line.endswith(b"\n")] or [{}]
+    return Session(
+        [Reply(_unpacked(reply["outputs"]), reply["code"], reply["text"]) for reply in replies],
+        start.get("load_seconds", float("nan")),
+        frozenset(start.get("modules", ())),
+        end,
+    )
+
+
+def _line(values: Mapping[str, Any]) -> bytes:
+    return json.dumps(values).encode() + b"\n"
+
+
+def _packed(arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
+    """Arrays as JSON can carry them."""
+    packed = {}
+    for name, values in arrays.items():
+        fill_tensor(tensor := message("Tensor")(), values)
+        packed[name] = base64.b64encode(tensor.SerializeToString()).decode("ascii")
+    return packed
+
+
+def _unpacked(packed: Mapping[str, str]) -> dict[str, np.ndarray]:
+    return {name: read_array(message("Tensor").FromString(base64.b64decode(text))) for name, text in packed.items()}
 
 
 def _last_words(status: int, text: str) -> str:
@@ -90,32 +114,26 @@ def _last_words(status: int, text: str) -> str:
     return ": ".join([how, *telling[:1]])
 
 
-def _reply(model: Any, request: Request, refused: type[Exception]) -> Reply:
-    try:
-        return Reply(model.ask(request.signature, request.inputs, request.outputs))
-    except refused as error:
-        return Reply(code=getattr(error, "code", ""), text=str(error))
-
-
 def main() -> None:
     from kfusion.runtime.capi import Refused
     from kfusion.runtime.model import ServedModel
 
-    requests = pickle.load(sys.stdin.buffer)
-    start = time.perf_counter()
+    asked = [json.loads(line) for line in sys.stdin.buffer]
+    began = time.perf_counter()
     with ServedModel(Path(sys.argv[1])) as model:
-        _say((time.perf_counter() - start, frozenset(sys.modules)))
-        for request in requests:
-            _say(_reply(model, request, Refused))
+        _say({"load_seconds": time.perf_counter() - began, "modules": sorted(sys.modules)})
+        for each in asked:
+            try:
+                reply = Reply(model.ask(each["signature"], _unpacked(each["inputs"]), each["outputs"]))
+            except Refused as error:
+                reply = Reply(code=error.code, text=str(error))
+            _say({**vars(reply), "outputs": _packed(reply.outputs)})
 
 
-def _say(value: object) -> None:
-    sys.stdout.buffer.write(pickle.dumps(value))
+def _say(values: Mapping[str, Any]) -> None:
+    sys.stdout.buffer.write(_line(values))
     sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":
-    # Pickled classes must have the name under which the other process knows them.
-    from kfusion.exporting import prove
-
-    prove.main()
+    main()
