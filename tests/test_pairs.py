@@ -160,3 +160,30 @@ def test_scan_finds_the_range_and_the_first_row_that_is_not_finite():
     for value in (np.nan, np.inf, -np.inf, 1e300):
         array[[700, 900], 2] = value
         assert scan(array, np.arange(1000)).bad_row == 700
+
+
+def several_rows() -> Source:
+    """A source that uses rows out of order and several times: image row 2, and sound row 1 under two labels."""
+    images, audio = numbered(3)
+    image_row, audio_row = np.array([2, 0, 2, 1]), np.array([1, 2, 0, 1])
+    label, speaker = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 2])
+    groups = {"image_group": np.array([7, 8, 7, 9]), "audio_group": np.array([5, 4, 6, 5])}
+    more = {"audio_speaker": speaker, "speaker_names": ("ann", "bob", "cid"), "info": {"name": "s", "front_end": None}}
+    rows = {"image_row": image_row, "audio_row": audio_row}
+    return Source(images, audio, label, label, True, spec=SPEC, **rows, **groups, **more)
+
+
+def test_pairs_know_their_places_in_a_source_that_uses_rows_several_times():
+    source = several_rows()
+    pairs = source.pairs(np.array([3, 0, 2]), np.array([3, 0, 2]))
+    assert pairs.audio_row.tolist() == [1, 1, 0]
+    assert pairs.audio_position.tolist() == pairs.image_position.tolist() == [3, 0, 2]
+    some = pairs.take(np.array([2, 0]))
+    assert (some.image_position.tolist(), some.audio_row.tolist(), some.label.tolist()) == ([2, 3], [0, 1], [1, 1])
+
+
+def test_a_sound_of_two_classes_is_paired_anew_in_both():
+    source = several_rows()
+    again = source.pairs(np.arange(4), np.arange(4)).repaired(np.random.default_rng(0), conflict=0.5)
+    np.testing.assert_array_equal(source.audio_label[again.audio_position], again.audio_label)
+    np.testing.assert_array_equal(source.audio_row[again.audio_position], again.audio_row)

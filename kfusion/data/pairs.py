@@ -72,6 +72,8 @@ class Source:
             audio_row=self.audio_row[audio_position],
             label=self.image_label[image_position],
             spec=self.spec,
+            image_position=np.asarray(image_position, np.int64),
+            audio_position=np.asarray(audio_position, np.int64),
         )
 
 
@@ -87,6 +89,9 @@ class Pairs:
         label: int64 (n,), the image's class, in [0, num_classes).
         spec: the shapes and the class names.
         audio_label: int64 (n,), the sound's class; it differs from `label` only in conflicting pairs.
+        image_position: int64 (n,), each image's place in the source's `image_row`, and so in its labels and groups; a
+            row does not tell, since a source may use a row several times and in any order. The row if left out.
+        audio_position: int64 (n,), the same of the sounds.
     """
 
     images: np.ndarray
@@ -96,13 +101,24 @@ class Pairs:
     label: np.ndarray
     spec: Spec
     audio_label: np.ndarray = None  # pyright: ignore[reportAssignmentType]
+    image_position: np.ndarray = None  # pyright: ignore[reportAssignmentType]
+    audio_position: np.ndarray = None  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self) -> None:
-        if self.audio_label is None:
-            object.__setattr__(self, "audio_label", self.label)
+        for name, default in (
+            ("audio_label", "label"),
+            ("image_position", "image_row"),
+            ("audio_position", "audio_row"),
+        ):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, getattr(self, default))
 
     def __len__(self) -> int:
         return len(self.label)
+
+    def take(self, positions: np.ndarray) -> "Pairs":
+        """Some of the pairs, in the order of `positions`, int (k,), each in [0, len(self))."""
+        return replace(self, **{name: getattr(self, name)[positions] for name in PER_PAIR})
 
     def read(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The contents of some pairs, in the data's own units.
@@ -132,12 +148,23 @@ class Pairs:
         """
         if not 0 <= conflict <= 1:
             raise UserError(f"'conflict' must be in [0, 1]. Received: {conflict}")
-        pool, first = np.unique(self.audio_row, return_index=True)
+        # A row that a source uses under several labels is a sound of each of these classes.
+        _, first = np.unique(self.audio_row * self.spec.num_classes + self.audio_label, return_index=True)
         pool_label = self.audio_label[first]
         wanted = self.label
         if conflict > 0:
             wanted = np.where(rng.random(len(self)) < conflict, _other_labels(self.label, pool_label, rng), wanted)
-        return replace(self, audio_row=pool[pair_by_label(wanted, pool_label, rng)], audio_label=wanted)
+        chosen = first[pair_by_label(wanted, pool_label, rng)]
+        return replace(
+            self,
+            audio_row=self.audio_row[chosen],
+            audio_position=self.audio_position[chosen],
+            audio_label=wanted,
+        )
+
+
+PER_PAIR = ("image_row", "audio_row", "label", "audio_label", "image_position", "audio_position")
+"""The fields of `Pairs` that hold one value for each pair."""
 
 
 def pair_by_label(label: np.ndarray, pool_label: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -33,7 +33,7 @@ def load(config: DataConfig, console: Console | None = None) -> Source:
     Raises:
         UserError: one line that names the file, the rule, and what was found.
     """
-    if _is_media(config.data):
+    if is_media(config.data):
         if config.test_labels:
             raise UserError(f"'test_labels' must be empty with picture files. Received: {config.test_labels!r}")
         # TensorFlow's graph for reading files is of no use to any other data.
@@ -51,7 +51,7 @@ def load(config: DataConfig, console: Console | None = None) -> Source:
     return _limited(load_builtin(), config.limit)
 
 
-def _is_media(data: str) -> bool:
+def is_media(data: str) -> bool:
     """Whether these are picture and sound files, or a manifest of them."""
     where = Path(data)
     if data == "builtin" or not where.is_dir():

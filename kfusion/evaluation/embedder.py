@@ -4,7 +4,6 @@ import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,7 +62,7 @@ def embed(folder: Path, samples: int = 6000, seed: int = 0, umap: bool = False, 
     run = open_finished(folder)
     source, parts = load_own(run)
     positions = _drawn(parts.test.label, samples, seed)
-    test, fit = _some(parts.test, positions), _some(parts.train, _drawn(parts.train.label, MAX_FIT_ROWS, seed))
+    test, fit = parts.test.take(positions), parts.train.take(_drawn(parts.train.label, MAX_FIT_ROWS, seed))
     _require_enough(run.folder, test)
     content = contents(source.official_test or source, test)
     model = with_embeddings(load_fitting(run))
@@ -125,7 +124,7 @@ def _embed(model: keras.Model, pairs: Pairs, advance: Callable[[int], None]) -> 
 
 def contents(source: Source, pairs: Pairs) -> dict[str, np.ndarray]:
     """{"image", "audio", "fused"}: int64 (n,), which pairs show the same image, hold the same sound, or both."""
-    image = source.image_group[np.searchsorted(source.image_row, pairs.image_row)]
+    image = source.image_group[pairs.image_position]
     audio = sound_groups(source, pairs)
     _, both = np.unique(np.stack([image, audio]), axis=1, return_inverse=True)
     return {"image": image, "audio": audio, FUSED: both.reshape(-1)}
@@ -135,16 +134,6 @@ def _drawn(label: np.ndarray, limit: int, seed: int) -> np.ndarray:
     """Positions of at most `limit` rows, evenly over the classes, at random among a class, ascending."""
     order = np.random.default_rng(seed).permutation(len(label))
     return np.sort(order[first_of_each_class(label[order], limit)])
-
-
-def _some(pairs: Pairs, positions: np.ndarray) -> Pairs:
-    return replace(
-        pairs,
-        image_row=pairs.image_row[positions],
-        audio_row=pairs.audio_row[positions],
-        label=pairs.label[positions],
-        audio_label=pairs.audio_label[positions],
-    )
 
 
 def _require_enough(folder: Path, test: Pairs) -> None:

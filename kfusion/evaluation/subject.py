@@ -1,6 +1,7 @@
 """What is judged: a finished run's network, and labelled pairs that it was not trained on."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from kfusion.config import DataConfig
 from kfusion.data.pairs import Pairs, Source, pair_by_label
 from kfusion.data.scale import require_scale
-from kfusion.data.sources import load
+from kfusion.data.sources import is_media, load
 from kfusion.material import load_own
 from kfusion.rules import UserError
 from kfusion.run import Run
@@ -63,7 +64,7 @@ def own_data(run: Run) -> Subject:
 
 def sound_groups(source: Source, pairs: Pairs) -> np.ndarray:
     """Which of some pairs of a source share a sound, int64 (n,)."""
-    return source.audio_group[np.searchsorted(source.audio_row, pairs.audio_row)]
+    return source.audio_group[pairs.audio_position]
 
 
 def other_data(run: Run, data: str, test_labels: str, seed: int, force: bool) -> Subject:
@@ -79,11 +80,13 @@ def other_data(run: Run, data: str, test_labels: str, seed: int, force: bool) ->
     Raises:
         UserError: shapes, classes or scale are not those of the run, or it was trained on these very files.
     """
-    source = load(DataConfig(data=data, test_labels=test_labels))
-    spec, facts = run.spec(), run.data()
+    spec, facts, trained = run.spec(), run.data(), run.config().data
+    # Pictures become arrays of the run's shape; arrays have a shape of their own, which must be the run's.
+    shape = _picture_shape(data, spec) if is_media(data) else DataConfig.image_shape
+    source = load(DataConfig(data=data, test_labels=test_labels, image_shape=shape))
     _require_same(data, source.spec, spec)
     if not force:
-        if not source.official_test and read_back(source.info["files"]) == facts["source"].get("files"):
+        if not source.official_test and _is_trained_on(source, data, facts["source"], trained):
             rule = "--data must be other data than the run was trained on; leave it out to judge by the run's test part"
             raise UserError(f"{data}: {rule}, or give --force. Found: the same files")
         found = source.info["audio_range"]
@@ -100,19 +103,46 @@ def other_data(run: Run, data: str, test_labels: str, seed: int, force: bool) ->
 
 
 def _subject(run: Run, source: Source, pairs: Pairs, part: str, others: Pairs, val: Pairs | None) -> Subject:
-    position = np.searchsorted(source.audio_row, pairs.audio_row)
     return Subject(
         name=source.info.get("name", "data"),
         part=part,
         pairs=pairs,
         pixel_max=run.spec().pixel_max,
         group=sound_groups(source, pairs),
-        speaker=None if source.audio_speaker is None else source.audio_speaker[position],
+        speaker=None if source.audio_speaker is None else source.audio_speaker[pairs.audio_position],
         speaker_names=source.speaker_names,
         decibels=source.info["front_end"] is not None,
         others=others,
         val=val,
     )
+
+
+def _picture_shape(data: str, trained: Spec) -> tuple[int, ...]:
+    """The shape that picture files must be read in, the run's.
+
+    Raises:
+        UserError: no picture file can be read so.
+    """
+    shape = trained.image_shape
+    try:
+        return DataConfig(image_shape=shape).image_shape
+    except UserError:
+        found = "picture files, which have 1 or 3 channels and up to 1024 × 1024 pixels"
+        raise UserError(f"{data}: images must be those of the run ({_short(shape)}). Found: {found}") from None
+
+
+def _is_trained_on(source: Source, data: str, known: dict[str, Any], trained: DataConfig) -> bool:
+    """Whether these are the data that a run was trained on, as far as its data.json tells.
+
+    Names with sizes, and numbers of files, are the same of other data too: then the values' ranges tell them apart. A
+    run that used some of its data only noted the ranges of these.
+    """
+    found = read_back(source.info)
+    same_place = data == trained.data or Path(data).resolve() == Path(trained.data).resolve()
+    same_values = all(found[name] == known.get(name) for name in ("image_range", "audio_range"))
+    if found["files"] == known.get("files"):
+        return same_place or bool(trained.limit) or same_values
+    return same_place and bool(trained.limit)
 
 
 def _require_same(data: str, found: Spec, trained: Spec) -> None:
