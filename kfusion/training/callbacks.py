@@ -47,9 +47,11 @@ class EpochLog(keras.callbacks.Callback):
 
 
 class Keep(keras.callbacks.Callback):
-    """Keeps the best weights, the history and the checkpoint, in an order that a kill at any moment cannot break.
+    """Keeps the history, the checkpoint and the best weights, in an order that a kill at any moment cannot break.
 
-    The checkpoint comes last: a run killed before it repeats the epoch and writes the same files again.
+    An epoch counts once its checkpoint is written. A run killed before that repeats the epoch, which may come out
+    otherwise where the run is not deterministic: so the best weights are replaced only afterwards. A run killed between
+    the two writes them when it goes on (`restore`), since the checkpoint holds them.
 
     Args:
         paths: the files "best", "history" and "checkpoint".
@@ -70,11 +72,22 @@ class Keep(keras.callbacks.Callback):
             found = f"Received: {row['loss']} in epoch {epoch + 1}"
             raise UserError(f"'loss' must stay finite; try a lower 'peak_learning_rate'. {found}")
         self.state = replace(self.state, epoch=epoch + 1, history=(*self.state.history, row))
-        history = history_table(self.state.history)
-        if best_epoch(history) == epoch + 1:
-            self.save_file(self.paths["best"], self.save_network)
-        self.save_file(self.paths["history"], history.to_csv)
+        self._save_history()
         save_state(self.paths["checkpoint"], self.model, self.state, self.save_file)
+        self._save_best()
+
+    def restore(self) -> None:
+        """Makes the other files those of the checkpoint that has just been loaded."""
+        self._save_history()
+        self._save_best()
+
+    def _save_history(self) -> None:
+        self.save_file(self.paths["history"], history_table(self.state.history).to_csv)
+
+    def _save_best(self) -> None:
+        """Writes the network as it is now where the last epoch is the best one."""
+        if best_epoch(history_table(self.state.history)) == self.state.epoch:
+            self.save_file(self.paths["best"], self.save_network)
 
 
 def history_table(history: tuple[Row, ...]) -> pd.DataFrame:

@@ -87,10 +87,13 @@ def fit(
         How far the run has come: all epochs and their history, unless a callback stopped it.
     """
     compile_model(model, config, task.steps_per_epoch, task.prior)
-    progress = load_state(task.paths["checkpoint"], model) if task.paths["checkpoint"].exists() else Progress()
+    resumed = task.paths["checkpoint"].exists()
+    progress = load_state(task.paths["checkpoint"], model) if resumed else Progress()
+    keep = Keep(task.paths, progress, task.save_file, task.save_network)
+    if resumed:
+        keep.restore()
     if progress.epoch >= config.epochs:
         return progress
-    keep = Keep(task.paths, progress, task.save_file, task.save_network)
     log = EpochLog(task.num_rows, task.steps_per_epoch, schedule_of(config, task.steps_per_epoch))
     shown = (EpochBars(console, config.epochs, task.steps_per_epoch),) if console else ()
     try:
