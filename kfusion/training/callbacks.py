@@ -137,7 +137,7 @@ class EpochBars(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}
         figures = f"loss {float(logs['loss']):.4f}  acc {float(logs['accuracy']):.4f}"
-        self.bar.update(self.task, completed=batch + 1, figures=figures)
+        self.bar.update(self.task, completed=min(batch + 1, self.steps), figures=figures)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.bar.stop()

@@ -8,15 +8,8 @@ from kfusion.training.loss import ViewsLoss
 from kfusion.training.optimizer import FusedAdamW
 from kfusion.training.schedule import WarmupCosine
 
-MAX_STEPS_PER_EXECUTION = 32
-
-
-def steps_per_execution(steps_per_epoch: int) -> int:
-    """Steps that run between two returns to Python: the largest divisor of an epoch up to 32.
-
-    A divisor, since Keras would otherwise run past the epoch's end.
-    """
-    return max(k for k in range(1, MAX_STEPS_PER_EXECUTION + 1) if steps_per_epoch % k == 0)
+STEPS_PER_EXECUTION = 32
+"""Steps that run between two returns to Python; an epoch's last ones may be fewer (`fit.one_epoch`)."""
 
 
 def schedule_of(config: TrainingConfig, steps_per_epoch: int) -> WarmupCosine:
@@ -46,7 +39,7 @@ def compile_model(
         optimizer=FusedAdamW(schedule, weight_decay=config.weight_decay),
         loss=ViewsLoss(config.late_teacher, prior) if config.late_teacher else cross_entropy,
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        steps_per_execution=steps_per_execution(steps_per_epoch),
+        steps_per_execution=min(STEPS_PER_EXECUTION, steps_per_epoch),
         jit_compile=False,
     )
     return model

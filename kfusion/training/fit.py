@@ -67,6 +67,24 @@ def with_augmentation(network: keras.Model, augment: Augment | None) -> keras.Mo
     return keras.Model({**inputs, "keys": keys}, network({**batch, "present": inputs["present"]}))
 
 
+def one_epoch(batches: tf.data.Dataset, steps: int) -> tf.data.Dataset:
+    """A dataset that ends with each epoch and goes on with the next one when it is iterated again.
+
+    Keras runs many steps between two returns to Python, and stops early only where a dataset ends: with one endless
+    dataset the number of these steps would have to divide the epoch's, and a prime number would run step by step. All
+    iterations share one iterator over `batches`, which goes on reading ahead while validation runs.
+
+    Args:
+        batches: those of all epochs, one after the other.
+        steps: batches of an epoch.
+    """
+    following = iter(batches)
+    epoch = tf.data.Dataset.range(steps).map(lambda _: following.get_next())
+    options = tf.data.Options()
+    options.experimental_optimization.inject_prefetch = False  # The shared iterator reads ahead, and nobody else.
+    return epoch.with_options(options)
+
+
 def fit(
     model: keras.Model,
     config: TrainingConfig,
@@ -98,10 +116,9 @@ def fit(
     shown = (EpochBars(console, config.epochs, task.steps_per_epoch),) if console else ()
     try:
         model.fit(
-            task.batches(progress.epoch),
+            one_epoch(task.batches(progress.epoch), task.steps_per_epoch),
             epochs=config.epochs,
             initial_epoch=progress.epoch,
-            steps_per_epoch=task.steps_per_epoch,
             validation_data=task.validation,
             callbacks=[log, keep, *shown, *callbacks],
             shuffle=False,  # The batches come in their final order.
