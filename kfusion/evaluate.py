@@ -10,7 +10,7 @@ Writes into the run folder:
     evaluation/report.txt          the tables, for reading
     evaluation/figures/            PNG and SVG
     evaluation/answers.npz         what the network answered; reused while weights and data are the same
-    evaluation/NAME/               the same for other data, given with --data
+    evaluation/NAME/               the same for other data, given with --data; NAME-FINGERPRINT where NAME is taken
 """
 
 from dataclasses import dataclass

@@ -3,6 +3,7 @@
 import hashlib
 import io
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from kfusion import run as runs
 from kfusion.analysis.evaluation_tables import evaluation_tables, robustness_tables
+from kfusion.contents import INSIDE
 from kfusion.data.limit import first_of_each_class
 from kfusion.evaluation import answers as asking
 from kfusion.evaluation.answers import Answers
@@ -25,6 +27,8 @@ from kfusion.run import Run
 from kfusion.spec import VIEWS
 from kfusion.system.files import read_json, write_json, write_text
 from kfusion.system.progress import progress
+
+FIGURES = "figures"
 
 
 @dataclass(frozen=True)
@@ -72,24 +76,58 @@ def evaluate(folder: Path, request: Request, console: Console | None = None) -> 
     run = open_finished(folder)
     if request.data:
         subject = other_data(run, request.data, request.test_labels, request.seed, request.force)
-        place = run.evaluation / (Path(request.data).resolve().name or "data")
     else:
-        subject, place = own_data(run), run.evaluation
+        subject = own_data(run)
     halves, weights = Halves(load_fitting(run)), hashlib.sha256(run.best.read_bytes()).hexdigest()
     with runs.lock(folder):
+        place = place_of(run, request.data) if request.data else run.evaluation
         place.mkdir(parents=True, exist_ok=True)
         answers = answer(subject, halves, weights, request.seed, place / "answers.npz", console)
         temperature = calibrate(run, subject, answers, halves, weights, console)
         facts = summarize(subject, answers, temperature, np.array(run.data()["prior"]), request.seed)
         facts["seed"], facts["weights"] = request.seed, weights
+        if request.data:
+            facts["data"]["place"] = fingerprint_of(request.data)
         path = place / "robustness.json"
         if request.grid:
             grid = robustness_of(run, subject, halves, facts, request, path, console)
         else:  # An earlier grid stays where it is of these weights and rows.
-            found = kept_grid(path)
+            found = kept_json(path)
             grid = found if found and found.get("key") == answers.key else None
         write(run, place, subject, facts, grid, console)
     return place
+
+
+def place_of(run: Run, data: str) -> Path:
+    """The folder for an evaluation on other data: called like these, or with a fingerprint where that name is taken.
+
+    It is taken where the run's own evaluation writes a file or folder so called, or other data have it already.
+    """
+    name = Path(data).resolve().name or "data"
+    reserved = (FIGURES, *INSIDE["evaluation"])
+    free = not name.startswith(".") and not any(fnmatch(name.lower(), pattern) for pattern in reserved)
+    if free and _is_of(run.evaluation / name, data):
+        return run.evaluation / name
+    short = name.strip(".").encode()[:200].decode(errors="ignore")
+    return run.evaluation / f"{short}-{fingerprint_of(data)}"
+
+
+def _is_of(place: Path, data: str) -> bool:
+    """Whether the evaluation that is kept in a folder, if any, is on these data."""
+    facts = kept_json(place / "evaluation.json")
+    if facts is None:
+        return True
+    own = facts.get("data") or {}
+    if "place" in own:
+        return own["place"] == fingerprint_of(data)
+    # One from before places were noted; its name is what the command line said.
+    return fingerprint_of(str(own.get("name"))) == fingerprint_of(data)
+
+
+def fingerprint_of(data: str) -> str:
+    """Of where data lie; the built-in ones are no folder."""
+    where = data if data == "builtin" else str(Path(data).resolve())
+    return hashlib.sha256(where.encode()).hexdigest()[:8]
 
 
 def answer(subject: Subject, halves: Halves, weights: str, seed: int, path: Path, console: Console | None) -> Answers:
@@ -149,7 +187,7 @@ def robustness_of(
     deviation = np.sqrt(np.array(run.data()["audio_variance"]))
     question = {"format": FORMAT, "key": facts["key"], "seed": request.seed, "num_rows": len(positions)}
     question["temperature"] = temperature
-    found = kept_grid(path)
+    found = kept_json(path)
     if found and question.items() <= found.items():
         return found
     with progress(console, "robustness grid", num_encodings(subject, len(positions))) as advance:
@@ -157,8 +195,8 @@ def robustness_of(
     return {**question, **grid}
 
 
-def kept_grid(path: Path) -> dict[str, Any] | None:
-    """The content of robustness.json; None where it is missing or damaged."""
+def kept_json(path: Path) -> dict[str, Any] | None:
+    """The content of a file that an evaluation wrote; None where it is missing or damaged."""
     try:
         found = read_json(path)
     except ValueError:
@@ -174,7 +212,7 @@ def write(
     spread = np.stack([np.array(data["audio_mean"]), np.sqrt(np.array(data["audio_variance"]))])
     total = len(facts["confusion"]) + 2 + bool(facts["worst"]) + (3 if grid else 0)
     with progress(console, "figures", total) as advance:
-        facts["figures"] = draw_figures(place / "figures", figures(subject, facts, grid, spread), advance)
+        facts["figures"] = draw_figures(place / FIGURES, figures(subject, facts, grid, spread), advance)
     if grid:
         write_json(place / "robustness.json", grid)
     else:
