@@ -9,6 +9,7 @@ from kfusion.config import Config
 from kfusion.data.augmentation import Augmentation
 from kfusion.data.pairs import Source
 from kfusion.data.sources import load
+from kfusion.data.speakers import require_no_names
 from kfusion.data.splits import Split, split
 from kfusion.data.statistics import Statistics, measure
 from kfusion.model.encoders import utterance_norm
@@ -97,6 +98,7 @@ def gather(config: Config, console: Console | None = None) -> Material:
     Raises:
         UserError: the data or the split break a rule.
     """
+    require_no_names(config.data)
     source = load(config.data, console)
     parts = split(source, config.data, config.split_seed)
     prepare = utterance_norm(config.model, parts.train.spec)

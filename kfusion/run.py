@@ -31,7 +31,18 @@ from kfusion.rules import UserError
 from kfusion.spec import Spec
 from kfusion.system.files import PARTIAL, read_json, write_atomically, write_json
 
-__all__ = ["FILES", "FORMAT", "Run", "check_new", "default_folder", "lock", "new_run", "open_run", "unfinished_folder"]
+__all__ = [
+    "FILES",
+    "FORMAT",
+    "Run",
+    "check_new",
+    "check_unlocked",
+    "default_folder",
+    "lock",
+    "new_run",
+    "open_run",
+    "unfinished_folder",
+]
 
 FORMAT = 1
 """The layout's version; a reader refuses another."""
@@ -177,6 +188,12 @@ def lock(folder: Path) -> IO[bytes]:
         handle.close()
         raise UserError(f"{folder}: another process is writing into this folder; choose another --out") from error
     return handle
+
+
+def check_unlocked(folder: Path) -> None:
+    """Raises the UserError of `lock` while another process holds it; writes nothing, unlike `lock`."""
+    if (folder / LOCK).exists():
+        lock(folder).close()
 
 
 def default_folder(recipe: str, root: Path = Path("runs")) -> Path:

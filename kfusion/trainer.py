@@ -48,17 +48,21 @@ def train(
         UserError: the data, the settings or the folder break a rule; nothing is written then.
     """
     arithmetic = precision.resolve(config.training.precision)
+    # Before the data, which may take minutes to decode, and before the lock, which already writes.
+    if resume and runs.begun(folder):
+        run = _opened(folder, config)
+        if run.finished:
+            return _finished(run, console)
+    else:
+        runs.check_new(folder, overwrite)
+    runs.check_unlocked(folder)
     material = gather(config, console)
-    if not (resume and runs.begun(folder)):
-        runs.check_new(folder, overwrite)  # Before the lock, which already writes.
     with runs.lock(folder):
         computes = precision.apply(arithmetic)
         # Killed before its config was written, a run has nothing to go on from: it starts.
         run = open_or_begin(folder, material, computes, resume and runs.begun(folder), overwrite)
-        if run.finished:
-            if console:
-                console.print(f"{folder}: this run is finished already")
-            return run
+        if run.finished:  # By another process, while this one read the data.
+            return _finished(run, console)
         if console:
             console.print(*material.lines(), "", sep="\n", soft_wrap=True)
         network = new_network(material)
@@ -126,16 +130,33 @@ def fit_run(
     return progress.epoch == training.epochs
 
 
+def _opened(folder: Path, config: Config) -> Run:
+    """The run in a folder, which must be one of this config.
+
+    Raises:
+        UserError: it is one of other settings.
+    """
+    run = runs.open_run(folder)
+    changed = differences(run.config(), config)
+    if changed:
+        raise UserError(f"{folder}: '--resume' needs the settings of the run. Found: another {', '.join(changed)}")
+    return run
+
+
+def _finished(run: Run, console: Console | None) -> Run:
+    """Says that there is nothing left to do."""
+    if console:
+        console.print(f"{run.folder}: this run is finished already", soft_wrap=True)
+    return run
+
+
 def _resumed(folder: Path, material: Material) -> Run:
     """The run to go on with.
 
     Raises:
         UserError: it is one of other settings or other data.
     """
-    run = runs.open_run(folder)
-    changed = differences(run.config(), material.config)
-    if changed:
-        raise UserError(f"{folder}: '--resume' needs the settings of the run. Found: another {', '.join(changed)}")
+    run = _opened(folder, material.config)
     if run.data() != read_back(material.facts()) or not same_arrays(run.split(), material.rows()):
         raise UserError(f"{folder}: '--resume' needs the data of the run. Found: other files or rows")
     runs.remove_partial(folder)

@@ -17,6 +17,7 @@ from kfusion.data.parts import joined
 from kfusion.data.pictures import image_front_end, read_images
 from kfusion.data.scan import group_ids, scan
 from kfusion.data.sounds import SOUND_FRONT_END, read_sounds
+from kfusion.data.speakers import hold_out
 from kfusion.spec import Spec
 
 
@@ -35,6 +36,7 @@ def load_media(config: DataConfig, console: Console | None = None) -> Source:
     """
     where = Path(config.data)
     listing = (list_media(where) if where.is_dir() else read_manifest(where)).limited(config.limit)
+    hold_out(_speakers(listing)[1] or None, config, str(where))  # Refuses people before minutes of decoding.
     shape = config.image_shape
     spec = Spec((shape[0], shape[1], shape[2]), class_names=listing.class_names)
     front_end = image_front_end(spec)

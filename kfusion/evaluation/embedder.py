@@ -60,12 +60,15 @@ def embed(folder: Path, samples: int = 6000, seed: int = 0, umap: bool = False, 
     if umap:
         projections.require_umap()
     run = open_finished(folder)
+    runs.check_unlocked(folder)
+    num_rows = len(run.split().get("test_image", ()))
+    _require_enough(run, min(samples or num_rows, num_rows))
+    # The network before the data, which may take minutes to decode.
+    model = with_embeddings(load_fitting(run))
     source, parts = load_own(run)
     positions = _drawn(parts.test.label, samples, seed)
     test, fit = parts.test.take(positions), parts.train.take(_drawn(parts.train.label, MAX_FIT_ROWS, seed))
-    _require_enough(run.folder, test)
     content = contents(source.official_test or source, test)
-    model = with_embeddings(load_fitting(run))
     with runs.lock(folder):
         (run.folder / "embeddings").mkdir(exist_ok=True)  # Fails now, not after minutes.
         runs.remove_partial(run.folder / "embeddings")
@@ -136,7 +139,7 @@ def _drawn(label: np.ndarray, limit: int, seed: int) -> np.ndarray:
     return np.sort(order[first_of_each_class(label[order], limit)])
 
 
-def _require_enough(folder: Path, test: Pairs) -> None:
-    needed = max(projections.MIN_ROWS, test.spec.num_classes + 1)
-    if len(test) < needed:
-        raise UserError(f"{folder}: embeddings need {needed} test pairs or more. Found: {len(test)}")
+def _require_enough(run: runs.Run, num_rows: int) -> None:
+    needed = max(projections.MIN_ROWS, run.spec().num_classes + 1)
+    if num_rows < needed:
+        raise UserError(f"{run.folder}: embeddings need {needed} test pairs or more. Found: {num_rows}")

@@ -74,11 +74,13 @@ def evaluate(folder: Path, request: Request, console: Console | None = None) -> 
         UserError: the run is unfinished or damaged, or the data do not fit it; nothing is written then.
     """
     run = open_finished(folder)
+    runs.check_unlocked(folder)
+    # The network before the data, which may take minutes to decode.
+    halves, weights = Halves(load_fitting(run)), hashlib.sha256(run.best.read_bytes()).hexdigest()
     if request.data:
         subject = other_data(run, request.data, request.test_labels, request.seed, request.force)
     else:
         subject = own_data(run)
-    halves, weights = Halves(load_fitting(run)), hashlib.sha256(run.best.read_bytes()).hexdigest()
     with runs.lock(folder):
         place = place_of(run, request.data) if request.data else run.evaluation
         place.mkdir(parents=True, exist_ok=True)
