@@ -7,6 +7,7 @@ from rich.console import Console
 
 from kfusion.config import Config
 from kfusion.data.augmentation import Augmentation
+from kfusion.data.labels import nearly_equal
 from kfusion.data.pairs import Source
 from kfusion.data.sources import load
 from kfusion.data.speakers import require_no_names
@@ -69,13 +70,22 @@ class Material:
         sizes = ", ".join(f"{len(getattr(self.parts, name)):,} {name}" for name in PARTS)
         lines = [f"data: {self.source.info['name']}; pairs: {sizes}; split: {self.config.data.split}"]
         lines += self.parts.audit.lines()
-        lines += self.source.notes
-        if self.source.info.get("num_ignored"):
-            lines.append(f"{self.source.info['num_ignored']:,} files are neither .png, .jpg nor .wav, and left out")
+        lines += [*self.source.notes, *nearly_equal(self.spec.class_names), *self._not_kept_apart()]
         if self.config.augment.background and self.source.info["front_end"] is None:
             lines.append("background noise is left out: these audio features are not known to be decibels")
         if self.config.training.views == "all":
             lines.append("loss and accuracy below: the mean of those of both, the image alone and the sound alone")
+        return lines
+
+    def _not_kept_apart(self) -> list[str]:
+        """What the data say belongs together, and this split divides."""
+        kind, info = self.config.data.split, self.source.info
+        lines = []
+        if kind != "clip" and "grouped_by" in info:
+            rule = "a random split divides rows alone" if kind == "random" else "sounds are kept together by speaker"
+            lines.append(f"{info['grouped_by']} is not heeded: {rule}; --split clip keeps groups together")
+        if kind != "speaker" and info.get("layout") == "manifest" and self.source.audio_speaker is not None:
+            lines.append("speakers are not kept apart; --split speaker does that")
         return lines
 
 

@@ -5,6 +5,8 @@ import pytest
 
 from tests.folders import line, write_digits, write_own
 
+UTF_8 = "must be text in UTF-8, which spreadsheets call 'CSV UTF-8' where one saves the table"
+
 
 @pytest.fixture
 def digits(tmp_path):
@@ -21,8 +23,9 @@ def own(tmp_path):
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("id,target\n0,1\n", "must have the columns row_id and label. Found: 'id', 'target'"),
-        ("row_id;label\n0;1\n", "must have the columns row_id and label. Found: 'row_id;label'"),
+        ("id,number\n0,1\n", "must have the columns row_id and label. Found: 'id', 'number'"),
+        ("label,Label,id\n0,1,0\n", "must have one column label. Found: 'label', 'Label'"),
+        ("id,index,label\n0,0,1\n", "must have one column id or index. Found: 'id', 'index'"),
         ("row_id,label\n", "must have a header and at least one row. Found: no rows"),
         ("", "must have a header and at least one row. Found: no rows"),
         ("row_id,label\n0,1\n1,2,3\n", "each line must have 2 fields, as the header has. Found: 3 in line 3"),
@@ -35,9 +38,8 @@ def own(tmp_path):
         ("row_id,label\n0,1\n0,1\n", "row_id must be 0 to 1, each once. Found: 0 in place of 1"),
         ("row_id,label\n1,1\n2,1\n", "row_id must be 0 to 1, each once. Found: 1 in place of 0"),
         ('row_id,label\n0,"1\n', "must be a CSV file. Found: unexpected end of data"),
-        (b"row_id,label\n0,\xff\n", "must be text in UTF-8. Found: byte 0xff"),
-        (b"\x89PNG\r\n\x1a\n\x00\x00", "must be text in UTF-8. Found: byte 0x89"),
-        ("row_id,label\n0,1\n".encode("utf-16"), "must be text in UTF-8. Found: byte 0xff"),
+        (b"row_id,label\n0,\xff\n", f"{UTF_8}. Found: byte 0xff"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", f"{UTF_8}. Found: byte 0x89"),
     ],
 )
 def test_label_tables_that_cannot_be_used(digits, text, rule):
@@ -62,6 +64,7 @@ def test_label_tables_that_cannot_be_used(digits, text, rule):
         (np.zeros(30, int), "must have at least two classes. Found: only '0'"),
         (np.array(["cat"] * 30), "must have at least two classes. Found: only 'cat'"),
         (np.array(["cat", ""] * 15), "each row must have a label. Found: none in row 1"),
+        (np.array(["cat", "dog", "nan"] * 10), "each row must have a label. Found: 'nan' in row 2"),
         (np.eye(30), "must have the shape (N,). Found: shape (30, 30)"),
         (np.array([b"\xff"] * 30), "must be text in UTF-8. Found: byte 0xff"),
         (np.array([None] * 30), "must hold numbers or texts, not pickled Python objects. Found: dtype object"),

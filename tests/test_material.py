@@ -12,8 +12,8 @@ from kfusion.exporting.publish import Shelf
 from kfusion.material import gather, load_own, regather
 from kfusion.run import Run
 from kfusion.system.files import read_json
-from tests.folders import write_digits
-from tests.portables import EXTRAS
+from tests.exports import EXTRAS
+from tests.folders import write_digits, write_own
 
 
 @pytest.fixture
@@ -103,3 +103,16 @@ def test_what_is_only_remarked_of_the_data_may_change(run):
     facts["source"] |= {"licence": "an older text", "num_ignored": 3}
     run.write_json("data.json", facts)
     load_own(run)
+
+
+def test_a_split_that_heeds_no_groups_says_so(tmp_path):
+    write_own(tmp_path, np.array(["Cat", "cat", "dog"])[np.arange(60) % 3])
+    said = "groups.npy is not heeded: a random split divides rows alone; --split clip keeps groups together"
+    data = DataConfig(data=str(tmp_path))
+    random = replace(data, split="random")
+    for config, groups, expected in ((random, False, False), (data, True, False), (random, True, True)):
+        if groups:
+            np.save(tmp_path / "groups.npy", np.arange(60) // 2)
+        lines = gather(Config(data=config)).lines()
+        assert (said in lines) == expected
+        assert "classes that differ only by case, taken as different ones: 'Cat' and 'cat'" in lines

@@ -141,6 +141,34 @@ def test_official_test_files_are_the_test_part_and_their_contents_leave_training
     assert random.audit.leaked_share_here in (0, pytest.approx(1 / 3))
 
 
+def test_own_validation_files_are_the_validation_part_and_a_test_part_is_dealt():
+    own = aligned([0, 1, 1], image_group=[500, 501, 502], audio_group=[7, 8, 602])
+    result = split(aligned(np.arange(100) % 2, official_val=own), DataConfig(test_share=0.2), 0)
+    assert result.val.label.tolist() == [0, 1, 1] and len(result.train) + len(result.test) == 98
+    assert abs(len(result.test) - 20) <= 1 and result.audit.num_left_out == 2
+    rows = set(result.train.image_row.tolist()) | set(result.test.image_row.tolist())
+    assert not rows & {7, 8} and len(rows) == 98
+    assert "2 training rows left out: their clip or image is in the validation or test files" in result.audit.lines()
+
+
+@pytest.mark.parametrize("name", ["clip", "random"])
+def test_own_files_that_are_no_pairs_meet_by_class_in_their_part(name):
+    own = replace(
+        apart(10, 8), image_group=np.arange(500, 510), audio_group=np.arange(500, 508), image_row=np.arange(10)
+    )
+    result = split(replace(apart(), official_test=own), DataConfig(split=name, val_share=0.25), 0)
+    assert (len(result.train), len(result.val), len(result.test)) == (150, 50, 10)
+    for part in (result.train, result.val, result.test):
+        np.testing.assert_array_equal(part.label, part.audio_row % 2)
+    assert result.audit.num_left_out == 0 and result.audit.leaked_share_here == 0
+
+
+def test_own_validation_files_must_hold_every_class():
+    own = aligned([0, 0], image_group=[500, 501], audio_group=[600, 602])
+    with pytest.raises(ValueError, match=r"none left for the validation part of class 'b' \(rows: 0"):
+        split(aligned(np.arange(100) % 2, official_val=own), DataConfig(), 0)
+
+
 def test_three_rows_of_a_class_are_one_for_each_part():
     result = split(aligned([0, 0, 0, 1, 1, 1]), DataConfig(), 0)
     for part in (result.train, result.val, result.test):

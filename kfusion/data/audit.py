@@ -20,6 +20,7 @@ class Audit:
         val_speakers: the people of the validation part; empty if it was not cut by person.
         test_speakers: the people of the test part.
         sounds: what the audio's ids stand for, in words.
+        met: where the content of those that are left out is, in words.
     """
 
     num_image_rows: int
@@ -34,6 +35,7 @@ class Audit:
     val_speakers: tuple[str, ...] = ()
     test_speakers: tuple[str, ...] = ()
     sounds: str = "clips"
+    met: str = "test files"
 
     def lines(self) -> list[str]:
         """The audit in words, for the terminal."""
@@ -44,7 +46,7 @@ class Audit:
             f"in a random split: {self.leaked_share:.1%}",
         ]
         if self.num_left_out:
-            lines.append(f"{self.num_left_out:,} training rows left out: their clip or image is in the test files")
+            lines.append(f"{self.num_left_out:,} training rows left out: their clip or image is in the {self.met}")
         if self.test_speakers:
             lines.append(
                 f"people held out: {', '.join(self.test_speakers)} (test), {', '.join(self.val_speakers)} (validation)"

@@ -1,6 +1,7 @@
 """Picture and sound files -> a `Source`: decoded once, kept as arrays, scanned as any other data."""
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from kfusion.config import DataConfig
 from kfusion.data.media_cache import features
-from kfusion.data.media_files import Item, Listing, list_media
+from kfusion.data.media_files import TEST, TRAINING, VALIDATION, Item, Listing, list_media
 from kfusion.data.media_manifest import read_manifest
 from kfusion.data.pairs import Source
 from kfusion.data.parts import joined
@@ -29,7 +30,8 @@ def load_media(config: DataConfig, console: Console | None = None) -> Source:
         console: where progress is shown; None: nowhere.
 
     Returns:
-        A source, aligned if the files are pairs; its spec's pixels are in [0, 255].
+        A source, aligned if the files are pairs; its spec's pixels are in [0, 255]. Where the data have parts of their
+        own, it is the training part, with the validation and the test part beside it.
 
     Raises:
         UserError: one line that names the file, the rule, and what was found.
@@ -43,16 +45,17 @@ def load_media(config: DataConfig, console: Console | None = None) -> Source:
     images, image_row, image_key = _arrays(listing.images, "image", spec, console)
     audio, audio_row, audio_key = _arrays(listing.sounds, "audio", spec, console)
     image_scan, audio_scan = scan(images, image_row), scan(audio, audio_row)
+    image_content, audio_content = group_ids(image_scan.fingerprint)[0], group_ids(audio_scan.fingerprint)[0]
     speaker, speaker_names = _speakers(listing)
     grouped = any(item.group for item in listing.images + listing.sounds)
-    return Source(
+    whole = Source(
         images=images,
         audio=audio,
         image_label=_labels(listing.images, spec),
         audio_label=_labels(listing.sounds, spec),
         aligned=listing.aligned,
-        image_group=_groups(group_ids(image_scan.fingerprint)[0], listing.images, grouped),
-        audio_group=_groups(group_ids(audio_scan.fingerprint)[0], listing.sounds, grouped),
+        image_group=_groups(image_content, listing.images, grouped),
+        audio_group=_groups(audio_content, listing.sounds, grouped),
         spec=spec,
         info={
             "name": str(where),
@@ -66,12 +69,55 @@ def load_media(config: DataConfig, console: Console | None = None) -> Source:
             "num_ignored": listing.num_ignored,
             "licence": None,
             **({"grouped_by": "group"} if grouped else {}),
+            **({"parts": listing.parts} if listing.parts != ("",) else {}),
         },
         audio_speaker=speaker,
         speaker_names=speaker_names,
         image_row=image_row,
         audio_row=audio_row,
+        notes=(
+            *listing.notes,
+            *_two_labels("pictures", listing.images, image_content),
+            *_two_labels("sounds", listing.sounds, audio_content),
+        ),
     )
+    return _in_parts(whole, listing)
+
+
+def _in_parts(whole: Source, listing: Listing) -> Source:
+    """The training files' source with the data's own validation and test files beside it, where there are such."""
+    if listing.parts == ("",):
+        return whole
+    found = {}
+    for part in listing.parts:
+        images, sounds = (
+            np.flatnonzero([item.part == part for item in items]) for items in (listing.images, listing.sounds)
+        )
+        found[part] = replace(
+            whole,
+            image_label=whole.image_label[images],
+            audio_label=whole.audio_label[sounds],
+            image_group=whole.image_group[images],
+            audio_group=whole.audio_group[sounds],
+            image_row=whole.image_row[images],
+            audio_row=whole.audio_row[sounds],
+            audio_speaker=None if whole.audio_speaker is None else whole.audio_speaker[sounds],
+        )
+    return replace(found[TRAINING], official_val=found.get(VALIDATION), official_test=found.get(TEST))
+
+
+def _two_labels(what: str, items: tuple[Item, ...], content: np.ndarray) -> list[str]:
+    """A line where files of the same content are in several classes: of one class at most they can be."""
+    labels, first, found = [item.label for item in items], {}, []
+    for place, key in enumerate(content.tolist()):
+        before = first.setdefault(key, place)
+        if labels[before] != labels[place]:
+            found.append((items[before], items[place]))
+    if not found:
+        return []
+    one, other = found[0]
+    such = f"{one.path} ({one.label!r}) and {other.path} ({other.label!r})"
+    return [f"{what} of the same content in two classes: {len(found):,}, such as {such}"]
 
 
 def _arrays(

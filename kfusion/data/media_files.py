@@ -6,30 +6,54 @@ A folder has one subfolder for each class, named like it; pictures and sounds ma
     digits/three/0001.wav                digits/three/sounds/b.wav
 
 Where each picture has a sound of the same path up to the ending, as on the left, they are pairs. Where none has, as on
-the right, any picture of a class may meet any of its sounds. A manifest is a table with the columns image, audio and
-label, and group and speaker if need be; its paths count from its own folder (`media_manifest.py`).
+the right, any picture of a class may meet any of its sounds. Subfolders called train, val and test (`PART_NAMES`), each
+with the classes' folders, are the parts of a split that somebody has made. A manifest is a table with the columns
+image, audio and label, and group and speaker if need be; its paths count from its own folder (`media_manifest.py`).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from kfusion.data.checks import broken, list_folder
+from kfusion.data.labels import plain_numbers
 from kfusion.data.limit import first_of_each_class
+from kfusion.spec import MODALITIES
 
-PICTURES, SOUNDS = (".png", ".jpg", ".jpeg"), (".wav",)
+PICTURES, SOUNDS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif"), (".wav", ".wave")
+OTHER_PICTURES = (
+    *(".webp", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".gif", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".ico"),
+    *(".svg", ".pgm", ".ppm", ".pbm", ".tga", ".psd", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"),
+)
+OTHER_SOUNDS = (
+    *(".mp3", ".ogg", ".oga", ".opus", ".flac", ".m4a", ".mp4", ".aac", ".aif", ".aiff", ".aifc", ".caf", ".wma"),
+    *(".webm", ".amr", ".3gp", ".au", ".snd", ".w64", ".rf64", ".bwf", ".sph", ".mka"),
+)
+"""Endings of pictures and sounds that are not read: who has such files should hear of it."""
+KINDS = dict.fromkeys(PICTURES + OTHER_PICTURES, "image") | dict.fromkeys(SOUNDS + OTHER_SOUNDS, "audio")
+"""What a file is meant to be, by its ending."""
+PARTS = TRAINING, VALIDATION, TEST = "training", "validation", "test"
+PART_NAMES = {
+    **dict.fromkeys(("train", "training"), TRAINING),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), VALIDATION),
+    **dict.fromkeys(("test", "testing"), TEST),
+}
+"""What folders of a split are called, in any case, and the part that each is."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One file, and what is said of it."""
+    """One file, and what is said of it; `part` is empty where the data have no split of their own."""
 
     path: Path
     label: str
     group: str = ""
     speaker: str = ""
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,7 +65,8 @@ class Listing:
         layout: what this kind is called in messages and in the run folder.
         images, sounds: in a fixed order; those of one place are a pair if `aligned`.
         aligned: whether pictures and sounds are pairs already.
-        num_ignored: files that are neither.
+        num_ignored: files in the classes' folders that are neither.
+        notes: what should be said of the files before training, a line each.
     """
 
     where: Path
@@ -50,6 +75,7 @@ class Listing:
     sounds: tuple[Item, ...]
     aligned: bool
     num_ignored: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -58,39 +84,145 @@ class Listing:
         numbers = all(name.isdecimal() for name in names)
         return tuple(sorted(names, key=lambda name: (int(name), name) if numbers else (0, name)))
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of the data's own split, training first; ("",) where they have none."""
+        found = {item.part for item in self.images}
+        return tuple(part for part in ("", *PARTS) if part in found)
+
     def limited(self, limit: int) -> "Listing":
-        """At most so many pictures and so many sounds, evenly over the classes; 0: all."""
+        """At most so many pictures and so many sounds of each part, evenly over the classes; 0: all."""
         images, sounds = (
-            tuple(
-                items[row]
-                for row in first_of_each_class(np.unique([i.label for i in items], return_inverse=True)[1], limit)
-            )
+            tuple(item for part in self.parts for item in _limited([i for i in items if i.part == part], limit))
             for items in (self.images, self.sounds)
         )
-        return Listing(self.where, self.layout, images, sounds, self.aligned, self.num_ignored)
+        return replace(self, images=images, sounds=sounds)
+
+
+def _limited(items: list[Item], limit: int) -> list[Item]:
+    label = np.unique([item.label for item in items], return_inverse=True)[1]
+    return [items[row] for row in first_of_each_class(label, limit)]
 
 
 def is_media_folder(names: Sequence[str], folder: Path) -> bool:
-    """Whether some subfolder holds a picture or a sound."""
-    return any(_of_kind(path) for name in names if not name.startswith(".") for path in _files(folder / name))
+    """Whether some subfolder holds a picture or a sound, of whatever format."""
+    shown = (name for name in names if not name.startswith("."))
+    return any(path.suffix.lower() in KINDS for name in shown for path in files_below(folder / name))
 
 
 def list_media(folder: Path) -> Listing:
-    """The files of a folder with a subfolder for each class.
+    """The files of a folder with a subfolder for each class, or with such subfolders for each part of a split.
 
     Raises:
-        UserError: fewer than two classes, a class without pictures or sounds, or only some that belong together.
+        UserError: fewer than two classes, a class without pictures or sounds, only some that belong together, or
+            subfolders that are no classes.
     """
-    images, sounds, num_ignored = [], [], 0
-    for name in list_folder(folder):
-        if name.startswith("."):
-            continue
-        found = _files(folder / name)
-        images += [Item(path, name) for path in found if _of_kind(path) == "image"]
-        sounds += [Item(path, name) for path in found if _of_kind(path) == "sound"]
-        num_ignored += sum(not _of_kind(path) for path in found)
-    images, sounds, aligned = _paired(images, sounds)
-    return checked(Listing(folder, "media folder", tuple(images), tuple(sounds), aligned, num_ignored))
+    names = [name for name in list_folder(folder) if not name.startswith(".")]
+    found = {name: files_below(folder / name) for name in names}
+    parts, notes = parts_of(folder, found)
+    items, outside = [], []
+    for name, paths in found.items():
+        for path in paths:
+            inside = path.relative_to(folder / name).parts
+            if not parts:
+                items.append(Item(path, name))
+            elif name in parts and len(inside) > 1:
+                items.append(Item(path, inside[0], part=parts[name]))
+            else:
+                outside.append(path)
+    outside += [folder / name for name in names if (folder / name).is_file()]
+    ignored = [item.path for item in items if not of_kind(item.path)]
+    items, said = _as_numbers([item for item in items if of_kind(item.path)])
+    if not items:
+        rule = "must hold pictures that are PNG or JPEG, and sounds that are WAV, in a subfolder for each class"
+        raise broken(folder, rule, endings(path.name for path in ignored + outside))
+    images, sounds, aligned = _paired(*([item for item in items if of_kind(item.path) == kind] for kind in MODALITIES))
+    notes += said + _left_out(ignored, outside)
+    listing = Listing(folder, "media folder", tuple(images), tuple(sounds), aligned, len(ignored), tuple(notes))
+    return checked(listing)
+
+
+def parts_of(folder: Path, found: dict[str, list[Path]]) -> tuple[dict[str, str], list[str]]:
+    """Which part of a split each subfolder is; none where they are classes.
+
+    They are parts where all of them are called like parts and one has subfolders as classes have: with pictures and
+    sounds. Folders that have such subfolders of the same names, and are called otherwise, might be anything.
+
+    Args:
+        folder: of the data.
+        found: the files below each of its subfolders.
+
+    Returns:
+        {subfolder: part}, and what should be said.
+
+    Raises:
+        UserError: subfolders might be classes or something else, or are parts without one to train on.
+    """
+    inner = {name: _inner_classes(folder / name, paths) for name, paths in found.items()}
+    used = [name for name, paths in found.items() if any(map(of_kind, paths))]
+    if not any(len(names) > 1 for names in inner.values()):
+        return {}, []
+    if not all(name.casefold() in PART_NAMES for name in used):
+        _require_classes(folder, inner)
+        return {}, []
+    parts = {name: PART_NAMES[name.casefold()] for name in used if inner[name]}
+    if TRAINING not in parts.values() or len(set(parts.values())) < len(parts):
+        rule = "where subfolders are the parts of a split, one must be called train, and each part must be there once"
+        raise broken(folder, rule, " and ".join(map(repr, parts)))
+    said = ", ".join(f"{part} from {name!r}" for part in PARTS for name in parts if parts[name] == part)
+    missing = [part for part in PARTS if part not in parts.values()]
+    also = f"; split off training: {' and '.join(missing)}" if missing else ""
+    return parts, [f"the data's own parts are used: {said}{also}"]
+
+
+def _inner_classes(folder: Path, paths: list[Path]) -> set[str]:
+    """The subfolders of a folder that hold both pictures and sounds, as classes do."""
+    kinds: dict[str, set[str]] = {}
+    for path in paths:
+        inside = path.relative_to(folder).parts
+        if len(inside) > 1 and of_kind(path):
+            kinds.setdefault(inside[0], set()).add(of_kind(path))
+    return {name for name, both in kinds.items() if len(both) == len(MODALITIES)}
+
+
+def _require_classes(folder: Path, inner: dict[str, set[str]]) -> None:
+    """No two classes may look as if their own subfolders were the classes."""
+    for one, other in itertools.combinations([name for name in inner if len(inner[name]) > 1], 2):
+        same = sorted(inner[one] & inner[other])
+        if len(same) > 1:
+            rule = "subfolders must be classes (or train, val and test), and no two classes hold the same subfolders"
+            raise broken(folder, rule, f"{one!r} and {other!r} with {' and '.join(map(repr, same[:3]))} in both")
+
+
+def _as_numbers(items: list[Item]) -> tuple[list[Item], list[str]]:
+    """Folders `01` and `1` are one class; and a line that says so."""
+    plain = plain_numbers(item.label for item in items)
+    changed = sorted(name for name in plain if plain[name] != name)
+    said = [f"folders of one number are one class: {', '.join(map(repr, changed[:8]))}"] if changed else []
+    return [replace(item, label=plain[item.label]) for item in items], said
+
+
+def _left_out(ignored: list[Path], outside: list[Path]) -> list[str]:
+    """What is said of files that are not used: their number and their endings."""
+    said = []
+    if ignored:
+        rule = "pictures must be PNG or JPEG, sounds WAV"
+        said.append(f"{_files(len(ignored))} left out: {endings(path.name for path in ignored)} ({rule})")
+    strays = [path for path in outside if path.suffix.lower() in KINDS]
+    if strays:
+        said.append(f"{_files(len(strays))} left out, in no class's folder: {endings(path.name for path in strays)}")
+    return said
+
+
+def _files(num: int) -> str:
+    return f"{num:,} file{' is' if num == 1 else 's are'}"
+
+
+def endings(names: Iterable[str]) -> str:
+    """The endings of some files and how often each occurs, the most frequent first."""
+    counts = Counter(Path(name).suffix.lower() or "no ending" for name in names)
+    shown = [f"{ending} ({num:,})" for ending, num in sorted(counts.items(), key=lambda each: (-each[1], each[0]))]
+    return ", ".join(shown[:8]) + (f" and {len(shown) - 8} more endings" if len(shown) > 8 else "")
 
 
 def checked(listing: Listing) -> Listing:
@@ -101,10 +233,13 @@ def checked(listing: Listing) -> Listing:
     """
     if len(listing.class_names) < 2:
         raise broken(listing.where, "must have at least two classes", f"only {', '.join(listing.class_names)!r}")
+    part = listing.parts[0]
+    where = f"in {part} " if part else ""
     for kind, items in (("picture (.png, .jpg)", listing.images), ("sound (.wav)", listing.sounds)):
-        missing = [name for name in listing.class_names if name not in {item.label for item in items}]
+        there = {item.label for item in items if item.part == part}
+        missing = [name for name in listing.class_names if name not in there]
         if missing:
-            raise broken(listing.where, f"each class must have a {kind}", f"none of class {missing[0]!r}")
+            raise broken(listing.where, f"each class must have a {kind}", f"none {where}of class {missing[0]!r}")
     return listing
 
 
@@ -120,8 +255,14 @@ def _paired(images: list[Item], sounds: list[Item]) -> tuple[list[Item], list[It
             if len(items) > 1:
                 raise broken(items[0].path, rule, f"also {items[1].path.name}")
             if stem not in other:
-                raise broken(items[0].path, rule, f"no {kind} of this name")
+                raise broken(items[0].path, rule, f"no {kind} of this name{_unread(stem)}")
     return [image_of[stem][0] for stem in both], [sound_of[stem][0] for stem in both], True
+
+
+def _unread(stem: Path) -> str:
+    """The files of this stem that are no PNG, JPEG or WAV, in words."""
+    found = sorted(path.name for path in stem.parent.iterdir() if path.stem == stem.name and not of_kind(path))
+    return f" but {found[0]}, which is not read" if found else ""
 
 
 def _by_stem(items: list[Item]) -> dict[Path, list[Item]]:
@@ -131,7 +272,7 @@ def _by_stem(items: list[Item]) -> dict[Path, list[Item]]:
     return found
 
 
-def _files(folder: Path) -> list[Path]:
+def files_below(folder: Path) -> list[Path]:
     """All files below a folder, hidden ones aside, sorted."""
     if not folder.is_dir():
         return []
@@ -141,6 +282,7 @@ def _files(folder: Path) -> list[Path]:
     ]
 
 
-def _of_kind(path: Path) -> str:
+def of_kind(path: Path) -> str:
+    """ "image" or "audio" for a file that is read; "" for any other."""
     suffix = path.suffix.lower()
-    return "image" if suffix in PICTURES else "sound" if suffix in SOUNDS else ""
+    return KINDS[suffix] if suffix in (*PICTURES, *SOUNDS) else ""

@@ -30,7 +30,8 @@ class Source:
         info: what a run notes of its data, ready for JSON: name, files, front_end, image_range, audio_range, licence.
         audio_speaker: int64 (m,), index into `speaker_names`; None where it is not known.
         speaker_names: who speaks.
-        official_test: the data's own labelled test files, aligned; its group ids are comparable with this source's.
+        official_test: the data's own labelled test files; its group ids are comparable with this source's.
+        official_val: the data's own validation files, likewise.
         notes: what should be said of the data before training, a line each.
         image_row: int64 (n,), the rows of `images` in use; all of them if left out.
         audio_row: int64 (m,), the rows of `audio` in use; all of them if left out.
@@ -48,6 +49,7 @@ class Source:
     audio_speaker: np.ndarray | None = None
     speaker_names: tuple[str, ...] = ()
     official_test: Union["Source", None] = None
+    official_val: Union["Source", None] = None
     notes: tuple[str, ...] = ()
     image_row: np.ndarray = None  # pyright: ignore[reportAssignmentType]
     audio_row: np.ndarray = None  # pyright: ignore[reportAssignmentType]

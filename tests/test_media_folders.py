@@ -1,0 +1,216 @@
+"""Folders and manifests of files as people keep them: parts of a split, classes, files of other formats."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kfusion.config import Config, DataConfig
+from kfusion.data.media_files import Listing, list_media
+from kfusion.data.media_manifest import read_manifest
+from kfusion.data.sources import load
+from kfusion.data.splits import split
+from kfusion.material import gather
+from tests.media import digit_images, encoded, tone_bytes
+
+PAIR = ("1.png", "1.wav")
+
+
+def made(folder: Path, *names: str) -> Path:
+    """Empty files: a listing looks at names alone."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def classes(*folders: str, files: tuple[str, ...] = PAIR) -> list[str]:
+    return [f"{folder}/{name}" for folder in folders for name in files]
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(ValueError) as error:
+        list_media(folder)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def parts(listing: Listing) -> list[tuple[str, str]]:
+    return sorted((item.part, item.label) for item in listing.images)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("train", "test"), "training from 'train', test from 'test'; split off training: validation"),
+        (("Training", "dev"), "training from 'Training', validation from 'dev'; split off training: test"),
+        (("train", "valid", "Test"), "training from 'train', validation from 'valid', test from 'Test'"),
+        (("train",), "training from 'train'; split off training: validation and test"),
+    ],
+)
+def test_folders_of_a_split_are_its_parts_and_are_said(tmp_path, names, said):
+    made(tmp_path, *classes(*(f"{part}/{name}" for part in names for name in ("one", "two"))), "train/README.txt")
+    made(tmp_path, "docs/figure.txt")
+    listing = list_media(tmp_path)
+    assert listing.class_names == ("one", "two") and listing.aligned
+    assert listing.notes == (f"the data's own parts are used: {said}",)
+    assert len(listing.images) == 2 * len(names) and len({part for part, _ in parts(listing)}) == len(names)
+
+
+def test_a_test_folder_without_classes_has_no_labels_and_is_said(tmp_path):
+    made(tmp_path, *classes("train/one", "train/two", "test"))
+    listing = list_media(tmp_path)
+    assert parts(listing) == [("training", "one"), ("training", "two")]
+    assert listing.notes[1] == "2 files are left out, in no class's folder: .png (1), .wav (1)"
+
+
+def test_a_class_may_be_called_like_a_part(tmp_path):
+    made(tmp_path, *classes("car", "train", "bus"))
+    assert list_media(tmp_path).class_names == ("bus", "car", "train")
+    made(tmp_path / "b", *(f"{name}/{file}" for name in ("test", "train") for file in ("images/1.png", "sounds/2.wav")))
+    listing = list_media(tmp_path / "b")
+    assert listing.class_names == ("test", "train") and not listing.aligned and listing.parts == ("",)
+
+
+def test_classes_with_the_same_subfolders_are_refused(tmp_path):
+    made(tmp_path / "a", *classes("ann/one", "ann/two", "bob/two", "bob/one", "bob/six"))
+    assert refused(tmp_path / "a").endswith("Found: 'ann' and 'bob' with 'one' and 'two' in both")
+    made(tmp_path / "b", *classes("train/one", "train/two", "extra/one", "extra/two"))
+    assert "subfolders must be classes (or train, val and test)" in refused(tmp_path / "b")
+    made(tmp_path / "c", *classes("test/one", "test/two", "val/one", "val/two"))
+    assert refused(tmp_path / "c").endswith(
+        "one must be called train, and each part must be there once. Found: 'test' and 'val'"
+    )
+    made(tmp_path / "d", *classes("train/one", "train/two", "val/one", "val/two", "dev/one", "dev/two"))
+    assert refused(tmp_path / "d").endswith("Found: 'dev' and 'train' and 'val'")
+    made(tmp_path / "e", *classes("train/one", "train/two", "test/one", "test/six"))
+    assert refused(tmp_path / "e").endswith("Found: none in training of class 'six'")
+
+
+def test_jpegs_and_wavs_of_other_endings_are_read_and_other_formats_are_said(tmp_path):
+    made(tmp_path, *classes("one", "two"), "one/2.JFIF", "one/2.wave", "two/2.jpe", "two/2.WAV")
+    assert list_media(tmp_path).notes == ()
+    made(tmp_path, "one/3.webp", "one/3.txt", "two/4.webp", "two/4.flac", "5.heic", "notes.txt")
+    listing = list_media(tmp_path)
+    assert len(listing.images) == 4 and listing.num_ignored == 4
+    assert listing.notes == (
+        "4 files are left out: .webp (2), .flac (1), .txt (1) (pictures must be PNG or JPEG, sounds WAV)",
+        "1 file is left out, in no class's folder: .heic (1)",
+    )
+    made(tmp_path, "one/6.wav", "one/6.heic")
+    assert refused(tmp_path).endswith("Found: no picture of this name but 6.heic, which is not read")
+
+
+def test_a_folder_of_other_formats_alone_is_told_what_is_read(tmp_path):
+    made(tmp_path, *classes("one", "two", files=("1.webp", "1.mp3")))
+    with pytest.raises(ValueError, match=r"pictures that are PNG or JPEG.* Found: .mp3 \(2\), .webp \(2\)"):
+        load(DataConfig(data=str(tmp_path)))
+
+
+def test_folders_of_one_number_are_one_class(tmp_path):
+    made(tmp_path, *classes("01", "1", "2.0"))
+    listing = list_media(tmp_path)
+    assert listing.class_names == ("1", "2") and len(listing.images) == 3
+    assert listing.notes == ("folders of one number are one class: '01', '2.0'",)
+    made(tmp_path / "b", *classes("01", "02"))
+    assert list_media(tmp_path / "b").class_names == ("01", "02")
+
+
+def manifest(folder: Path, text: str, encoding: str = "utf-8") -> Listing:
+    made(folder, "a.png", "b.png", "a.wav", "b.wav")
+    (folder / "rows.csv").write_text(text, encoding=encoding)
+    return read_manifest(folder / "rows.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("image,audio,label\na.png,a.wav,3\nb.png,b.wav,4\n", "utf-8"),
+        ("Label;IMAGE;Audio;Note\n3;a.png;a.wav;x\n4;b.png;b.wav;y\n", "utf-8-sig"),
+        ("image\taudio\ttarget\na.png\ta.wav\t3.0\nb.png\tb.wav\t4.0\n", "utf-16"),
+    ],
+)
+def test_a_manifest_is_read_as_spreadsheets_write_it(tmp_path, text, encoding):
+    listing = manifest(tmp_path, text, encoding)
+    assert [(item.path.name, item.label) for item in listing.images] == [("a.png", "3"), ("b.png", "4")]
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("image,audio,label\na.png,a.wav,one\nb.png,./a.wav,two\n", "each file must have one label"),
+        ("image,audio,label\na.png,a.wav,one\nb.png,b.wav,nan\n", "Found: 'nan' in row 1"),
+        ("image,audio,label,Label\na.png,a.wav,1,2\n", "must have one column label. Found: 'label', 'Label'"),
+        ("image,Image,audio,label\na.png,b.png,a.wav,2\n", "must have one column image. Found: 'image', 'Image'"),
+        ("image,audio,class,target\na.png,a.wav,1,2\n", "Found: 'class', 'target'"),
+    ],
+)
+def test_a_manifest_that_may_mean_several_things_is_refused(tmp_path, text, rule):
+    with pytest.raises(ValueError) as error:
+        manifest(tmp_path, text)
+    assert rule in str(error.value) and "\n" not in str(error.value)
+
+
+def test_labels_of_a_typed_table_are_those_of_a_csv(tmp_path):
+    pytest.importorskip("pyarrow", reason="needs the extra parquet")
+    made(tmp_path, "a.png", "b.png", "a.wav", "b.wav")
+    table = pd.DataFrame({"Image": ["a.png", "b.png"], "audio": ["a.wav", "b.wav"], "label": [1.0, 0.0]})
+    table.to_parquet(tmp_path / "rows.parquet")
+    assert read_manifest(tmp_path / "rows.parquet").class_names == ("0", "1")
+    table.assign(label=[1.0, np.nan]).to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(ValueError, match=r"must have a label and a file\. Found: none of one in row 1"):
+        read_manifest(tmp_path / "rows.parquet")
+
+
+@pytest.fixture(scope="module")
+def parted(tmp_path_factory) -> Path:
+    """Digits and tones in train, val and test; one training picture and one sound lie in test too."""
+    root, (images, label) = tmp_path_factory.mktemp("parted"), digit_images()
+    for part, first, num in (("train", 0, 4), ("val", 4, 1), ("test", 5, 2)):
+        for digit, name in ((1, "one"), (2, "TWO")):
+            place = root / part / name
+            (place / "images").mkdir(parents=True)
+            (place / "sounds").mkdir()
+            for number in range(first, first + num):
+                picture = images[label == digit][number]
+                (place / "images" / f"{number}.png").write_bytes(encoded(picture))
+                (place / "sounds" / f"{number}.wav").write_bytes(tone_bytes(220.0 * digit, 10 * digit + number))
+    for kind, name in (("images", "5.png"), ("sounds", "6.wav")):
+        (root / "train/one" / kind / name).write_bytes((root / "test/one" / kind / name).read_bytes())
+    return root
+
+
+def test_parts_of_the_data_are_the_parts_of_the_split_and_share_nothing(parted, tmp_path, monkeypatch):
+    monkeypatch.setenv("KFUSION_CACHE", str(tmp_path))
+    material = gather(Config(data=DataConfig(data=str(parted))))
+    found = material.parts
+    assert (len(found.train), len(found.val), len(found.test)) == (8, 2, 4)
+    assert found.audit.num_left_out == 2 and found.audit.leaked_share_here == 0
+    assert "2 training rows left out: their clip or image is in the validation or test files" in found.audit.lines()
+    for part in (found.train, found.val, found.test):
+        assert sorted(set(part.label.tolist())) == [0, 1]
+        np.testing.assert_array_equal(part.label, part.audio_label)
+    lines = "\n".join(material.lines())
+    assert "training from 'train', validation from 'val', test from 'test'" in lines
+    source = material.source
+    assert source.official_test is not None and source.spec.class_names == ("TWO", "one")
+    rows = [set(part.image_row.tolist()) for part in (found.train, found.val, found.test)]
+    assert sum(map(len, rows)) == len(set.union(*rows)) == 14
+    random = split(source, DataConfig(split="random"), 0)
+    assert (len(random.train), len(random.val), len(random.test)) == (9, 2, 4) and random.audit.leaked_share_here > 0
+    limited = load(DataConfig(data=str(parted), limit=2))
+    assert limited.official_val is not None and limited.official_test is not None
+    assert [len(each.image_label) for each in (limited, limited.official_val, limited.official_test)] == [2, 2, 2]
+
+
+def test_the_same_content_in_two_classes_is_said(parted, tmp_path, monkeypatch):
+    monkeypatch.setenv("KFUSION_CACHE", str(tmp_path / "cache"))
+    images, _ = digit_images()
+    for name in ("Three", "three"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "1.png").write_bytes(encoded(images[0]))
+        (tmp_path / "data" / name / "1.wav").write_bytes(tone_bytes(200.0, len(name) + (name == "three")))
+    notes = load(DataConfig(data=str(tmp_path / "data"))).notes
+    assert len(notes) == 1 and notes[0].startswith("pictures of the same content in two classes: 1, such as ")
+    assert notes[0].endswith("Three/1.png ('Three') and " + str(tmp_path / "data/three/1.png") + " ('three')")
