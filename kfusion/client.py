@@ -104,13 +104,13 @@ class Client:
         """The answer to one pair or many; either half may be left out.
 
         Args:
-            image: a PNG or JPEG file, or a list of them, each a path, its bytes, or None; or pixels: (height, width),
-                (height, width, channels) or a batch of those, uint8 0-255 or float in [0, 1]; also (batch, channels,
-                height, width), where no other order can be meant.
+            image: a PNG or JPEG file, or a list of them, each a path, its bytes, or None; none may be empty, but b"" in
+                a list stands for None; or pixels: (height, width), (height, width, channels) or a batch of those, uint8
+                0-255 or float in [0, 1]; also (batch, channels, height, width), where no other order can be meant.
             audio: WAV files likewise; or features (num_audio,), (batch, num_audio) or (batch, frames, coefficients).
 
         Raises:
-            UserError: nothing is given, files and arrays are mixed, or a file cannot be read.
+            UserError: nothing is given, files and arrays are mixed, or a file cannot be read or is empty.
             ClientError: `Unreachable`, `TooLate` or `Rejected`.
         """
         signature, inputs = read_inputs(image, audio)

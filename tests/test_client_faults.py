@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from kfusion.asking.inputs import read_inputs
 from kfusion.client import Client, ClientError, Rejected, TooLate, Unreachable
 from tuning.crew import free_port
 
@@ -120,6 +121,8 @@ def test_answers_that_are_none_of_ours_are_told():
     [
         (None, None, "'image' or 'audio' must be given"),
         ("gone.png", None, "gone.png: the image file must be readable. Found: No such file"),
+        ("", b"x", "'image' must name a file; leave it out where there is none. Received: ''"),
+        (b"", b"x", "'image': the image file must not be empty. Found: 0 bytes"),
         (b"x", SOUNDS, "must both be files or both be arrays"),
         (IMAGES, SOUNDS[:2], "same number of rows"),
         (np.zeros(3), None, "'image' must have 2, 3 or 4 axes"),
@@ -129,6 +132,14 @@ def test_answers_that_are_none_of_ours_are_told():
 def test_wrong_input_is_refused_before_anything_is_sent(image, audio, sentence):
     with Client(f"http://127.0.0.1:{free_port()}") as client, pytest.raises(ValueError, match=sentence):
         client.predict(image, audio)
+
+
+def test_an_empty_file_that_is_named_is_refused(tmp_path):
+    (tmp_path / "a.wav").touch()
+    for audio in (tmp_path / "a.wav", [None, str(tmp_path / "a.wav")]):
+        with pytest.raises(ValueError, match=r"a.wav: the audio file must not be empty\. Found: 0 bytes"):
+            read_inputs(None, audio)
+    assert read_inputs([b"x", b""], [None, b"y"])[1]["image_bytes"].tolist() == [b"x", b""]
 
 
 def test_wrong_settings_are_refused():

@@ -41,16 +41,25 @@ def _is_files(value: Any) -> bool:
 
 
 def _contents(name: str, value: Any) -> np.ndarray:
-    return _object([_content(name, file) for file in (value if isinstance(value, list | tuple) else [value])])
+    """The files' contents; b"" in a list is a file that is not there, as None is."""
+    if isinstance(value, list | tuple):
+        return _object([b"" if file is None or file == b"" else _content(name, file) for file in value])
+    return _object([_content(name, value)])
 
 
-def _content(name: str, file: File | None) -> bytes:
-    if file is None or isinstance(file, bytes):
-        return file or b""
-    try:
-        return Path(file).read_bytes()
-    except OSError as error:
-        raise UserError(f"{file}: the {name} file must be readable. Found: {error.strerror}") from error
+def _content(name: str, file: File) -> bytes:
+    if isinstance(file, str) and not file:
+        raise UserError(f"'{name}' must name a file; leave it out where there is none. Received: ''")
+    if isinstance(file, bytes):
+        where, content = f"'{name}'", file
+    else:
+        try:
+            where, content = str(file), Path(file).read_bytes()
+        except OSError as error:
+            raise UserError(f"{file}: the {name} file must be readable. Found: {error.strerror}") from error
+    if not content:
+        raise UserError(f"{where}: the {name} file must not be empty. Found: 0 bytes")
+    return content
 
 
 def _object(contents: list[bytes]) -> np.ndarray:
