@@ -27,11 +27,13 @@ class Command:
     """A run folder, or an exported version such as saved_models/kfusion/1."""
     input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
     """A folder with the .npy files of a known layout; a manifest, .csv or .parquet, with the columns image and audio,
-    of which either may be empty; or a folder of PNG, JPEG and WAV files, where those of one stem are a pair."""
+    of which either may be empty, and row_id, id or index if rows have names; or a folder of PNG, JPEG and WAV files,
+    where those of one stem are a pair."""
     out: Path = Path("predictions.csv")
     """The file to write, .csv or .parquet; rows without an answer are listed in NAME.errors.csv beside it."""
     format: Literal["submission", "full"] = "submission"
-    """submission: row_id,label; full: also the confidence, each modality's vote, and whether the two agree."""
+    """submission: row_id,label, and the files of rows without ids; full: also the confidence, each modality's vote, and
+    whether the two agree."""
     part: Literal["test", "train"] | None = None
     """Which files of a published layout to read; default: the test files where there are any."""
     strict: bool = False
@@ -79,7 +81,10 @@ def main() -> None:
     )
     done = predict(job, console, engine)
     if done.seconds is None:
-        console.print(f"predictions: {command.out} (finished already; --overwrite predicts anew)", soft_wrap=True)
+        console.print(
+            f"predictions: {command.out} (finished already, not compared with INPUT; --overwrite predicts anew)",
+            soft_wrap=True,
+        )
     else:
         speed = f"{done.num_rows:,} rows in {done.seconds:.1f} s"
         console.print(f"predictions: {command.out} ({speed})", soft_wrap=True)

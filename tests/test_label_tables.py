@@ -27,6 +27,8 @@ def classes(folder: Path, text: str) -> list[str]:
         "Index,note,Label\n1,x,b\n0,x,a\n2,x,c\n",
         ",label\n2,c\n0,a\n1,b\n",
         "Unnamed: 0,label\n2,c\n0,a\n1,b\n",
+        ",label\n0,a\n1,b\n0,c\n",
+        ",Unnamed: 0,label\n7,9,a\n2,8,b\n5,1,c\n",
         "row_id,id,label\n2,9,c\n0,9,a\n1,9,b\n",
         "id,label\n5,a\n7,b\n90,c\n",
         "id,label\nimg2,a\nimg10,b\nimg11,c\n",

@@ -154,7 +154,7 @@ def test_parquet_in_and_out_say_the_same_as_csv(trained_run, model, tmp_path):
         ("image,audio\n", "must name at least one file. Found: no rows"),
         ("", "must have the columns image and audio"),
         ('image,audio\n"a,b\n', "must be a CSV file"),
-        (b"image,audio\n\xff,b\n", "must be text in UTF-8. Found: byte 0xff"),
+        (b"image,audio\n\xff,b\n", "must be text in UTF-8, which spreadsheets call 'CSV UTF-8'"),
     ],
 )
 def test_a_wrong_manifest_is_one_line_and_leaves_nothing(text, sentence, trained_run, tmp_path, monkeypatch, capsys):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kfusion.data.checks import broken, open_array
-from kfusion.data.tables import IDS, Table, open_table, shown
+from kfusion.data.tables import IDS, Table, natural, open_table, shown
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}(\.0*)?")
 MISSING = {"", "nan", "NaN", "NAN", "None", "<NA>", "NaT"}
@@ -88,7 +88,7 @@ def _table_labels(path: Path) -> list[str]:
     if id_place is None:
         return _columns(table, place)[0]
     ids, labels = _columns(table, id_place, place)
-    return [labels[row] for row in _own_order(ids, path, table.header[id_place] or "the index")]
+    return [labels[row] for row in _own_order(ids, table, id_place)]
 
 
 def _open(path: Path) -> Table:
@@ -181,26 +181,28 @@ def _order(row_id: np.ndarray, path: Path, column: str) -> np.ndarray:
     return order
 
 
-def _own_order(ids: list[str], path: Path, column: str) -> np.ndarray:
-    """The same for anybody's table: rows may be counted from 1, and other ids may stand in ascending order."""
-    numbers = _whole_texts(ids, path, column) if all(map(_WHOLE.fullmatch, ids)) else None
-    if numbers is not None and column.casefold() != IDS[0]:
-        if np.array_equal(np.sort(numbers), np.arange(len(numbers)) + 1):
-            numbers = numbers - 1
-        if (np.diff(numbers) > 0).all():
-            return np.arange(len(ids))
+def _own_order(ids: list[str], table: Table, place: int) -> np.ndarray:
+    """The same for anybody's table: rows may be counted from 1, and other ids may stand in ascending order.
+
+    An index that pandas wrote unasked counts where it can be the rows' numbers, and is nothing else.
+    """
+    column, in_file_order = table.header[place], np.arange(len(ids))
+    numbers = _whole_texts(ids, table.path, column) if all(map(_WHOLE.fullmatch, ids)) else None
+    if table.names[place] not in IDS:
+        counted = numbers is not None and np.array_equal(np.sort(numbers), in_file_order)
+        return np.argsort(numbers) if counted and numbers is not None else in_file_order
     if numbers is None:
         keys = [natural(each) for each in ids]
         if all(one < other for one, other in itertools.pairwise(keys)):
-            return np.arange(len(ids))
+            return in_file_order
         rule = f"{column} must be whole numbers, which say the row that a label is of, or ascend"
-        raise broken(path, f"{rule}; without the column, labels are in the order of the rows", repr(ids[0][:50]))
-    return _order(numbers, path, column)
-
-
-def natural(text: str) -> str:
-    """A key by which texts sort with their numbers as numbers: 2 before 10."""
-    return re.sub(r"[0-9]+", lambda found: f"{len(digits := found[0].lstrip('0')):03d}{digits}", text)
+        raise broken(table.path, f"{rule}; without the column, labels are in the order of the rows", repr(ids[0][:50]))
+    if table.names[place] != IDS[0]:
+        if np.array_equal(np.sort(numbers), in_file_order + 1):
+            numbers = numbers - 1
+        if (np.diff(numbers) > 0).all():
+            return in_file_order
+    return _order(numbers, table.path, column)
 
 
 def _require_no_gaps(label: np.ndarray, path: Path) -> np.ndarray:

@@ -8,6 +8,7 @@ with the rows.
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -109,6 +110,11 @@ def open_table(path: Path) -> Table:
         return Table(path, tuple(_parquet_names(path)))
     with _csv_lines(path) as lines:
         return Table(path, tuple(name.strip() for name in next(lines, [])))
+
+
+def natural(text: str) -> str:
+    """A key by which texts sort with the numbers in them as numbers: 2 before 10."""
+    return re.sub(r"[0-9]+", lambda found: f"{len(digits := found[0].lstrip('0')):03d}{digits}", text)
 
 
 def shown(names: Any) -> str:

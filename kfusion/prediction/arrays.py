@@ -77,6 +77,9 @@ class ArrayRows:
     def names(self, start: int, stop: int) -> None:
         return None
 
+    def ids(self, start: int, stop: int) -> None:
+        return None
+
     def identity(self) -> dict[str, Any]:
         facts = {}
         for path in filter(None, self.paths):

@@ -60,6 +60,10 @@ class Rows(Protocol):
         """The files of these rows, image and sound; None for an input without files."""
         ...
 
+    def ids(self, start: int, stop: int) -> list[str] | None:
+        """What these rows are called in the input; None where they are numbered from 0."""
+        ...
+
     def identity(self) -> dict[str, Any]:
         """What tells this input from another, ready for JSON."""
         ...

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from kfusion.data.checks import broken
+from kfusion.data.tables import SUFFIXES
 from kfusion.prediction.arrays import open_arrays
 from kfusion.prediction.chunks import Rows
 from kfusion.prediction.listing import FileRows, open_listing, write_listing
@@ -18,7 +19,8 @@ from kfusion.prediction.work import Work, read_errors
 from kfusion.rules import UserError
 
 FORMAT = 1
-MANIFESTS = (".csv", ".parquet")
+FILES_FORMAT = 2
+"""Of a job whose input names files: its shards have other columns since then."""
 Engine = Callable[[Plan, Model, list[tuple[int, int]]], Iterator[int]]
 
 
@@ -103,12 +105,12 @@ def run_job(job: Job, model: Model, console: Console | None = None, engine: Engi
 
 def _answer(job: Job, work: Work, model: Model, console: Console | None, engine: Engine) -> Outcome:
     rows, said = open_rows(job, work, model)
-    # Not before: an input that is refused costs no earlier job.
-    if job.overwrite and not job.resume:
+    # Not before: an input that is refused costs no earlier job. Without its facts, nobody knows whose a shard is.
+    if not (job.resume and work.begun):
         work.empty()
     plan = Plan(job.model, job.full, work, rows, job.source, job.strict)
     facts = {
-        "version": FORMAT,
+        "version": FILES_FORMAT if isinstance(rows, FileRows) else FORMAT,
         "model": model.identity,
         "input": rows.identity(),
         "format": "full" if job.full else "submission",
@@ -146,16 +148,16 @@ def open_rows(job: Job, work: Work, model: Model) -> tuple[Rows, list[str]]:
         arrays = open_arrays(source, job.part, model.spec)
         if arrays is not None:
             return on_scale(arrays, model, job.force)
-    elif source.suffix.lower() not in MANIFESTS:
+    elif source.suffix.lower() not in SUFFIXES:
         rule = "INPUT must be a folder, or a manifest that ends in .csv or .parquet"
         raise broken(source, rule, f"a file that ends in {source.suffix!r}")
     if job.part is not None:
         raise UserError(f"'part' must be left out unless INPUT has .npy files. Received: {job.part!r}")
-    if job.overwrite or not work.listing.exists():
+    if not (job.resume and work.begun and work.listing.exists()):
         write_listing(work.listing, source)
     rows = open_listing(work.listing, source, source if source.is_dir() else source.parent)
     _check_readable(rows, model)
-    return rows, []
+    return rows, list(rows.notes)
 
 
 def _check_readable(rows: FileRows, model: Model) -> None:

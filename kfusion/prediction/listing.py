@@ -3,9 +3,8 @@
 So neither a million names nor a sorted folder ever lie in memory, and a job that goes on sees the rows it began with.
 """
 
-import csv
 import errno
-import io
+import hashlib
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -15,16 +14,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from kfusion.data.checks import broken, open_file
-from kfusion.data.media_files import PICTURES, SOUNDS
+from kfusion.data.checks import broken
+from kfusion.data.media_files import KINDS, PICTURES, SOUNDS, endings
+from kfusion.data.tables import IDS, Table, natural, open_table, shown
 from kfusion.prediction.chunks import Files
 from kfusion.prediction.contents import read_contents
 from kfusion.spec import MODALITIES
 from kfusion.system.files import file_hash, write_atomically
 
-KINDS = dict.fromkeys(PICTURES, "image") | dict.fromkeys(SOUNDS, "audio")
-"""What a file in a folder is, by its ending."""
-Row = tuple[str, str]
+Row = tuple[str, str, str | None]
+"""A picture, a sound, and what the row is called; None where nothing says it."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +34,19 @@ class FileRows:
         listing: the database, from `write_listing`.
         base: what relative names are relative to.
         num_rows: how many.
+        has_ids: whether the input says what its rows are called.
         said: what is read, for the terminal.
+        notes: what else should be said of the input, a line each.
+        source: the fingerprint of the manifest or folder as it is now.
     """
 
     listing: Path
     base: Path
     num_rows: int
+    has_ids: bool
     said: str
+    notes: tuple[str, ...]
+    source: str
 
     def __len__(self) -> int:
         return self.num_rows
@@ -49,16 +54,41 @@ class FileRows:
     def read(self, start: int, stop: int) -> Files:
         return read_contents(self.base, self.names(start, stop))
 
-    def names(self, start: int, stop: int) -> list[Row]:
+    def names(self, start: int, stop: int) -> list[tuple[str, str]]:
         query = "SELECT image, audio FROM rows WHERE id >= ? AND id < ? ORDER BY id"
         return ask(self.listing, query, (start, stop))
+
+    def ids(self, start: int, stop: int) -> list[str] | None:
+        query = "SELECT row_id FROM rows WHERE id >= ? AND id < ? ORDER BY id"
+        return [row_id for (row_id,) in ask(self.listing, query, (start, stop))] if self.has_ids else None
 
     def num_with(self, modality: str) -> int:
         """Rows that have a file of this modality."""
         return ask(self.listing, f"SELECT count(*) FROM rows WHERE {modality} != ''")[0][0]
 
     def identity(self) -> dict[str, Any]:
-        return {"listing": file_hash(self.listing)}
+        return {"listing": file_hash(self.listing), "source": self.source}
+
+
+def fingerprint(source: Path) -> str:
+    """What tells an input from another, and from itself after a change.
+
+    Of a manifest, its content and the folder that its names count from; of a folder, the name, size and time of change
+    of each of its pictures and sounds, in any order.
+    """
+    if not source.is_dir():
+        return f"{source.parent.resolve()} {file_hash(source)}"
+    total = 0
+    with os.scandir(source) as entries:
+        for entry in entries:
+            if _kind(entry.name):
+                try:
+                    state = entry.stat()
+                    facts = f"{state.st_size} {state.st_mtime_ns} {entry.name}"
+                except OSError:  # A link to nothing has a row, which says so.
+                    facts = entry.name
+                total += int.from_bytes(hashlib.sha256(os.fsencode(facts)).digest())
+    return f"{source.resolve()} {total % 2**256:064x}"
 
 
 def ask(listing: Path, query: str, values: tuple[int, ...] = ()) -> list[Any]:
@@ -75,30 +105,38 @@ def ask(listing: Path, query: str, values: tuple[int, ...] = ()) -> list[Any]:
 
 
 def open_listing(listing: Path, source: Path, base: Path) -> FileRows:
-    """The rows of a database as input."""
-    num_rows = ask(listing, "SELECT count(*) FROM rows")[0][0]
-    return FileRows(listing, base, num_rows, f"{num_rows:,} rows of {source}")
+    """The rows of a database as input.
+
+    Args:
+        listing: the database.
+        source: the manifest or folder that it lists.
+        base: what relative names are relative to.
+    """
+    num_rows, num_ids = ask(listing, "SELECT count(*), count(row_id) FROM rows")[0]
+    notes = tuple(note for (note,) in ask(listing, "SELECT note FROM notes"))
+    return FileRows(listing, base, num_rows, num_ids > 0, f"{num_rows:,} rows of {source}", notes, fingerprint(source))
 
 
 def write_listing(listing: Path, source: Path) -> None:
-    """Notes the rows of a manifest or of a folder in a database; numbered from 0, in the input's order.
+    """Notes the rows of a manifest or of a folder in a database, in the input's order.
+
+    Args:
+        listing: the database to be.
+        source: the manifest or folder.
 
     Raises:
         UserError: the manifest or the folder breaks a rule.
         OSError: the disk is full.
     """
-    if source.is_dir():
-        rows = _folder_rows
-    elif source.suffix.lower() == ".parquet":
-        rows = _parquet_rows
-    else:
-        rows = _csv_rows
+    rows = _folder_rows if source.is_dir() else _manifest_rows
 
     def write(path: Path) -> None:
         with closing(sqlite3.connect(path)) as database, database:
-            database.execute("CREATE TABLE rows (id INTEGER PRIMARY KEY, image TEXT NOT NULL, audio TEXT NOT NULL)")
+            columns = "id INTEGER PRIMARY KEY, image TEXT NOT NULL, audio TEXT NOT NULL, row_id TEXT"
+            database.execute(f"CREATE TABLE rows ({columns})")
+            database.execute("CREATE TABLE notes (note TEXT NOT NULL)")
             numbered = ((number, *row) for number, row in enumerate(rows(source, database)))
-            database.executemany("INSERT INTO rows VALUES (?, ?, ?)", numbered)
+            database.executemany("INSERT INTO rows VALUES (?, ?, ?, ?)", numbered)
             if not database.execute("SELECT 1 FROM rows").fetchone():
                 raise broken(source, "must name at least one file", "no rows")
 
@@ -108,68 +146,76 @@ def write_listing(listing: Path, source: Path) -> None:
         raise OSError(errno.EIO, str(error), str(listing)) from None
 
 
-def _csv_rows(source: Path, _: sqlite3.Connection) -> Iterator[Row]:
-    """The columns `image` and `audio` of a CSV; one of them may be missing."""
-    with open_file(source) as file:
-        try:
-            table = csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""), strict=True)
-            header = [name.strip() for name in next(table, [])]
-            places = _places(source, header)
-            for row in table:
-                if row and len(row) != len(header):
-                    rule = f"each line must have {len(header)} fields, as the header has"
-                    raise broken(source, rule, f"{len(row)} in line {table.line_num}")
-                if row:
-                    image, audio = ("" if place is None else row[place].strip() for place in places)
-                    yield image, audio
-        except UnicodeDecodeError as error:
-            raise broken(source, "must be text in UTF-8", f"byte {error.object[error.start]:#04x}") from None
-        except csv.Error as error:
-            raise broken(source, "must be a CSV file", error) from None
+def _note(database: sqlite3.Connection, note: str) -> None:
+    database.execute("INSERT INTO notes VALUES (?)", (note,))
 
 
-def _places(source: Path, header: list[str]) -> list[int | None]:
-    """Where the columns of the modalities are."""
-    if not set(MODALITIES) & set(header):
-        raise broken(source, "must have the columns image and audio, or one of them", ", ".join(map(repr, header)))
-    return [header.index(name) if name in header else None for name in MODALITIES]
+def _manifest_rows(source: Path, database: sqlite3.Connection) -> Iterator[Row]:
+    """The columns `image` and `audio` of a table, one of which may be missing, and the one that names the rows."""
+    table = open_table(source)
+    found = {name: table.place(name) for name in MODALITIES}
+    there = {name: place for name, place in found.items() if place is not None}
+    if not there:
+        raise broken(source, "must have the columns image and audio, or one of them", shown(table.header))
+    id_place = table.id_place()
+    places = [*there.values(), *([] if id_place is None else [id_place])]
+    for cells in table.rows(places):
+        names = dict(zip(there, cells, strict=False))
+        yield names.get("image", ""), names.get("audio", ""), None if id_place is None else cells[-1]
+    if id_place is not None:
+        _check_ids(source, table, id_place, database)
 
 
-def _parquet_rows(source: Path, _: sqlite3.Connection) -> Iterator[Row]:
-    """The same of a Parquet file, a group of rows at a time."""
-    from kfusion.prediction import parquet
-
-    with open_file(source):
-        pass
-    header = parquet.column_names(source)
-    _places(source, header)
-    for columns in parquet.batches(source, [name for name in MODALITIES if name in header]):
-        missing = [""] * len(next(iter(columns.values())))
-        texts = (columns.get(name, missing) for name in MODALITIES)
-        for image, audio in zip(*texts, strict=True):
-            yield str(image or "").strip(), str(audio or "").strip()
+def _check_ids(source: Path, table: Table, place: int, database: sqlite3.Connection) -> None:
+    """What rows are called must tell them apart; an index that does not is none: the rows are numbered."""
+    query = "SELECT row_id, count(*) AS num FROM rows GROUP BY row_id HAVING num > 1 OR row_id = '' LIMIT 1"
+    for row_id, num in database.execute(query).fetchall():
+        if table.names[place] in IDS:
+            found = f"{row_id!r} in {num:,} row{'s' * (num > 1)}"
+            raise broken(source, f"{table.header[place]} must be given, and another, in each row", found)
+        database.execute("UPDATE rows SET row_id = NULL")
 
 
 def _folder_rows(source: Path, database: sqlite3.Connection) -> Iterator[Row]:
-    """Pictures and sounds of one stem are one row; the rows are in the order of the stems."""
-    database.execute("CREATE TEMP TABLE media (stem TEXT, kind TEXT, name TEXT, PRIMARY KEY (stem, kind))")
+    """Pictures and sounds of one stem are one row; the rows are in the order of the stems, 2 before 10.
+
+    A file of another format has its row too, and there the reason why it is not read; but beside a file of its stem and
+    kind that can be read it is left out.
+    """
+    database.execute("CREATE TEMP TABLE media (stem TEXT, place TEXT, kind TEXT, name TEXT, is_read INTEGER)")
+    database.execute("CREATE UNIQUE INDEX temp.one ON media (stem, kind) WHERE is_read")
+    folders = []
     with os.scandir(source) as entries:
         for entry in entries:
             stem, suffix = os.path.splitext(entry.name)
-            kind = KINDS.get(suffix.lower())
-            if not kind or entry.name.startswith("."):
-                continue
-            try:
-                database.execute("INSERT INTO media VALUES (?, ?, ?)", (stem, kind, entry.name))
-            except sqlite3.IntegrityError:
-                rule = f"must hold one {'picture' if kind == 'image' else 'sound'} for each stem"
-                raise broken(source, rule, f"two of {stem!r}") from None
+            kind = _kind(entry.name)
+            if kind:
+                values = (stem, natural(stem), kind, entry.name, suffix.lower() in (*PICTURES, *SOUNDS))
+                try:
+                    database.execute("INSERT INTO media VALUES (?, ?, ?, ?, ?)", values)
+                except sqlite3.IntegrityError:
+                    rule = f"must hold one {'picture' if kind == 'image' else 'sound'} for each stem"
+                    raise broken(source, rule, f"two of {stem!r}") from None
+            elif not entry.name.startswith(".") and entry.is_dir():
+                folders.append(entry.name)
     if not database.execute("SELECT 1 FROM media").fetchone():
         names = sorted(path.name for path in islice(source.iterdir(), 8))
-        rule = "INPUT must hold the .npy files of a layout, or PNG, JPEG and WAV files"
+        rule = "INPUT must hold the .npy files of a layout, or PNG, JPEG and WAV files; its folders are not looked into"
         raise broken(source, rule, ", ".join(names) or "an empty folder")
-    query = (
-        "SELECT max(CASE kind WHEN 'image' THEN name ELSE '' END), max(CASE kind WHEN 'audio' THEN name ELSE '' END) "
-        "FROM media GROUP BY stem ORDER BY stem"
+    if folders:
+        few = ", ".join(map(repr, sorted(folders)[:3])) + (" …" if len(folders) > 3 else "")
+        _note(database, f"folders in INPUT are not looked into: {len(folders):,} ({few})")
+    order = "row_number() OVER (PARTITION BY stem, kind ORDER BY is_read DESC, name)"
+    ranked = f"(SELECT *, {order} AS rank FROM media)"
+    if left := endings(name for (name,) in database.execute(f"SELECT name FROM {ranked} WHERE rank > 1")):
+        _note(database, f"files are left out beside another of their stem: {left}")
+    one = "max(CASE kind WHEN '{}' THEN name ELSE '' END)"
+    columns = ", ".join(one.format(name) for name in MODALITIES)
+    yield from database.execute(
+        f"SELECT {columns}, NULL FROM {ranked} WHERE rank = 1 GROUP BY place, stem ORDER BY place, stem"
     )
-    yield from database.execute(query)
+
+
+def _kind(name: str) -> str | None:
+    """What a file in a folder is, by its ending; None for any other and for hidden ones."""
+    return None if name.startswith(".") else KINDS.get(os.path.splitext(name)[1].lower())

@@ -1,53 +1,11 @@
-"""Parquet files, read and written in parts; the extra `parquet`."""
+"""Parquet files, written in parts; the extra `parquet`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from kfusion.data.checks import broken
-from kfusion.rules import UserError
-
-
-def arrow() -> Any:
-    """The package pyarrow.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise UserError(
-            "Parquet files need the extra: pip install 'kfusion[parquet]' (from a checkout: pip install "
-            "'.[parquet]'). Found: no package pyarrow"
-        ) from None
-    return pyarrow
-
-
-def column_names(path: Path) -> list[str]:
-    """The columns of a file.
-
-    Raises:
-        UserError: it is no Parquet file.
-    """
-    pyarrow = arrow()
-    try:
-        return pyarrow.parquet.read_schema(path).names
-    except pyarrow.ArrowException as error:
-        raise broken(path, "must be a Parquet file", str(error).splitlines()[0]) from None
-
-
-def batches(path: Path, names: Sequence[str], num_rows: int = 65536) -> Iterator[dict[str, list[Any]]]:
-    """Some columns of a file, some rows at a time."""
-    pyarrow = arrow()
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(num_rows, columns=list(names)):
-                yield batch.to_pydict()
-    except pyarrow.ArrowException as error:
-        raise broken(path, "must be a Parquet file", str(error).splitlines()[0]) from None
+from kfusion.data.tables import arrow
 
 
 def write(path: Path, table: pd.DataFrame) -> None:

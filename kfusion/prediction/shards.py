@@ -71,12 +71,14 @@ def answer_shards(plan: Plan, model: Model, spans: Spans) -> Iterator[int]:
 
 def keep(plan: Plan, votes: Votes, spec: Spec) -> None:
     """Writes one shard."""
-    names = plan.rows.names(votes.start, votes.start + len(votes))
-    answers = answer_table(votes, names, spec.class_names, plan.full)
-    plan.work.keep(votes.start, answers, error_table(votes, names))
+    span = votes.start, votes.start + len(votes)
+    names, ids = plan.rows.names(*span), plan.rows.ids(*span)
+    answers = answer_table(votes, names, spec.class_names, plan.full, ids)
+    plan.work.keep(votes.start, answers, error_table(votes, names, ids))
 
 
 def _check(plan: Plan, votes: Votes) -> None:
     for place, reason in enumerate(votes.reason if plan.strict else ()):
         if reason:
-            raise plan.stopped(votes.start + place, reason)
+            row = votes.start + place
+            raise plan.stopped((plan.rows.ids(row, row + 1) or [row])[0], reason)

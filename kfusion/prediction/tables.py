@@ -11,12 +11,13 @@ from kfusion.prediction import parquet
 from kfusion.prediction.stream import Votes
 from kfusion.spec import FUSED, MODALITIES
 
-SUFFIXES = (".csv", ".parquet")
 Names = list[tuple[str, str]] | None
 """The files of some rows, a picture and a sound each; None where the input has none."""
 
 
-def answer_table(votes: Votes, names: Names, class_names: Sequence[str], full: bool) -> pd.DataFrame:
+def answer_table(
+    votes: Votes, names: Names, class_names: Sequence[str], full: bool, ids: list[str] | None = None
+) -> pd.DataFrame:
     """One row for each row of the input.
 
     Args:
@@ -24,14 +25,17 @@ def answer_table(votes: Votes, names: Names, class_names: Sequence[str], full: b
         names: the rows' files.
         class_names: one name for each class.
         full: not the submission's two columns, but all that is known.
+        ids: what the rows are called in the input; None: they are numbered from 0.
 
     Returns:
-        `row_id`, `label`; and, where `full`, the files, the confidence, each modality's vote, whether the two agree.
-        What is not there is missing: a label without an answer, the vote of an absent modality.
+        `row_id`, `label`, and the files of numbered rows, since nothing else tells which they are; where `full`, the
+        files of all, the confidence, each modality's vote, whether the two agree. What is not there is missing: a label
+        without an answer, the vote of an absent modality.
     """
-    columns = {"row_id": pd.Series(_numbers(votes))}
+    columns = {"row_id": _ids(votes, ids)}
     if not full:
-        return pd.DataFrame(columns | {"label": _names_of(votes.label[FUSED], class_names)})
+        columns["label"] = _names_of(votes.label[FUSED], class_names)
+        return pd.DataFrame(columns | _files(names if ids is None else None))
     columns |= _files(names)
     for view in (FUSED, *MODALITIES):
         prefix = "" if view == FUSED else f"{view}_"
@@ -42,14 +46,17 @@ def answer_table(votes: Votes, names: Names, class_names: Sequence[str], full: b
     return pd.DataFrame(columns)
 
 
-def error_table(votes: Votes, names: Names) -> pd.DataFrame:
-    """The rows that were not answered: `row_id`, their files, `reason`."""
-    columns = {"row_id": pd.Series(_numbers(votes)), **_files(names), "reason": pd.Series(votes.reason, dtype="string")}
+def error_table(votes: Votes, names: Names, ids: list[str] | None = None) -> pd.DataFrame:
+    """The rows that were not answered: `row_id`, their files, `reason`; the arguments are those of `answer_table`."""
+    columns = {"row_id": _ids(votes, ids), **_files(names), "reason": pd.Series(votes.reason, dtype="string")}
     return pd.DataFrame(columns)[[bool(reason) for reason in votes.reason]]
 
 
-def _numbers(votes: Votes) -> np.ndarray:
-    return np.arange(votes.start, votes.start + len(votes))
+def _ids(votes: Votes, ids: list[str] | None) -> pd.Series:
+    """The rows' own ids as texts, which keep their zeros; else their numbers."""
+    if ids is not None:
+        return pd.Series(ids, dtype="string")
+    return pd.Series(np.arange(votes.start, votes.start + len(votes)))
 
 
 def _files(names: Names) -> dict[str, pd.Series]:

@@ -21,8 +21,8 @@ from typing import Any
 import pandas as pd
 
 from kfusion.contents import LOCK
-from kfusion.prediction import parquet
-from kfusion.prediction.tables import SUFFIXES, join_parts, write_part
+from kfusion.data.tables import SUFFIXES, arrow
+from kfusion.prediction.tables import join_parts, write_part
 from kfusion.rules import UserError
 from kfusion.run import lock
 from kfusion.system.files import PARTIAL, read_json, write_atomically, write_json
@@ -81,7 +81,7 @@ class Work:
         if self.out.suffix not in SUFFIXES:
             raise UserError(f"'out' must end in {' or '.join(SUFFIXES)}. Received: '{self.out}'")
         if self.out.suffix == ".parquet":
-            parquet.arrow()
+            arrow()
         if not self.out.parent.is_dir():
             raise UserError(f"{self.out.parent}: the output's folder must exist. Found: no such folder")
         if self.out.is_dir():
@@ -143,6 +143,8 @@ class Work:
         """Keeps a shard; the answers last, since they tell that it is complete."""
         if len(errors):
             write_atomically(self.part_errors(start), lambda path: write_part(path, errors))
+        else:  # Those of a job that was killed before it kept the answers.
+            self.part_errors(start).unlink(missing_ok=True)
         write_atomically(self.part(start), lambda path: write_part(path, answers))
 
     def bad_rows(self, start: int) -> Iterator[tuple[str, str]]:
