@@ -57,8 +57,8 @@ def test_the_column_with_the_classes_is_found_by_its_name(tmp_path, text):
 
 
 def test_utf_16_as_spreadsheets_and_shells_write_it_is_read(tmp_path):
-    path = written(tmp_path, "row_id\tlabel\n1\t4\n0\t3\n", "utf-16")
-    assert read_digits(path).tolist() == [3, 4]
+    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
+        assert read_digits(written(tmp_path, "row_id\tlabel\n1\t4\n0\t3\n", encoding)).tolist() == [3, 4]
     assert read_digits(written(tmp_path, "ID;Target\n1;4\n0;3\n", "utf-8-sig")).tolist() == [3, 4]
 
 

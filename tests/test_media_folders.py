@@ -1,6 +1,9 @@
 """Folders and manifests of files as people keep them: parts of a split, classes, files of other formats."""
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,8 +14,9 @@ from kfusion.data.media_files import Listing, list_media
 from kfusion.data.media_manifest import read_manifest
 from kfusion.data.sources import load
 from kfusion.data.splits import split
+from kfusion.evaluation.subject import other_data
 from kfusion.material import gather
-from tests.media import digit_images, encoded, tone_bytes
+from kfusion.spec import Spec
 
 PAIR = ("1.png", "1.wav")
 
@@ -134,6 +138,15 @@ def manifest(folder: Path, text: str, encoding: str = "utf-8") -> Listing:
 def test_a_manifest_is_read_as_spreadsheets_write_it(tmp_path, text, encoding):
     listing = manifest(tmp_path, text, encoding)
     assert [(item.path.name, item.label) for item in listing.images] == [("a.png", "3"), ("b.png", "4")]
+    assert listing.notes == ()
+
+
+def test_columns_of_a_manifest_that_are_not_heeded_are_said(tmp_path):
+    text = "image,audio,label,Split,speaker\na.png,a.wav,1,train,ann\nb.png,b.wav,0,test,\n"
+    assert manifest(tmp_path, text).notes == (
+        "the column Split is not used: the parts are dealt anew",
+        "the column speaker is not used: it is empty in some rows",
+    )
 
 
 @pytest.mark.parametrize(
@@ -163,26 +176,34 @@ def test_labels_of_a_typed_table_are_those_of_a_csv(tmp_path):
         read_manifest(tmp_path / "rows.parquet")
 
 
-@pytest.fixture(scope="module")
-def parted(tmp_path_factory) -> Path:
-    """Digits and tones in train, val and test; one training picture and one sound lie in test too."""
-    root, (images, label) = tmp_path_factory.mktemp("parted"), digit_images()
+@pytest.fixture
+def undecoded(monkeypatch) -> None:
+    """Features drawn by a file's content stand in for those of its media: tested is who goes where."""
+
+    def features(
+        paths: list[Path], front_end: str, read: Any, shape: tuple[int, ...], dtype: type, console: Any
+    ) -> Any:
+        drawn = [np.random.default_rng(list(path.read_bytes())).integers(0, 256, shape) for path in paths]
+        return np.array(drawn, dtype), "key"
+
+    monkeypatch.setattr("kfusion.data.media.features", features)
+
+
+@pytest.fixture
+def parted(undecoded, tmp_path) -> Path:
+    """Files in train, val and test; one training picture and one sound lie in test too."""
     for part, first, num in (("train", 0, 4), ("val", 4, 1), ("test", 5, 2)):
-        for digit, name in ((1, "one"), (2, "TWO")):
-            place = root / part / name
-            (place / "images").mkdir(parents=True)
-            (place / "sounds").mkdir()
+        for name in ("one", "TWO"):
             for number in range(first, first + num):
-                picture = images[label == digit][number]
-                (place / "images" / f"{number}.png").write_bytes(encoded(picture))
-                (place / "sounds" / f"{number}.wav").write_bytes(tone_bytes(220.0 * digit, 10 * digit + number))
-    for kind, name in (("images", "5.png"), ("sounds", "6.wav")):
-        (root / "train/one" / kind / name).write_bytes((root / "test/one" / kind / name).read_bytes())
-    return root
+                for file in (f"images/{number}.png", f"sounds/{number}.wav"):
+                    made(tmp_path, f"{part}/{name}/{file}")
+                    (tmp_path / part / name / file).write_text(f"{name} {file}")
+    for file in ("images/5.png", "sounds/6.wav"):
+        shutil.copy(tmp_path / "test/one" / file, tmp_path / "train/one" / file)
+    return tmp_path
 
 
-def test_parts_of_the_data_are_the_parts_of_the_split_and_share_nothing(parted, tmp_path, monkeypatch):
-    monkeypatch.setenv("KFUSION_CACHE", str(tmp_path))
+def test_parts_of_the_data_are_the_parts_of_the_split_and_share_nothing(parted):
     material = gather(Config(data=DataConfig(data=str(parted))))
     found = material.parts
     assert (len(found.train), len(found.val), len(found.test)) == (8, 2, 4)
@@ -204,13 +225,18 @@ def test_parts_of_the_data_are_the_parts_of_the_split_and_share_nothing(parted, 
     assert [len(each.image_label) for each in (limited, limited.official_val, limited.official_test)] == [2, 2, 2]
 
 
-def test_the_same_content_in_two_classes_is_said(parted, tmp_path, monkeypatch):
-    monkeypatch.setenv("KFUSION_CACHE", str(tmp_path / "cache"))
-    images, _ = digit_images()
-    for name in ("Three", "three"):
-        (tmp_path / "data" / name).mkdir(parents=True)
-        (tmp_path / "data" / name / "1.png").write_bytes(encoded(images[0]))
-        (tmp_path / "data" / name / "1.wav").write_bytes(tone_bytes(200.0, len(name) + (name == "three")))
-    notes = load(DataConfig(data=str(tmp_path / "data"))).notes
-    assert len(notes) == 1 and notes[0].startswith("pictures of the same content in two classes: 1, such as ")
-    assert notes[0].endswith("Three/1.png ('Three') and " + str(tmp_path / "data/three/1.png") + " ('three')")
+def test_another_run_is_judged_by_the_part_that_is_held_out(parted):
+    run: Any = SimpleNamespace(spec=lambda: Spec(class_names=("TWO", "one")), data=dict, config=Config)
+    for part, num in (("test", 4), ("validation", 2)):
+        subject = other_data(run, str(parted), "", 0, force=True)
+        assert (subject.part, len(subject.pairs), len(subject.group)) == (f"{part} files", num, num)
+        np.testing.assert_array_equal(subject.pairs.label, subject.pairs.audio_label)
+        shutil.rmtree(parted / "test", ignore_errors=True)
+
+
+def test_the_same_content_in_two_classes_is_said(undecoded, tmp_path):
+    made(tmp_path, *classes("Three", "three"))
+    (tmp_path / "three/1.wav").write_text("another sound")
+    notes = load(DataConfig(data=str(tmp_path))).notes
+    such = f"{tmp_path}/Three/1.png ('Three') and {tmp_path}/three/1.png ('three')"
+    assert notes == (f"pictures of the same content in two classes: 1, such as {such}",)

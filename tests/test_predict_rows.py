@@ -170,7 +170,7 @@ def killed(data, tmp_path, monkeypatch):
     return begin
 
 
-def test_another_input_is_not_mixed_with_an_unfinished_job(data, tmp_path, killed):
+def test_another_input_is_not_mixed_with_an_unfinished_job(data, tmp_path, killed, monkeypatch):
     one = manifest(data, "image\np1.png\np2.png\np3.png\n", "a.csv")
     other = manifest(data, "image\np1.png\np2.png\np4.png\n", "b.csv")
     out = killed(one)
@@ -181,6 +181,9 @@ def test_another_input_is_not_mixed_with_an_unfinished_job(data, tmp_path, kille
     manifest(data, changed.replace("p3", "p5"), "a.csv")
     assert "Found: another input" in refused(one, out, resume=True)
     manifest(data, changed, "a.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr(MODEL, "identity", "trained further")
+        assert "Found: another model" in refused(one, out, resume=True)
     table, outcome, _ = predicted(one, out, resume=True)
     assert table["label"].tolist() == ["1", "2", "3"] and outcome.num_rows == 1
 

@@ -13,6 +13,7 @@ from kfusion.data.labels import MISSING, plain_numbers
 from kfusion.data.media_files import Item, Listing, checked
 from kfusion.data.tables import SUFFIXES, Table, open_table, shown
 
+_SPLITS = ("split", "part", "subset", "fold")
 _FILES, _OPTIONAL = ("image", "audio"), ("group", "speaker")
 Row = dict[str, str]
 
@@ -24,7 +25,7 @@ def read_manifest(path: Path) -> Listing:
         UserError: a column is missing or there twice, a row has no label or no file, only some rows are pairs, or a
             file is missing or has two labels.
     """
-    rows = _rows(path)
+    rows, notes = _rows(path)
     num_files = {bool(row["image"]) + bool(row["audio"]) for row in rows}
     for number, row in enumerate(rows):
         if row["label"] in MISSING or not (row["image"] or row["audio"]):
@@ -34,14 +35,13 @@ def read_manifest(path: Path) -> Listing:
             raise broken(path, "either all rows or none must have both files", f"one file only in row {number}")
     plain = plain_numbers(row["label"] for row in rows)
     images, sounds = (_items(path, rows, name, plain) for name in _FILES)
-    notes = []
     if any(row["speaker"] for row in rows) and not all(item.speaker for item in sounds):
         notes.append("the column speaker is not used: it is empty in some rows")
     return checked(Listing(path, "manifest", images, sounds, num_files == {2}, notes=tuple(notes)))
 
 
-def _rows(path: Path) -> list[Row]:
-    """The rows, by the names of the columns that are used."""
+def _rows(path: Path) -> tuple[list[Row], list[str]]:
+    """The rows, by the names of the columns that are used; and what should be said of others."""
     if path.suffix.lower() not in SUFFIXES:
         raise broken(path, f"a manifest must be one of {', '.join(SUFFIXES)}", path.suffix or "no ending")
     table = open_table(path)
@@ -51,7 +51,8 @@ def _rows(path: Path) -> list[Row]:
     rows = [missing | dict(zip(there, row, strict=True)) for row in table.rows(list(there.values()))]
     if not rows:
         raise broken(path, "must have a header and at least one row", "no rows")
-    return rows
+    unused = [name for name, plain in zip(table.header, table.names, strict=True) if plain in _SPLITS]
+    return rows, [f"the column {name} is not used: the parts are dealt anew" for name in unused]
 
 
 def _places(table: Table) -> dict[str, int | None]:

@@ -1,7 +1,7 @@
 """Tables as people keep them, CSV or Parquet: which columns there are, and their rows as texts, one after another.
 
 Every table that kfusion reads comes through here: labels, manifests to train on, manifests to predict. A CSV may be in
-UTF-8 or, as some spreadsheets and shells write it, in UTF-16 with its mark; between its fields may be commas,
+UTF-8 or, as some spreadsheets and shells write it, in UTF-16; between its fields may be commas,
 semicolons or tabs, whichever divides the header into most. Names of columns count in any case. Memory does not grow
 with the rows.
 """
@@ -28,7 +28,6 @@ INDEXES = ("unnamed:_0", "__index_level_0__")
 LABELS = ("label", "labels", "class", "class_name", "category", "target", "y", "digit")
 """Columns that hold the classes; the first goes before the others."""
 _DELIMITERS = ",;\t"
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _PARQUET_ROWS = 65536
 
 
@@ -126,7 +125,7 @@ def shown(names: Any) -> str:
 def _csv_lines(path: Path) -> Iterator[Any]:
     """A CSV's lines as lists of fields, from a `csv.reader`; its errors are turned into one line."""
     with open_file(path) as file:
-        encoding = "utf-16" if file.peek(2)[:2] in _UTF16 else "utf-8-sig"
+        encoding = _encoding(file.peek(2)[:2])
         try:
             text = io.TextIOWrapper(file, encoding, newline="")
             first = next((line for line in text if line.strip()), "")
@@ -136,6 +135,13 @@ def _csv_lines(path: Path) -> Iterator[Any]:
             raise broken(path, rule, f"byte {error.object[error.start]:#04x}") from None
         except csv.Error as error:
             raise broken(path, "must be a CSV file", error) from None
+
+
+def _encoding(start: bytes) -> str:
+    """What a file's first two bytes tell of its texts: a mark, or a zero in a letter of UTF-16 without one."""
+    if start in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    return {0: "utf-16-be", 1: "utf-16-le"}.get(start.find(b"\0"), "utf-8-sig")
 
 
 def _delimiter(header: str) -> str:

@@ -68,7 +68,8 @@ def sound_groups(source: Source, pairs: Pairs) -> np.ndarray:
 
 
 def other_data(run: Run, data: str, test_labels: str, seed: int, force: bool) -> Subject:
-    """Other data of the same shapes and classes: their labelled test files where they have them, else every row.
+    """Other data of the same shapes and classes: their labelled test files where they have them, or else their own
+    validation files, or else every row.
 
     Args:
         run: whose network is judged.
@@ -91,8 +92,8 @@ def other_data(run: Run, data: str, test_labels: str, seed: int, force: bool) ->
             raise UserError(f"{data}: {rule}, or give --force. Found: the same files")
         found = source.info["audio_range"]
         require_scale(data, "audio features", (found[0], found[1]), tuple(facts["audio_range"]))
-    part = "test files" if source.official_test else "all rows"
-    tested = source.official_test or source
+    part = "test files" if source.official_test else "validation files" if source.official_val else "all rows"
+    tested = source.official_test or source.official_val or source
     images = np.arange(len(tested.image_label))
     if tested.aligned:
         sounds = images
