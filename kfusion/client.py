@@ -60,7 +60,8 @@ class Client:
         model: the model's name.
         version, label: which version; neither: the latest.
         timeout_s: longest time for an answer, retries included, in seconds.
-        retries: how often a request is sent again where no connection could be made; never for any other failure.
+        retries: how often a request is sent again where no connection could be made, or the server had closed the one
+            that was kept open from an earlier request; never after any other failure.
 
     Raises:
         UserError: the address is of another kind, both version and label are given, or an extra is missing.

@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ class Script:
     """A real HTTP server that does to each request what comes next in a list, and counts them."""
 
     def __init__(self, *acts):
-        self.seen = 0
+        self.seen, self.peers = 0, set()
         script = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -38,6 +39,7 @@ class Script:
             def do_POST(self):
                 act = acts[min(script.seen, len(acts) - 1)]
                 script.seen += 1
+                script.peers.add(self.client_address)
                 self.rfile.read(int(self.headers["Content-Length"]))
                 act(self)
 
@@ -49,7 +51,7 @@ class Script:
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
     def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(self, *_):
@@ -72,22 +74,81 @@ def hang_up(handler):
     handler.connection.shutdown(socket.SHUT_RDWR)
 
 
+def no_http(handler):
+    handler.wfile.write(b"SSH-2.0-OpenSSH\r\n")
+    hang_up(handler)
+
+
+def half_an_answer(handler):
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
+    hang_up(handler)
+
+
 GOOD = reply(200, json.dumps({"outputs": {"label": [4], "probabilities": [[0.0] * 4 + [1.0]]}}).encode())
 
 
-def test_only_a_lost_connection_is_tried_again():
-    with Script(hang_up, GOOD) as script, Client(script.url) as client:
-        assert client.predict(IMAGES[0]).label.tolist() == [4]
-        assert script.seen == 2
-        assert client.predict(IMAGES[0]).probabilities[0, 4] == 1
+def test_a_request_that_was_sent_is_not_sent_again():
     for status in (400, 500, 503, 504):
         with Script(reply(status, b'{"error": "no"}')) as script, Client(script.url) as client:
             with pytest.raises(Rejected, match=f"the server answered {status}: no"):
                 client.predict(IMAGES[0])
             assert script.seen == 1
-    with Script(hang_up) as script, Client(script.url, retries=2) as client, pytest.raises(Unreachable):
+    for act in (hang_up, no_http, half_an_answer):
+        with Script(act, GOOD) as script, Client(script.url, retries=2) as client:
+            with pytest.raises(Unreachable, match="the connection was lost before the answer"):
+                client.predict(IMAGES[0])
+            assert script.seen == 1
+            # The next request finds a new connection.
+            assert client.predict(IMAGES[0]).label.tolist() == [4]
+
+
+def test_each_request_is_sent_once_and_all_over_one_connection():
+    with Script(GOOD) as script, Client(script.url) as client:
+        for times in (1, 2, 3):
+            client.predict(IMAGES[0])
+            assert (script.seen, len(script.peers)) == (times, 1)
+
+
+def test_a_kept_connection_that_the_server_has_closed_is_made_anew():
+    with Script(GOOD, hang_up, GOOD) as script, Client(script.url) as client:
         client.predict(IMAGES[0])
-    assert script.seen == 3
+        assert client.predict(IMAGES[0]).probabilities[0, 4] == 1
+        assert script.seen == 3
+    with Script(GOOD, hang_up) as script, Client(script.url, retries=2) as client:
+        client.predict(IMAGES[0])
+        with pytest.raises(Unreachable, match="the connection was lost before the answer"):
+            client.predict(IMAGES[0])
+        assert script.seen == 3  # Once on the old connection, once on a new one.
+    with Script(GOOD, half_an_answer) as script, Client(script.url, retries=2) as client:
+        client.predict(IMAGES[0])
+        with pytest.raises(Unreachable, match="the connection was lost before the answer"):
+            client.predict(IMAGES[0])
+        assert script.seen == 2
+
+
+def test_a_grpc_request_that_was_sent_is_not_sent_again():
+    grpc = pytest.importorskip("grpc")
+    seen = []
+
+    def unavailable(request, context):
+        seen.append(request)
+        context.abort(grpc.StatusCode.UNAVAILABLE, "going down")
+
+    method = grpc.unary_unary_rpc_method_handler(unavailable)
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", {"Predict": method})]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with Client(f"grpc://127.0.0.1:{port}", retries=2) as client:
+            for times in (1, 2):
+                with pytest.raises(Unreachable, match=r"the connection was lost before the answer\. Found: going down"):
+                    client.predict(IMAGES[0])
+                assert len(seen) == times
+    finally:
+        server.stop(None).wait()
 
 
 def test_a_server_that_is_late_or_drips_is_given_up_in_time_and_not_asked_again():

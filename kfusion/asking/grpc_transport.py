@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from kfusion.asking.transport import GRPC_PORT, ConnectionFailed, Model, Rejected, TooLate
+from kfusion.asking.transport import GRPC_PORT, ConnectionFailed, Model, Rejected, TooLate, Unreachable
 from kfusion.rules import UserError
 from kfusion.runtime.protos import message
 from kfusion.runtime.wire import fill_tensor, read_array
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 MAX_BYTES = 64 << 20
+NEVER_SENT = ("failed to connect to all addresses", "errors resolving", "DNS resolution failed")
+"""How gRPC begins to say that it had no connection: any other UNAVAILABLE may come after the request was sent."""
 
 
 def predict_request(model: Model, signature: str, inputs: Mapping[str, np.ndarray]) -> Any:
@@ -64,14 +66,18 @@ class Grpc:
         """The outputs of a signature.
 
         Raises:
-            ConnectionFailed, TooLate, Rejected: there are none.
+            ConnectionFailed, Unreachable, TooLate, Rejected: there are none.
         """
         try:
             answer = self._predict(predict_request(model, signature, inputs), timeout=seconds)
         except self._grpc.RpcError as error:
             code, sentence = error.code(), error.details() or ""
             if code is self._grpc.StatusCode.UNAVAILABLE:
-                raise ConnectionFailed(sentence) from error
+                if sentence.startswith(NEVER_SENT):
+                    raise ConnectionFailed(sentence) from error
+                # The server may have begun with it; what it cannot have seen, gRPC has sent again by itself.
+                lost = f"{self.where}: the connection was lost before the answer. Found: {sentence}"
+                raise Unreachable(lost) from error
             if code is self._grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise TooLate(f"{self.where}: no answer within {seconds:.3g} s") from error
             raise Rejected(code.name, sentence) from error

@@ -27,7 +27,7 @@ class ClientError(Exception):
 
 
 class Unreachable(ClientError):
-    """No connection to the server, after all retries."""
+    """No connection to the server, after all retries; or one that was lost before the whole answer was there."""
 
 
 class TooLate(ClientError):
@@ -43,7 +43,12 @@ class Rejected(ClientError):
 
 
 class ConnectionFailed(Exception):
-    """A failure before the server can have begun to answer: the only one after which a request is sent again."""
+    """No connection: the only failure after which a request is sent again.
+
+    Either none could be made, and nothing was sent; or the server had closed one that was kept open from an earlier
+    request, which shows only when a request is sent: no byte of an answer comes. Had the server begun with it after
+    all, a prediction made twice changes nothing.
+    """
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class Model:
 
 
 def with_retries(send: Callable[[float], T], where: str, timeout_s: float, retries: int) -> T:
-    """Sends, again after a failed connection, until the time is over.
+    """Sends, again after a `ConnectionFailed` and after nothing else, until the time is over.
 
     Args:
         send: gets the seconds that are left.
@@ -111,7 +116,7 @@ class Rest:
         """One request and its JSON answer.
 
         Raises:
-            ConnectionFailed, TooLate, Rejected: there is none.
+            ConnectionFailed, Unreachable, TooLate, Rejected: there is none.
         """
         deadline = time.monotonic() + seconds
         with self._lock:
@@ -122,7 +127,8 @@ class Rest:
                 raise TooLate(f"{self.where}: no answer within {seconds:.3g} s") from error
             except (OSError, http.client.HTTPException) as error:
                 self.close()
-                raise ConnectionFailed(str(error) or type(error).__name__) from error
+                found = str(error) or type(error).__name__
+                raise Unreachable(f"{self.where}: the connection was lost before the answer. Found: {found}") from error
         try:
             answer = json.loads(text)
         except ValueError:
@@ -134,26 +140,46 @@ class Rest:
         return answer
 
     def _exchange(self, method: str, path: str, body: bytes | None, deadline: float) -> tuple[int, bytes]:
-        if self._connection is None:
-            left = deadline - time.monotonic()
-            self._connection = (
-                http.client.HTTPSConnection(self._host, self._port, timeout=left, context=self._context)
-                if self._context
-                else http.client.HTTPConnection(self._host, self._port, timeout=left)
-            )
-            self._connection.connect()
-            self._connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        open_socket = self._connection.sock
+        """Status and body of the answer to one request."""
+        kept = self._connection is not None
+        connection = self._connection or self._connect(deadline)
+        open_socket = connection.sock
         open_socket.settimeout(_left(deadline))
-        self._connection.request(method, path, body, {"Content-Type": "application/json"})
-        response = self._connection.getresponse()
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+        except (ConnectionError, ssl.SSLEOFError) as error:
+            if kept:
+                self.close()
+                raise ConnectionFailed(str(error) or type(error).__name__) from error
+            raise
         parts: list[bytes] = []
         while part := response.read1(CHUNK):
             parts.append(part)
             open_socket.settimeout(_left(deadline))
+        if response.length:  # Which `read1` does not mind.
+            raise http.client.IncompleteRead(b"".join(parts), response.length)
         if response.will_close:
             self.close()
+        response.close()  # Until then the connection would not take another request.
         return response.status, b"".join(parts)
+
+    def _connect(self, deadline: float) -> http.client.HTTPConnection:
+        left = deadline - time.monotonic()
+        connection = (
+            http.client.HTTPSConnection(self._host, self._port, timeout=left, context=self._context)
+            if self._context
+            else http.client.HTTPConnection(self._host, self._port, timeout=left)
+        )
+        try:
+            connection.connect()
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise ConnectionFailed(str(error) or type(error).__name__) from error
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._connection = connection
+        return connection
 
     def close(self) -> None:
         if self._connection:
