@@ -98,7 +98,9 @@ def test_published_digits_may_have_a_channel_before_or_after_and_frames(tmp_path
         np.save(tmp_path / "x_train_sp.npy", audio.reshape(-1, *shape))
         source = load(DataConfig(data=str(tmp_path)))
         assert source.spec.audio_grid == (39, 13) and source.notes == ()
-        np.testing.assert_array_equal(source.pairs(np.arange(3), np.arange(3)).read(np.array([2]))[1], audio[[2]].astype("f4"))
+        np.testing.assert_array_equal(
+            source.pairs(np.arange(3), np.arange(3)).read(np.array([2]))[1], audio[[2]].astype("f4")
+        )
     np.save(tmp_path / "x_train_sp.npy", np.swapaxes(audio.reshape(-1, 39, 13), 1, 2))
     assert line(tmp_path).endswith("must have the shape (N, 507) or (N, 39, 13). Found: shape (60, 13, 39)")
 

@@ -115,6 +115,12 @@ def test_nan_and_infinity_name_the_first_row(digits, name, value):
     )
 
 
+def test_sounds_of_absurd_size(digits):
+    change(digits, "x_train_sp.npy", r41=-3e38)
+    rule = "x_train_sp.npy: audio features must be within -1e+18 and 1e+18. Found: -3e+38 to 0.99"
+    assert rule in line(digits)
+
+
 @pytest.mark.parametrize(("value", "found"), [(-0.5, "-0.5 to 1"), (256, "0 to 256"), (1.25, "0 to 1.25")])
 def test_pixels_on_no_known_scale(digits, value, found):
     change(digits, "x_train_wr.npy", r3=value)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kfusion.evaluation.evaluator import Request, evaluate
-from kfusion.evaluation.subject import own_data
+from kfusion.evaluation.subject import other_data, own_data
 from kfusion.run import Run, check_new, new_run
 from kfusion.system.files import read_json
 from tests.processes import run_verb
@@ -60,6 +60,13 @@ def test_data_of_another_shape_class_or_scale_is_refused(evaluated_copy, tmp_pat
     with pytest.raises(ValueError, match=message):
         evaluate(evaluated_copy, Request(data=str(data), grid=False))
     assert not (evaluated_copy / "evaluation/mine").exists()
+
+
+def test_sounds_of_absurd_size_are_refused_by_force_too(trained_run, tmp_path):
+    data = own_layout(tmp_path / "mine", trained_run, audio=np.full((50, 507), 1e9))
+    rule = r"mine: audio features must be within -720000 and 720000, .*\. Found: 1e\+09 to 1e\+09"
+    with pytest.raises(ValueError, match=rule):
+        other_data(Run(trained_run), str(data), "", 0, force=True)
 
 
 def test_the_data_that_the_run_was_trained_on_are_refused_as_other_data(evaluated_copy):

@@ -62,6 +62,8 @@ class Asked:
     def bad_arrays(self) -> dict[str, Request]:
         image, audio = self.image, self.audio
         nan, inf, high, low = image.copy(), audio.copy(), image.copy(), image.copy()
+        absurd, loud = audio.copy(), audio.copy()
+        absurd[5, 100], loud[5, 100] = -3e38, 1000 * np.abs(audio).max()
         nan[4, 3, 2, 0], inf[5, 100], high[6, 9, 9, 0], low[7, 0, 0, 0] = np.nan, -np.inf, 1.001, -0.001
         return {
             "rank 0": self.both(image=np.float32(0.5)),
@@ -79,6 +81,9 @@ class Asked:
             "nan": self.both(image=nan),
             "all nan": self.both(image=image * np.nan, outputs=("class_name",)),
             "infinite": self.both(audio=inf),
+            "absurd": self.both(audio=absurd),
+            "absurd alone": Request("audio_only", {"audio": absurd}),
+            "loud": self.both(audio=loud),
             "bright": self.both(image=high),
             "dark": self.both(image=low),
             "0 to 255": Request("image_only", {"image": self.pixels}),
@@ -135,6 +140,8 @@ def test_the_process_outlives_every_request_and_imports_no_python_tensorflow(ask
         ("nan", "image must be finite. Received: NaN or infinity, in row 4"),
         ("all nan", "image must be finite. Received: NaN or infinity, in row 0"),
         ("infinite", "audio must be finite. Received: NaN or infinity, in row 5"),
+        ("absurd", "audio must be within -720000 and 720000. Received: -3e+38, in row 5"),
+        ("absurd alone", "audio must be within -720000 and 720000. Received: -3e+38, in row 5"),
         ("bright", "image must be in [0, 1]. Received: values outside; divide 0-255 by 255, in row 6"),
         ("dark", "image must be in [0, 1]. Received: values outside; divide 0-255 by 255, in row 7"),
         ("0 to 255", "image must be in [0, 1]. Received: values outside; divide 0-255 by 255, in row 0"),
@@ -193,6 +200,10 @@ def test_sounds_made_anew_from_their_features_are_heard_as_their_class(asked):
 def test_a_good_request_after_bad_ones_is_answered_as_before(title, again, asked):
     for name, values in asked.replies[title].outputs.items():
         assert np.array_equal(values, asked.replies[again].outputs[name]), name
+
+
+def test_what_is_only_far_louder_than_in_training_is_answered(asked):
+    assert np.isfinite(asked.replies["loud"].outputs["probabilities"]).all()
 
 
 def test_one_output_may_be_asked_alone(asked):

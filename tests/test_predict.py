@@ -112,21 +112,24 @@ def test_images_alone_are_answered(trained_run, tmp_path):
     assert table[["audio_label", "audio_confidence", "agree"]].isna().all(axis=None)
 
 
-def test_bad_rows_are_listed_and_cost_nobody_elses_answer(trained_run, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("model", ["trained_run", "exported_model"])
+def test_bad_rows_are_listed_and_cost_nobody_elses_answer(model, trained_run, tmp_path, capsys, request):
+    model = request.getfixturevalue(model)
     images, audio = digits(40)
     expected = views(trained_run, images, audio)[FUSED].argmax(axis=1)
-    audio[3, 100], pixels = np.nan, images.astype(np.float32)
+    audio[3, 100], audio[25, 7], pixels = np.nan, -3e38, images.astype(np.float32)
     pixels[17, 5, 5], pixels[33, 0, 0] = np.inf, 300
     write_arrays(tmp_path / "data", pixels, audio)
-    assert in_process("kfusion.predict", trained_run, tmp_path / "data", "--out", tmp_path / "out.csv").returncode == 1
+    assert in_process("kfusion.predict", model, tmp_path / "data", "--out", tmp_path / "out.csv").returncode == 1
     said = capsys.readouterr().err
-    assert said == f"kfusion: 3 rows have no prediction; the reasons are in {tmp_path}/out.errors.csv\n"
+    assert said == f"kfusion: 4 rows have no prediction; the reasons are in {tmp_path}/out.errors.csv\n"
     errors = pd.read_csv(tmp_path / "out.errors.csv")
-    assert errors["row_id"].tolist() == [3, 17, 33]
+    assert errors["row_id"].tolist() == [3, 17, 25, 33]
     assert errors["reason"][0] == "audio: values must be finite (and within float32). Found: NaN or infinity"
-    assert errors["reason"][2].startswith("image: pixels must be in 0-255, as most of the input's are. Found: ")
+    assert errors["reason"][2].startswith("audio: values must be within -720000 and 720000. Found: -3e+38 to ")
+    assert errors["reason"][3].startswith("image: pixels must be in 0-255, as most of the input's are. Found: ")
     label = pd.read_csv(tmp_path / "out.csv")["label"]
-    assert np.flatnonzero(label.isna()).tolist() == [3, 17, 33]
+    assert np.flatnonzero(label.isna()).tolist() == [3, 17, 25, 33]
     assert (label.dropna() == expected[label.notna()]).all()
 
 

@@ -1,8 +1,10 @@
 """Ranges that are and are not on one scale."""
 
+from pathlib import Path
+
 import pytest
 
-from kfusion.data.scale import require_scale, same_scale
+from kfusion.data.scale import as_range, largest, require_scale, require_within, same_scale
 
 
 @pytest.mark.parametrize(
@@ -25,3 +27,21 @@ def test_the_error_names_both_ranges():
         ValueError, match=r"^d: sounds must be on .* \(-718 to 207\), or --force given\. Found: 0 to 1$"
     ):
         require_scale("d", "sounds", (0.0, 1.0), (-718.0, 207.0))
+
+
+@pytest.mark.parametrize(
+    ("trained", "limit"),
+    [((-718, 207), 720_000), ((0, 1), 1000), ((0, 0), 1000), ((-3e-9, 1e-9), 1000), ((0, 3e38), 1e18)],
+)
+def test_values_may_be_a_thousand_times_as_large_as_in_training(trained, limit):
+    assert largest(trained) == limit
+    require_within("d", "sounds", (-limit, limit), trained)
+    with pytest.raises(ValueError, match=r"^d: sounds must be within -.*, 1000 times .*\. Found: 0 to "):
+        require_within("d", "sounds", (0.0, limit * 1.01), trained)
+
+
+@pytest.mark.parametrize("found", [None, [1], [1, 0], ["a", 1], [float("nan"), 1], [0, 10**400], [True, 2], {}])
+def test_a_range_is_two_numbers_the_lower_one_first(found):
+    assert as_range([-1, 2.5], Path("data.json")) == (-1.0, 2.5)
+    with pytest.raises(ValueError, match=r"^data.json: 'audio_range' must be two numbers, the lower"):
+        as_range(found, Path("data.json"))

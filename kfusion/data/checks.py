@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kfusion.data.scale import MAX_MAGNITUDE
 from kfusion.data.scan import Scan, scan
 from kfusion.rules import UserError
 
@@ -110,7 +111,11 @@ def scan_images(array: np.ndarray, rows: np.ndarray, path: Path) -> tuple[Scan, 
 
 def scan_audio(array: np.ndarray, rows: np.ndarray, path: Path) -> Scan:
     """Looks once at the sounds."""
-    return _scan_finite(array, rows, path)
+    found = _scan_finite(array, rows, path)
+    if max(-found.low, found.high) > MAX_MAGNITUDE:
+        rule = f"audio features must be within {-MAX_MAGNITUDE:g} and {MAX_MAGNITUDE:g}"
+        raise broken(path, rule, f"{found.low:g} to {found.high:g}")
+    return found
 
 
 def _scan_finite(array: np.ndarray, rows: np.ndarray, path: Path) -> Scan:

@@ -8,7 +8,7 @@ import numpy as np
 
 from kfusion.config import DataConfig
 from kfusion.data.pairs import Pairs, Source, pair_by_label
-from kfusion.data.scale import require_scale
+from kfusion.data.scale import require_scale, require_within
 from kfusion.data.sources import is_media, load
 from kfusion.material import load_own
 from kfusion.rules import UserError
@@ -94,6 +94,8 @@ def other_data(run: Run, data: str, test_labels: str, seed: int, force: bool) ->
         require_scale(data, "audio features", (found[0], found[1]), tuple(facts["audio_range"]))
     part = "test files" if source.official_test else "validation files" if source.official_val else "all rows"
     tested = source.official_test or source.official_val or source
+    low, high = tested.info["audio_range"]
+    require_within(data, "audio features", (low, high), tuple(facts["audio_range"]))
     images = np.arange(len(tested.image_label))
     if tested.aligned:
         sounds = images

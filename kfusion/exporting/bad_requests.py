@@ -50,6 +50,9 @@ def bad_arrays(signature: str, good: dict[str, np.ndarray]) -> Iterator[BadReque
     if "image" in good:
         yield bad("0 to 255", "image", good["image"] * 255, "image must be in [0, 1]")
         yield bad("below 0", "image", _with(good["image"], -0.01), "image must be in [0, 1]")
+    if "audio" in good:
+        yield bad("an absurd number", "audio", _with(good["audio"], 3e38), "audio must be within")
+        yield bad("an absurd number below 0", "audio", _with(good["audio"], -3e38), "Received: -3e+38, in row 2")
     empty = {name: values[:0] for name, values in good.items()}
     yield BadRequest("no rows", Request(signature, empty), "must have one row or more")
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from kfusion.data.pairs import Pairs
+from kfusion.data.scale import as_range, largest
 from kfusion.exporting.bad_requests import BadRequest, bad_arrays, bad_files
 from kfusion.exporting.card import write_papers
 from kfusion.exporting.examples import write_examples
@@ -64,7 +65,8 @@ def export(run: Run, network: keras.Model, shelf: Shelf, options: Options, conso
     pairs = held_out_pairs(run)
     temperature = read_temperature(run) if options.calibrate else {}
     readers, left_out = front_end_of(run)
-    endpoints = Endpoints(network, run.spec(), temperature, readers)
+    trained = as_range(run.data()["audio_range"], run.folder / "data.json")
+    endpoints = Endpoints(network, run.spec(), temperature, readers, largest(trained))
     real = samples(pairs, max(BATCHES), readers)
     say(console, run, temperature, left_out)
     with shelf.workshop() as place:

@@ -63,6 +63,21 @@ def finite(name: str, values: tf.Tensor) -> tf.Tensor:
     return _each_row(name, values, tf.reduce_all(tf.math.is_finite(flat), axis=1), "be finite", "NaN or infinity")
 
 
+def within(name: str, values: tf.Tensor, limit: float) -> tf.Tensor:
+    """float32 (batch, …), if none is farther from zero than the limit; else the request fails, naming the first row."""
+    flat = tf.reshape(values, [tf.shape(values)[0], -1])
+    good = tf.reduce_max(tf.abs(flat), axis=1) <= limit
+
+    def text() -> tf.Tensor:
+        row = tf.gather(flat, tf.argmin(tf.cast(good, tf.int32), axis=0))
+        value = tf.strings.as_string(tf.gather(row, tf.argmax(tf.abs(row), axis=0)), shortest=True)
+        rule = f"{name} must be within {-limit:g} and {limit:g}. Received: "
+        return tf.strings.join([rule, value, ", in row ", first(good)])
+
+    with tf.control_dependencies([demand(tf.reduce_all(good, axis=0), text)]):
+        return tf.identity(values)
+
+
 def within_unit(name: str, values: tf.Tensor) -> tf.Tensor:
     """float32 (batch, …), if all are in [0, 1]; else the request fails, naming the first row that is not."""
     flat = tf.reshape(values, [tf.shape(values)[0], -1])

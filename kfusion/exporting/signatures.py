@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from kfusion.data.scale import MAX_MAGNITUDE
 from kfusion.exporting import guards
 from kfusion.exporting.front_end import Reader
 from kfusion.spec import FUSED, MODALITIES, VIEWS, Spec
@@ -49,12 +50,18 @@ class Endpoints:
         spec: the shapes and class names.
         temperature: for each of the `VIEWS`, by which its probabilities are tempered; empty: they stay as they are.
         readers: for each modality, what reads its files; empty: no `raw_bytes`.
+        audio_limit: how far from zero a sound's values may be.
     """
 
     def __init__(
-        self, network: keras.Model, spec: Spec, temperature: Mapping[str, float], readers: Mapping[str, Reader]
+        self,
+        network: keras.Model,
+        spec: Spec,
+        temperature: Mapping[str, float],
+        readers: Mapping[str, Reader],
+        audio_limit: float = MAX_MAGNITUDE,
     ) -> None:
-        self.spec, self.temperature, self.readers = spec, temperature, readers
+        self.spec, self.temperature, self.readers, self.audio_limit = spec, temperature, readers, audio_limit
         self.encoders = {
             name: keras.Model(network.input[name], network.get_layer(f"{name}_embedding_dropout").output)
             for name in MODALITIES
@@ -69,14 +76,13 @@ class Endpoints:
 
     def serving_default(self, image: tf.Tensor, audio: tf.Tensor) -> Answer:
         inputs = guards.same_batch(image=self._image_shaped(image), audio=self._audio_shaped(audio))
-        return self._answer(self._pixels(inputs["image"]), guards.finite("audio", inputs["audio"]))
+        return self._answer(self._pixels(inputs["image"]), self._features(inputs["audio"]))
 
     def image_only(self, image: tf.Tensor) -> Answer:
         return self._answer(image=self._pixels(guards.same_batch(image=self._image_shaped(image))["image"]))
 
     def audio_only(self, audio: tf.Tensor) -> Answer:
-        audio = guards.same_batch(audio=self._audio_shaped(audio))["audio"]
-        return self._answer(audio=guards.finite("audio", audio))
+        return self._answer(audio=self._features(guards.same_batch(audio=self._audio_shaped(audio))["audio"]))
 
     def raw_bytes(self, image_bytes: tf.Tensor, audio_bytes: tf.Tensor) -> Answer:
         return self._answer(**self._read(image_bytes, audio_bytes))
@@ -107,6 +113,9 @@ class Endpoints:
     def _pixels(self, image: tf.Tensor) -> tf.Tensor:
         """[0, 1] -> the network's own units."""
         return guards.within_unit("image", guards.finite("image", image)) * float(self.spec.pixel_max)
+
+    def _features(self, audio: tf.Tensor) -> tf.Tensor:
+        return guards.within("audio", guards.finite("audio", audio), self.audio_limit)
 
     def _answer(
         self, image: tf.Tensor | None = None, audio: tf.Tensor | None = None, present: tf.Tensor | None = None

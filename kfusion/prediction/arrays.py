@@ -11,6 +11,7 @@ import numpy as np
 from kfusion.data.checks import broken, open_array
 from kfusion.data.layouts import LAYOUTS, Files, in_order, without_channel
 from kfusion.data.rows import read_rows
+from kfusion.data.scale import MAX_MAGNITUDE
 from kfusion.prediction.chunks import Arrays
 from kfusion.spec import Spec
 
@@ -29,6 +30,7 @@ class ArrayRows:
         said: what is read, for the terminal.
         pixel_max: the brightest value that a pixel may have here, 1 or 255.
         notes: what was taken for the shapes where the files leave that open, a line each.
+        audio_limit: how far from zero a sound's values may be.
     """
 
     paths: tuple[Path | None, Path | None]
@@ -37,6 +39,7 @@ class ArrayRows:
     said: str
     pixel_max: int = 255
     notes: tuple[str, ...] = ()
+    audio_limit: float = MAX_MAGNITUDE
 
     def __len__(self) -> int:
         return self.num_rows
@@ -46,6 +49,7 @@ class ArrayRows:
         values, low, high = zip(*self._values(rows), strict=True)
         with np.errstate(invalid="ignore"):
             outside = (low[0] < 0) | (high[0] > self.pixel_max)
+            outside |= (low[1] < -self.audio_limit) | (high[1] > self.audio_limit)
         reason = [""] * len(rows)
         for place in np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)).all(axis=0) | outside):
             reason[place] = self._reason(low[0][place], high[0][place], low[1][place], high[1][place])
@@ -69,8 +73,11 @@ class ArrayRows:
 
     def _reason(self, image_low: float, image_high: float, audio_low: float, audio_high: float) -> str:
         for name, low, high in (("image", image_low, image_high), ("audio", audio_low, audio_high)):
-            if not np.isfinite(low + high):
+            if not (np.isfinite(low) and np.isfinite(high)):
                 return f"{name}: values must be finite (and within float32). Found: NaN or infinity"
+        if max(-audio_low, audio_high) > self.audio_limit:
+            rule = f"values must be within {-self.audio_limit:g} and {self.audio_limit:g}"
+            return f"audio: {rule}. Found: {audio_low:g} to {audio_high:g}"
         rule = f"pixels must be in 0-{self.pixel_max}, as most of the input's are"
         return f"image: {rule}. Found: {image_low:g} to {image_high:g}"
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from kfusion.analysis.calibration import temper
 from kfusion.data.pictures import read_images
+from kfusion.data.scale import as_range
 from kfusion.data.sounds import can_read_sounds, read_sounds
 from kfusion.finished import load_fitting, open_finished
 from kfusion.model.build import with_all_views
@@ -34,7 +35,7 @@ class RunModel:
         run = open_finished(folder)
         facts = run.data()
         self.folder, self.spec, self.all_views = folder, run.spec(), all_views
-        self.audio_range: tuple[float, float] | None = tuple(facts["audio_range"])
+        self.audio_range: tuple[float, float] | None = as_range(facts["audio_range"], folder / "data.json")
         self.unreadable = _unreadable(facts["source"]["front_end"], self.spec)
         self.temperature = read_temperature(run)
         own = "the network's own, not calibrated"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kfusion.data.checks import broken
-from kfusion.data.scale import Range, require_scale
+from kfusion.data.scale import Range, largest, require_scale
 from kfusion.prediction.arrays import ArrayRows
 from kfusion.prediction.models import Model
 
@@ -37,6 +37,8 @@ def on_scale(rows: ArrayRows, model: Model, force: bool) -> tuple[ArrayRows, lis
         num = int((low == high).sum())
         if path and size > 1 and num:
             said.append(f"{path.name}: {num:,} of {len(low):,} rows looked at are blank, all their values alike")
+    if model.audio_range is not None:
+        rows = replace(rows, audio_limit=largest(model.audio_range))
     if images is not None:
         rows = replace(rows, pixel_max=_pixel_max(images, bounds(*found[0])))
     if audio is not None and not force:
