@@ -13,7 +13,7 @@ from kfusion.prediction.models import Answers
 from kfusion.rules import UserError
 from kfusion.runtime.capi import Refused
 from kfusion.runtime.model import ServedModel
-from kfusion.runtime.saved_model import ASSETS, LABELS, Signature, read_labels
+from kfusion.runtime.saved_model import ASSETS, LABELS, Signature, read_labels, read_signatures
 from kfusion.spec import FUSED, MODALITIES, VIEWS, Spec
 from kfusion.system.files import file_hash, read_json
 
@@ -36,12 +36,7 @@ class VersionModel:
     """
 
     def __init__(self, folder: Path, all_views: bool) -> None:
-        try:
-            self._served = ServedModel(folder)
-        except Refused as error:
-            found = str(error).splitlines()[0]
-            raise UserError(f"{folder}: must be a SavedModel that can be loaded. Found: {found}") from error
-        known, names = self._served.signatures, folder / ASSETS / LABELS
+        known, names = read_signatures(folder), folder / ASSETS / LABELS
         if not names.is_file() or not set(ENDPOINTS.values()) <= known.keys():
             rule = "must be a version made by 'python -m kfusion.export'"
             raise UserError(f"{folder}: {rule}. Found: another SavedModel")
@@ -53,6 +48,11 @@ class VersionModel:
         self.audio_range: tuple[float, float] | None = _range(facts) if facts.is_file() else None
         self.unreadable = {} if FILES in known else {str(name): f"it has no endpoint {FILES}" for name in MODALITIES}
         self.said = "confidences: as the exported model gives them"
+        try:
+            self._served = ServedModel(folder)
+        except Refused as error:
+            found = str(error).partition("\n")[0]
+            raise UserError(f"{folder}: must be a SavedModel that can be loaded. Found: {found}") from error
         parts = [folder / "saved_model.pb", *sorted((folder / "variables").glob("*"))]
         self.identity = " ".join(map(file_hash, parts))
 
