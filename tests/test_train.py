@@ -50,12 +50,22 @@ def test_the_kept_network_reproduces_the_metrics(trained_run):
             assert np.mean(answers[view].argmax(axis=1) == parts.test.label) == pytest.approx(figures["accuracy"])
 
 
-def test_the_networks_load_in_safe_mode_without_the_training_code(trained_run):
-    program = (
-        "import sys, keras, kfusion.model.build;"
-        "models = [keras.saving.load_model(path, safe_mode=True) for path in sys.argv[1:]];"
-        "assert not any(getattr(model, 'optimizer', None) for model in models)"
-    )
+def test_the_networks_load_in_safe_mode_after_import_kfusion_and_keras_in_either_order(trained_run):
+    """Without the training code; and importing kfusion alone brings neither Keras nor TensorFlow."""
+    program = """if True:
+        import sys
+        import kfusion
+        assert not {"keras", "tensorflow", "numpy"} & sys.modules.keys()
+        import keras
+        keras.saving.load_model(sys.argv[1], safe_mode=True)
+        for name in [name for name in sys.modules if name.split(".")[0] == "kfusion"]:
+            del sys.modules[name]
+        keras.saving.get_custom_objects().clear()
+        import kfusion
+        network = keras.saving.load_model(sys.argv[2], safe_mode=True)
+        assert getattr(network, "optimizer", None) is None
+        assert "kfusion.training" not in sys.modules
+    """
     paths = [str(trained_run / name) for name in ("best.keras", "last.keras")]
     done = run_python("-c", program, *paths)
     assert done.returncode == 0, done.stderr
