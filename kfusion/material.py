@@ -1,6 +1,6 @@
 """What a run is made of before the first step: the data, its parts, and what was measured on the training part."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from rich.console import Console
@@ -143,9 +143,11 @@ def load_own(run: Run) -> tuple[Source, Split]:
 
 
 def _require_unchanged(run: Run, source: Source, parts: Split) -> None:
-    """The same files and the same rows in each part as at training; only what the run noted can have changed."""
+    """The same files, read alike, and the same rows in each part as at training; what the run did not note may differ."""
     noted, now = run.data()["source"], read_back(source.info)
     changed = sorted(name for name in noted.keys() - set(REMARKS) if now.get(name) != noted[name])
+    trained = run.spec()
+    changed += [f.name for f in fields(trained) if getattr(source.spec, f.name) != getattr(trained, f.name)]
     rule = f"{run.folder}: the data must be those that the run was trained on"
     if changed:
         raise UserError(f"{rule}. Found: another {changed[0]}")

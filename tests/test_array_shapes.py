@@ -13,6 +13,7 @@ from kfusion.asking.inputs import read_inputs
 from kfusion.config import Config, DataConfig
 from kfusion.data.sources import load
 from kfusion.data.splits import split
+from kfusion.evaluation.subject import Subject, other_data
 from kfusion.material import gather
 from kfusion.prediction.arrays import open_arrays
 from kfusion.prediction.scale import on_scale
@@ -174,3 +175,25 @@ def test_notes_change_nothing_that_a_run_remembers_of_its_data(tmp_path):
     source = load(DataConfig(data=str(own(tmp_path, numbered(3, 9, 9)))))
     assert source.notes and not {"notes", "said"} & source.info.keys()
     assert len(split(source, DataConfig(), 0).train) > 0
+
+
+def judged(folder: Path, spec: Spec) -> Subject:
+    """Another folder's rows for a run with these shapes."""
+    spec = Spec(spec.image_shape, spec.audio_grid, ("0", "1", "2"))
+    run = SimpleNamespace(spec=lambda: spec, data=lambda: {"source": {}}, config=Config)
+    return other_data(run, str(folder), "", 0, force=True)  # type: ignore[arg-type]
+
+
+def test_evaluation_takes_the_same_arrays_flat_or_as_frames_and_says_it(tmp_path):
+    pictures, sounds = numbered(9, 9, 3), np.random.default_rng(0).normal(size=(NUM, 20, 10)).astype(np.float32)
+    first = np.moveaxis(pictures, -1, 1)
+    for model in ((20, 10), (1, 200)):
+        for given in (sounds, sounds.reshape(NUM, 200)):
+            subject = judged(own(tmp_path, first, given), Spec((9, 9, 3), model))
+            assert subject.pairs.spec.audio_grid == model
+            image, audio = subject.read(subject.pairs, np.array([5, 2]))
+            np.testing.assert_array_equal(image, pictures[[5, 2]])
+            np.testing.assert_array_equal(audio, sounds[[5, 2]].reshape(2, 200))
+            assert subject.notes[0].endswith("is taken as 9 × 9 pixels of 3 channels, channels first")
+    with pytest.raises(ValueError, match=r"sounds must be those of the run \(10 × 20\). Found: 20 × 10"):
+        judged(own(tmp_path, first, sounds), Spec((9, 9, 3), (10, 20)))

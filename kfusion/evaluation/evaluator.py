@@ -85,6 +85,8 @@ def evaluate(folder: Path, request: Request, console: Console | None = None) -> 
         place = place_of(run, request.data) if request.data else run.evaluation
         place.mkdir(parents=True, exist_ok=True)
         answers = answer(subject, halves, weights, request.seed, place / "answers.npz", console)
+        if console and subject.notes:
+            console.print(*subject.notes, sep="\n", soft_wrap=True)
         temperature = calibrate(run, subject, answers, halves, weights, console)
         facts = summarize(subject, answers, temperature, np.array(run.data()["prior"]), request.seed)
         facts["seed"], facts["weights"] = request.seed, weights

@@ -1,6 +1,6 @@
 """What is judged: a finished run's network, and labelled pairs that it was not trained on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Subject:
         decibels: whether the sounds are known to be MFCC of decibels.
         others: sounds to make babble of.
         val: the run's own validation part; None with other data.
+        notes: what was taken for other data where they leave that open, a line each.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Subject:
     decibels: bool
     others: Pairs
     val: Pairs | None = None
+    notes: tuple[str, ...] = ()
 
     def read(self, pairs: Pairs, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Images float32 (n, height, width, channels) on the network's scale, and audio float32 (n, num_audio)."""
@@ -86,6 +88,7 @@ def other_data(run: Run, data: str, test_labels: str, seed: int, force: bool) ->
     shape = _picture_shape(data, spec) if is_media(data) else DataConfig.image_shape
     source = load(DataConfig(data=data, test_labels=test_labels, image_shape=shape))
     _require_same(data, source.spec, spec)
+    source = replace(source, spec=replace(source.spec, audio_grid=spec.audio_grid))
     if not force:
         if not source.official_test and _is_trained_on(source, data, facts["source"], trained):
             rule = "--data must be other data than the run was trained on; leave it out to judge by the run's test part"
@@ -117,6 +120,7 @@ def _subject(run: Run, source: Source, pairs: Pairs, part: str, others: Pairs, v
         decibels=source.info["front_end"] is not None,
         others=others,
         val=val,
+        notes=source.notes if val is None else (),
     )
 
 
@@ -152,7 +156,9 @@ def _require_same(data: str, found: Spec, trained: Spec) -> None:
     """Shapes and classes as in training; pixels may be on another scale."""
     for name, what in (("image_shape", "images"), ("audio_grid", "sounds"), ("class_names", "classes")):
         one, other = getattr(found, name), getattr(trained, name)
-        if one != other:
+        # Flat rows are frames one after the other.
+        flat = name == "audio_grid" and found.num_audio == trained.num_audio and 1 in (one[0], other[0])
+        if one != other and not flat:
             raise UserError(f"{data}: {what} must be those of the run ({_short(other)}). Found: {_short(one)}")
 
 
