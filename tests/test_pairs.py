@@ -52,6 +52,7 @@ def test_rows_whose_axes_were_moved_are_read_past_the_mapping(tmp_path, monkeypa
     np.save(tmp_path / "a.npy", array)
     moved = np.moveaxis(np.load(tmp_path / "a.npy", mmap_mode="r"), 1, -1)
     monkeypatch.setattr(np.memmap, "__getitem__", lambda *_: pytest.fail("read through the mapping"))
+    moved.filename = str((tmp_path / "a.npy").rename(tmp_path / "b.npy"))
     np.testing.assert_array_equal(read_rows(moved, np.array([4, 0, 1])), np.moveaxis(array, 1, -1)[[4, 0, 1]])
 
 

@@ -20,6 +20,7 @@ from kfusion.data.scan import group_ids, scan
 from kfusion.data.sounds import SOUND_FRONT_END, read_sounds
 from kfusion.data.speakers import hold_out
 from kfusion.spec import Spec
+from kfusion.system.terminal import quiet
 
 
 def load_media(config: DataConfig, console: Console | None = None) -> Source:
@@ -140,7 +141,13 @@ def _reader(kind: str, image_shape: tuple[int, int, int]) -> Any:
     """The front end as a graph, traced once: string (batch,) -> features and reasons."""
     spec = Spec(image_shape)
     read = read_images if kind == "image" else read_sounds
-    return tf.function(lambda contents: read(contents, spec), input_signature=[tf.TensorSpec([None], tf.string)])
+    graph = tf.function(lambda contents: read(contents, spec), input_signature=[tf.TensorSpec([None], tf.string)])
+
+    def read_quietly(contents: tf.Tensor) -> Any:
+        with quiet():
+            return graph(contents)
+
+    return read_quietly
 
 
 def _labels(items: tuple[Item, ...], spec: Spec) -> np.ndarray:

@@ -47,11 +47,16 @@ def _is_whole_file(array: np.memmap) -> bool:
 def _before_moving(array: np.ndarray) -> np.memmap | None:
     """The map of a whole file that `np.moveaxis(map, 1, -1)` made this array of; None where it is something else."""
     base = array.base
-    if not isinstance(base, np.memmap) or base.ndim != array.ndim or base.ndim < 3 or not _is_whole_file(base):
+    if not (isinstance(array, np.memmap) and isinstance(base, np.memmap) and _is_whole_file(base)):
+        return None
+    if base.ndim != array.ndim or base.ndim < 3:
         return None
     moved = np.moveaxis(base, 1, -1)
     same = moved.shape == array.shape and moved.strides == array.strides and moved.ctypes.data == array.ctypes.data
-    return base if same and moved.dtype == array.dtype else None
+    if not same or moved.dtype != array.dtype:
+        return None
+    base.filename = array.filename  # Whoever moves the file tells the array that is in use.
+    return base
 
 
 def _runs(rows: np.ndarray) -> list[tuple[int, int, int]]:

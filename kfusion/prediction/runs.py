@@ -17,6 +17,7 @@ from kfusion.prediction.chunks import Arrays, Files
 from kfusion.prediction.models import Answers
 from kfusion.spec import FUSED, MODALITIES, VIEWS, Spec
 from kfusion.system.files import file_hash
+from kfusion.system.terminal import quiet
 from kfusion.temperature import read_temperature
 
 
@@ -67,7 +68,8 @@ class RunModel:
         if not any(contents):
             return np.zeros((len(contents), *shape), np.float32), [""] * len(contents)
         try:
-            values, reason = self._reader(kind)(tf.constant(contents))
+            with quiet(even_if_failing=True):
+                values, reason = self._reader(kind)(tf.constant(contents))
             return values.numpy(), [f"{kind}: {text.decode()}" if text else "" for text in reason.numpy()]
         except tf.errors.OpError as error:
             # What only the decoder finds damaged fails the whole batch: in halves, it fails alone in the end.

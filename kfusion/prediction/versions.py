@@ -16,6 +16,7 @@ from kfusion.runtime.model import ServedModel
 from kfusion.runtime.saved_model import ASSETS, LABELS, Signature, read_labels, read_signatures
 from kfusion.spec import FUSED, MODALITIES, VIEWS, Spec
 from kfusion.system.files import file_hash, read_json
+from kfusion.system.terminal import quiet
 
 ENDPOINTS = {(True, True): "serving_default", (True, False): "image_only", (False, True): "audio_only"}
 FILES = "raw_bytes"
@@ -90,7 +91,8 @@ class VersionModel:
             for name, contents in zip(MODALITIES, (rows.image, rows.audio), strict=True)
         }
         try:
-            self._ask(FILES, given, answers, chosen)
+            with quiet(even_if_failing=True):
+                self._ask(FILES, given, answers, chosen)
         except Refused as error:
             if len(chosen) == 1:
                 rows.reason[chosen[0]] = sentence(str(error))

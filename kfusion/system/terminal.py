@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -22,28 +23,56 @@ BEFORE_TENSORFLOW = {
 console = Console(highlight=False, markup=False, emoji=False)
 
 
+class _Chatter:
+    """Standard error's file descriptor, turned away as long as some thread wants that."""
+
+    def __init__(self) -> None:
+        self._lock, self._wanted = threading.Lock(), 0
+
+    def begin(self) -> None:
+        with self._lock:
+            if not self._wanted:
+                sys.stderr.flush()
+                self._kept, self._file = os.dup(2), tempfile.TemporaryFile()  # noqa: SIM115, for as long as some thread wants
+                os.dup2(self._file.fileno(), 2)
+            self._wanted += 1
+
+    def end(self, shown: bool) -> None:
+        """`shown`: what was written meanwhile is written after all."""
+        with self._lock:
+            if shown:
+                self._file.seek(0)
+                os.write(self._kept, self._file.read())
+            self._wanted -= 1
+            if not self._wanted:
+                os.dup2(self._kept, 2)
+                os.close(self._kept)
+                self._file.close()
+
+
+_chatter = _Chatter()
+
+
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet(even_if_failing: bool = False) -> Iterator[None]:
     """Holds back what C++ libraries write to standard error; shown after all if the block fails.
 
-    TensorFlow logs its start-up before any of its own settings for logging can act, so the file descriptor itself is
-    turned away meanwhile. What it must know before it starts is said here too.
+    TensorFlow logs its start-up before any of its own settings for logging can act, and libjpeg writes what it thinks
+    of a file, so the file descriptor itself is turned away meanwhile. What TensorFlow must know before it starts is
+    said here too. Several threads may do so at once.
+
+    Args:
+        even_if_failing: also hold it back if the block fails: what is wrong is said elsewhere.
     """
     for name, value in BEFORE_TENSORFLOW.items():
         os.environ.setdefault(name, value)
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as chatter:
-        os.dup2(chatter.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            chatter.seek(0)
-            os.write(kept, chatter.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+    _chatter.begin()
+    shown = not even_if_failing
+    try:
+        yield
+        shown = False
+    finally:
+        _chatter.end(shown)
 
 
 def fail(message: str, status: int = 2) -> None:
