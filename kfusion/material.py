@@ -143,7 +143,7 @@ def load_own(run: Run) -> tuple[Source, Split]:
 
 
 def _require_unchanged(run: Run, source: Source, parts: Split) -> None:
-    """The same files, read alike, and the same rows in each part as at training; what the run did not note may differ."""
+    """The same files, read alike, and the same rows in each part as at training; what it did not note may differ."""
     noted, now = run.data()["source"], read_back(source.info)
     changed = sorted(name for name in noted.keys() - set(REMARKS) if now.get(name) != noted[name])
     trained = run.spec()

@@ -180,7 +180,7 @@ def test_notes_change_nothing_that_a_run_remembers_of_its_data(tmp_path):
 def judged(folder: Path, spec: Spec) -> Subject:
     """Another folder's rows for a run with these shapes."""
     spec = Spec(spec.image_shape, spec.audio_grid, ("0", "1", "2"))
-    run = SimpleNamespace(spec=lambda: spec, data=lambda: {"source": {}}, config=Config)
+    run = SimpleNamespace(spec=lambda: spec, data=lambda: {"source": {}, "audio_range": [-4, 4]}, config=Config)
     return other_data(run, str(folder), "", 0, force=True)  # type: ignore[arg-type]
 
 

@@ -88,7 +88,6 @@ def other_data(run: Run, data: str, test_labels: str, seed: int, force: bool) ->
     shape = _picture_shape(data, spec) if is_media(data) else DataConfig.image_shape
     source = load(DataConfig(data=data, test_labels=test_labels, image_shape=shape))
     _require_same(data, source.spec, spec)
-    source = replace(source, spec=replace(source.spec, audio_grid=spec.audio_grid))
     if not force:
         if not source.official_test and _is_trained_on(source, data, facts["source"], trained):
             rule = "--data must be other data than the run was trained on; leave it out to judge by the run's test part"
@@ -97,6 +96,7 @@ def other_data(run: Run, data: str, test_labels: str, seed: int, force: bool) ->
         require_scale(data, "audio features", (found[0], found[1]), tuple(facts["audio_range"]))
     part = "test files" if source.official_test else "validation files" if source.official_val else "all rows"
     tested = source.official_test or source.official_val or source
+    tested = replace(tested, spec=replace(tested.spec, audio_grid=spec.audio_grid))
     low, high = tested.info["audio_range"]
     require_within(data, "audio features", (low, high), tuple(facts["audio_range"]))
     images = np.arange(len(tested.image_label))
