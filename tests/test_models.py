@@ -1,7 +1,9 @@
 """Versions that come and go in a model's folder: which are served, whatever the order in which their files arrive."""
 
 import asyncio
+import os
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from kfusion.serving.models import Models
+from kfusion.serving.versions import fingerprint
 from tests.exports import export_tiny
 
 GRAPH, WEIGHTS, WARMUP = "saved_model.pb", "variables", "assets.extra"
@@ -204,3 +207,24 @@ def test_versions_that_appear_whole_replace_one_another_and_come_back(shelf):
         assert shelf.ask() == 1
 
     run(shelf, life)
+
+
+def test_any_change_of_any_file_is_seen(shelf):
+    shelf.copy(1)
+    folder, weights = shelf.folder / "1", shelf.folder / "1" / WEIGHTS / "variables.index"
+    content, seen = weights.read_bytes(), [fingerprint(folder, shelf.folder)]
+    for change in (
+        lambda: weights.write_bytes(content + b"x"),
+        lambda: weights.write_bytes(content),
+        lambda: weights.chmod(0o600),
+        lambda: os.utime(weights, (0, 0)),
+        lambda: weights.rename(weights.with_name("other")),
+        lambda: (folder / "assets").mkdir(),
+    ):
+        time.sleep(0.02)  # Coarser clocks than this keep no file's time.
+        change()
+        seen.append(fingerprint(folder, shelf.folder))
+    assert len(set(seen)) == 7
+    assert fingerprint(folder, shelf.folder) == seen[-1]
+    (shelf.folder / "2").symlink_to("/")
+    assert fingerprint(shelf.folder / "2", shelf.folder) == ()

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kfusion.rules import UserError
+from kfusion.runtime.saved_model import FILE
 from kfusion.serving.answers import Refusal
 from kfusion.serving.versions import Fingerprint, Version, fingerprint
 
@@ -30,7 +31,8 @@ def version_numbers(folder: Path) -> list[int]:
     """The versions in a model's folder, ascending: sub-folders with a number for a name and a SavedModel inside."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if entry.name.isascii() and entry.name.isdigit()]
-    return sorted(int(name) for name in names if str(int(name)) == name and (folder / name / "saved_model.pb").exists())
+    # os.path: a version that may not be read is none, and costs the others nothing.
+    return sorted(int(name) for name in names if str(int(name)) == name and os.path.exists(folder / name / FILE))
 
 
 class Models:

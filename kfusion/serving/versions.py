@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -86,11 +87,11 @@ class Version:
             model.close()
 
 
-Fingerprint = tuple[tuple[str, int, int], ...]
+Fingerprint = tuple[tuple[str, ...], ...]
 
 
 def fingerprint(folder: Path, root: Path) -> Fingerprint:
-    """Name, size and time of change of every file of a version: what tells that any of them has changed.
+    """Name, size and times of every file and folder of a version: what tells that any of them has changed.
 
     Args:
         folder: the version's.
@@ -98,13 +99,15 @@ def fingerprint(folder: Path, root: Path) -> Fingerprint:
     """
     found = []
     if folder.resolve().is_relative_to(root.resolve()):
-        for above, _, names in os.walk(folder):
-            for path in (Path(above, name) for name in names):
+        for above, folders, files in os.walk(folder):
+            for path in (Path(above, name) for name in (*folders, *files)):
                 try:
                     state = path.lstat()
-                except FileNotFoundError:  # Gone since it was listed.
+                except OSError:  # Gone since it was listed, or not to be seen.
                     continue
-                found.append((str(path.relative_to(folder)), state.st_size, state.st_mtime_ns))
+                # The last one tells of a change of permissions too.
+                facts = state.st_size * stat.S_ISREG(state.st_mode), state.st_mtime_ns, state.st_ctime_ns
+                found.append((str(path.relative_to(folder)), *map(str, facts)))
     return tuple(sorted(found))
 
 
