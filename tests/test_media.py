@@ -96,6 +96,12 @@ def test_colour_pictures_of_another_size(made):
     assert source.info["image_front_end"] != IMAGE_FRONT_END
 
 
+def test_pictures_that_show_nothing_are_counted_where_they_are_not_refused(pairs):
+    (pairs / "one" / "000.png").write_bytes(encoded(np.zeros((40, 40), np.uint8)))
+    assert read(pairs, image_shape=(8, 8, 3)).notes == ("pictures: 1 of 6 are blank, all their values alike",)
+    assert "must show a sign" in line(pairs)
+
+
 def write_table(folder: Path, rows: list[dict[str, str]], name: str = "manifest.csv") -> Path:
     pd.DataFrame(rows).to_csv(folder / name, index=False)
     return folder / name

@@ -16,7 +16,7 @@ from kfusion.data.media_manifest import read_manifest
 from kfusion.data.pairs import Source
 from kfusion.data.parts import joined
 from kfusion.data.pictures import image_front_end, read_images
-from kfusion.data.scan import group_ids, scan
+from kfusion.data.scan import blank_lines, group_ids, scan
 from kfusion.data.sounds import SOUND_FRONT_END, read_sounds
 from kfusion.data.speakers import hold_out
 from kfusion.spec import Spec
@@ -80,6 +80,7 @@ def load_media(config: DataConfig, console: Console | None = None) -> Source:
             *listing.notes,
             *_two_labels("pictures", listing.images, image_content),
             *_two_labels("sounds", listing.sounds, audio_content),
+            *blank_lines(image_scan, "pictures"),
         ),
     )
     return _in_parts(whole, listing)
