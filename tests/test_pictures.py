@@ -250,7 +250,7 @@ def test_exif_that_says_nothing_or_nonsense_leaves_a_picture_as_it_is():
 
 def test_a_chain_of_chunks_that_is_broken_or_endless_comes_to_an_end(digits):
     png = encoded(digits[0])
-    keyed, found = png_notes(tf.constant(png[:33] + b"\xff" * 400))
+    keyed, found = png_notes(tf.constant(png[:33] + b"\xff" * 400 + b"tRNS eXIf"))
     assert not keyed and found == b""
     notes = tf.function(png_notes, input_signature=[tf.TensorSpec([], "string")])
     endless = PNG_START + png[8:33] + png_chunk(b"teST", b"") * 9000 + png_chunk(b"eXIf", exif(6))

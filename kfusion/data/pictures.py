@@ -98,7 +98,8 @@ def decoded(content: Any) -> tf.Tensor:
         rgb = tf.io.decode_jpeg(content, channels=3)
         return tf.pad(rgb, ((0, 0), (0, 0), (0, 1)), constant_values=tf.constant(255, tf.uint8))
 
-    return upright(tf.cond(translucent, with_alpha, opaque), exif)
+    rgba = tf.cond(translucent, with_alpha, opaque)
+    return tf.cond(tf.equal(exif, ""), lambda: rgba, lambda: upright(rgba, exif))
 
 
 def on_ground(rgba: Any) -> Any:
