@@ -5,11 +5,12 @@ import numpy as np
 import tensorflow as tf
 
 from kfusion.data.pairs import Pairs
-from kfusion.data.pipeline import evaluation_batches
+from kfusion.data.pipeline import evaluation_batches, readers_errors
 from kfusion.model.build import with_all_views
-from kfusion.rules import UserError
+from kfusion.rules import UserError, reason
 from kfusion.run import Run
 from kfusion.spec import VIEWS
+from kfusion.system.files import DAMAGED
 
 
 def load_network(run: Run, which: str = "best") -> keras.Model:
@@ -25,8 +26,8 @@ def load_network(run: Run, which: str = "best") -> keras.Model:
     path = run.best if which == "best" else run.last
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: a run's network must be loadable. Found: {str(error).splitlines()[0]}") from error
+    except (*DAMAGED, TypeError) as error:  # A TypeError is Keras' word for a layer that this version does not know.
+        raise UserError(f"{path}: a run's network must be loadable. Found: {reason(error)}") from error
 
 
 def predict_views(network: keras.Model, pairs: Pairs, batch_size: int = 256) -> dict[str, np.ndarray]:
@@ -37,5 +38,6 @@ def predict_views(network: keras.Model, pairs: Pairs, batch_size: int = 256) -> 
     """
     asked = with_all_views(network)
     answer = tf.function(lambda batch: asked(batch, training=False), reduce_retracing=True)
-    answers = np.concatenate([answer(batch).numpy() for batch, _ in evaluation_batches(pairs, batch_size)])
+    with readers_errors():
+        answers = np.concatenate([answer(batch).numpy() for batch, _ in evaluation_batches(pairs, batch_size)])
     return {view: answers[:, index] for index, view in enumerate(VIEWS)}

@@ -12,6 +12,11 @@ class UserError(ValueError):
     """
 
 
+def reason(error: BaseException) -> str:
+    """The first line of what an error says, or its kind where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def require(rule: bool, name: str, text: str, received: object) -> None:
     """Raises the UserError that names a setting, its rule and what arrived, unless the rule holds."""
     if not rule:

@@ -16,8 +16,6 @@ Every file is written beside its place and renamed into it, so a killed run leav
 import fcntl
 import re
 import shutil
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -29,7 +27,7 @@ from kfusion.config_file import load_config
 from kfusion.contents import FILES, LOCK, foreign
 from kfusion.rules import UserError
 from kfusion.spec import Spec
-from kfusion.system.files import PARTIAL, read_json, write_atomically, write_json
+from kfusion.system.files import PARTIAL, read_arrays, read_json, write_atomically, write_json
 
 __all__ = [
     "FILES",
@@ -106,13 +104,7 @@ class Run:
         Raises:
             UserError: the file is missing or damaged.
         """
-        path = self.folder / "split.npz"
-        try:
-            # Opened here: NumPy leaves a damaged archive open.
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return dict(arrays)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise UserError(f"{path}: must hold the rows that training wrote. Found: {error}") from error
+        return read_arrays(self.folder / "split.npz", "must hold the rows that training wrote")
 
     def write_json(self, name: str, values: Any) -> None:
         write_json(self.folder / name, values)

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from kfusion import run as runs
 from kfusion.config import Config
-from kfusion.data.pipeline import TrainingReader, evaluation_batches, training_batches
+from kfusion.data.pipeline import TrainingReader, evaluation_batches, readers_errors, training_batches
 from kfusion.material import Material, gather
 from kfusion.model.build import as_float32, build_model, with_all_views
 from kfusion.outcome import write_outcome
@@ -106,6 +106,9 @@ def fit_run(
 
     Returns:
         Whether the config's last epoch was reached; a callback may stop before.
+
+    Raises:
+        UserError: the loss is not finite any more, a file of the data changed, or there is no memory for a batch.
     """
     config, training = material.config, material.config.training
     all_views = training.views == "all"
@@ -126,7 +129,8 @@ def fit_run(
         save_file=write_atomically,
         save_network=lambda path: as_float32(network).save(path),
     )
-    progress = fit(model, training, task, console, callbacks)
+    with readers_errors():
+        progress = fit(model, training, task, console, callbacks)
     return progress.epoch == training.epochs
 
 

@@ -162,7 +162,7 @@ def drawable(trials: Sequence[Trial], plan: Plan) -> list[Trial]:
     """The trials that a figure may hold against each other, best first.
 
     Raises:
-        UserError: no trial is completed.
+        ValueError: no trial is completed.
     """
     shown = comparable(trials, plan)
     require(len(shown) > 0, "trials", "completed, one or more", "none")

@@ -38,7 +38,7 @@ def paper_claim(trials: Sequence[Trial], plan: Plan) -> Figure | None:
         None where the hidden size is not tuned.
 
     Raises:
-        UserError: no trial is completed.
+        ValueError: no trial is completed.
     """
     names = [domain.name for domain in plan.domains]
     if "hidden_dim" not in names:

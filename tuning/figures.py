@@ -35,7 +35,7 @@ def score_by_parameter(trials: Sequence[Trial], plan: Plan) -> Figure:
     """A panel per tuned parameter: each trial's score at its value, and the means with their standard errors.
 
     Raises:
-        UserError: no trial is completed.
+        ValueError: no trial is completed.
     """
     shown = drawable(trials, plan)
     names = [domain.name for domain in plan.domains]
@@ -68,7 +68,7 @@ def progress(trials: Sequence[Trial], plan: Plan) -> Figure:
     """The score of each trial in the order in which they were begun, and the best so far.
 
     Raises:
-        UserError: no trial is completed.
+        ValueError: no trial is completed.
     """
     shown = sorted(drawable(trials, plan), key=lambda trial: trial.number)
     shorter = [trial for trial in trials if trial.status == "completed" and trial not in shown]

@@ -14,7 +14,7 @@ import numpy as np
 from keras_tuner import oracles
 from keras_tuner.engine import trial as trials
 
-from kfusion.rules import UserError
+from kfusion.rules import UserError, reason
 from kfusion.system.files import write_json
 from tuning.plan import Plan
 from tuning.space import current
@@ -47,7 +47,7 @@ class Safe(keras_tuner.Oracle):
             # A trial that is not listed was drawn from a state that was never saved: it will be drawn again.
             self.trials = {name: self.trials[name] for name in self.start_order}
         except (ValueError, KeyError, RuntimeError) as error:
-            found = str(error).splitlines()[0]
+            found = reason(error)
             raise UserError(f"{self._get_oracle_fname()}: must be the state of a search. Found: {found}") from error
         broken = [name for name, trial in self.trials.items() if trial.status not in ENDED]
         for name in broken:

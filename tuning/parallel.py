@@ -27,7 +27,7 @@ def parallel_coordinates(trials: Sequence[Trial], plan: Plan) -> Figure:
     """A line per trial through its values and its score, dark for a good one; the best is drawn thick, on top.
 
     Raises:
-        UserError: no trial is completed.
+        ValueError: no trial is completed.
     """
     shown = drawable(trials, plan)
     names = [domain.name for domain in plan.domains]

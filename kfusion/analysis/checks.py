@@ -1,4 +1,7 @@
-"""What the numbers of this folder may be made from; each error names the argument, the rule and what arrived."""
+"""What the numbers of this folder may be made from; each error names the argument, the rule and what arrived.
+
+Lengths, shapes and types are for kfusion to get right; only what comes from data is a user's error.
+"""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,9 +13,9 @@ SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 def require(rule: bool, name: str, text: str, received: object) -> None:
-    """Raises the UserError that names the argument, unless the rule holds."""
+    """Raises the ValueError that names the argument, unless the rule holds: the caller's fault, not the user's."""
     if not rule:
-        raise UserError(f"'{name}' must be {text}. Received: {received}")
+        raise ValueError(f"'{name}' must be {text}. Received: {received}")
 
 
 def _span(values: NDArray) -> str:
@@ -24,8 +27,9 @@ def as_logs(probabilities: ArrayLike) -> NDArray[np.float64]:
     values = np.asarray(probabilities, np.float64)
     require(values.ndim == 2 and values.shape[1] >= 2, "probabilities", "of shape (n, num_classes ≥ 2)", values.shape)
     require(len(values) > 0, "probabilities", "of one or more rows", values.shape)
-    # NaN compares false with everything, so it is caught here too.
-    require(bool((values >= 0).all() and (values <= 1.01).all()), "probabilities", "in [0, 1]", _span(values))
+    # NaN compares false with everything, so it is caught here too; it comes of values that no network can add up.
+    if not ((values >= 0).all() and (values <= 1.01).all()):
+        raise UserError(f"'probabilities' must be in [0, 1]. Received: {_span(values)}")
     return np.log(np.maximum(values, SMALLEST))
 
 

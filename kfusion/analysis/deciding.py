@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kfusion.analysis.checks import require
+from kfusion.rules import UserError
 from kfusion.spec import FUSED, MODALITIES
 
 Classes = Mapping[str, NDArray]
@@ -67,13 +68,17 @@ def partners(label: ArrayLike, draw: ArrayLike) -> NDArray[np.int64]:
 
     Returns:
         positions, int64 (n,).
+
+    Raises:
+        UserError: the data hold one class only.
     """
     classes, chance = np.asarray(label), np.asarray(draw, np.float64)
     order = np.argsort(classes, kind="stable")
     start = np.searchsorted(classes[order], classes, "left")
     end = np.searchsorted(classes[order], classes, "right")
     others = len(classes) - (end - start)
-    require(bool(others.all()), "label", "of two classes at least", np.unique(classes).tolist())
+    if not others.all():
+        raise UserError(f"'label' must be of two classes at least. Received: {np.unique(classes).tolist()}")
     place = np.minimum((chance * others).astype(np.int64), others - 1)
     # The rows of one's own class lie side by side: whoever lands behind their start passes over them.
     return order[np.where(place < start, place, place + end - start)]

@@ -40,7 +40,7 @@ def learning_curves(history: DataFrame, best_epoch: int | None = None) -> Figure
         best_epoch: the epoch whose weights were kept, marked where given.
 
     Raises:
-        UserError: a column is missing, or there is no epoch.
+        ValueError: a column is missing, or there is no epoch.
     """
     missing = [column for column in HISTORY_COLUMNS if column not in history]
     require(not missing, "history", f"a table with the columns {', '.join(HISTORY_COLUMNS)}", list(history.columns))
@@ -78,7 +78,7 @@ def confusion_matrix(matrix: ArrayLike, class_names: Sequence[str], view: str = 
         view: whose answers, to begin the title with.
 
     Raises:
-        UserError: the matrix is not square, or of another size than the names.
+        ValueError: the matrix is not square, or of another size than the names.
     """
     counts = np.asarray(matrix)
     num_classes = len(class_names)

@@ -45,7 +45,7 @@ def report(label: ArrayLike, predicted: ArrayLike, class_names: Sequence[str]) -
         "macro avg": {…}, "weighted avg": {…}}`. A class without rows, or never predicted, has zeros.
 
     Raises:
-        UserError: no rows, unequal lengths, or a class outside `class_names`.
+        ValueError: no rows, unequal lengths, or a class outside `class_names`.
     """
     label, predicted = _pair(label, predicted, len(class_names))
     result = classification_report(

@@ -65,7 +65,7 @@ def clusters(embedding: NDArray, num_clusters: int, seed: int) -> NDArray[np.int
     """KMeans' clusters, int64 (n,).
 
     Raises:
-        UserError: there are fewer rows than clusters.
+        ValueError: there are fewer rows than clusters.
     """
     require(len(embedding) >= num_clusters, "embedding", f"{num_clusters} rows or more", len(embedding))
     with threadpool_limits(1, "openmp"):

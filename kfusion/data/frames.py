@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from kfusion.rules import UserError
-
 NUM_FRAMES = 39
 """Frames of one second at a 50 ms window and a 25 ms hop."""
 
@@ -33,11 +31,11 @@ def to_frames(sequence: np.ndarray, num_frames: int = NUM_FRAMES) -> np.ndarray:
         float32 (num_frames, coefficients).
 
     Raises:
-        UserError: an empty sequence, another number of axes, or `num_frames` below 1.
+        ValueError: an empty sequence, another number of axes, or `num_frames` below 1.
     """
     sequence = np.asarray(sequence)
     if sequence.ndim != 2:
-        raise UserError(f"'sequence' must be (frames, coefficients). Received: shape {sequence.shape}")
+        raise ValueError(f"'sequence' must be (frames, coefficients). Received: shape {sequence.shape}")
     return ragged_to_frames(sequence, np.array([len(sequence)]), num_frames)[0]
 
 
@@ -53,15 +51,15 @@ def ragged_to_frames(frames: np.ndarray, lengths: np.ndarray, num_frames: int = 
         float32 (n, num_frames, coefficients).
 
     Raises:
-        UserError: an empty sequence, lengths that do not add up, or `num_frames` below 1.
+        ValueError: an empty sequence, lengths that do not add up, or `num_frames` below 1.
     """
     lengths = np.asarray(lengths, np.int64)
     if num_frames < 1:
-        raise UserError(f"'num_frames' must be ≥ 1. Received: {num_frames}")
+        raise ValueError(f"'num_frames' must be ≥ 1. Received: {num_frames}")
     if len(lengths) and lengths.min() < 1:
-        raise UserError(f"'lengths' must be ≥ 1 frame. Received: {lengths.min()} in row {lengths.argmin()}")
+        raise ValueError(f"'lengths' must be ≥ 1 frame. Received: {lengths.min()} in row {lengths.argmin()}")
     if lengths.sum() != len(frames):
-        raise UserError(f"'lengths' must add up to the {len(frames)} frames. Received: {lengths.sum()}")
+        raise ValueError(f"'lengths' must add up to the {len(frames)} frames. Received: {lengths.sum()}")
     low, high, rest = neighbours(np.arange(num_frames), lengths[:, None], num_frames)
     weight = (rest.astype(np.float32) / np.float32(max(num_frames - 1, 1)))[..., None]
     first = (np.cumsum(lengths) - lengths)[:, None]

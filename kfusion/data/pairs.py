@@ -149,7 +149,7 @@ class Pairs:
             Pairs of the same length, order and `label`.
         """
         if not 0 <= conflict <= 1:
-            raise UserError(f"'conflict' must be in [0, 1]. Received: {conflict}")
+            raise ValueError(f"'conflict' must be in [0, 1]. Received: {conflict}")
         # A row that a source uses under several labels is a sound of each of these classes.
         _, first = np.unique(self.audio_row * self.spec.num_classes + self.audio_label, return_index=True)
         pool_label = self.audio_label[first]
@@ -203,6 +203,6 @@ def _other_labels(label: np.ndarray, pool_label: np.ndarray, rng: np.random.Gene
     """For each label another one that the pool has."""
     classes = np.unique(pool_label)
     if len(classes) < 2:
-        raise UserError(f"'conflict' must be 0 where all sounds are of one class. Received: class {classes.tolist()}")
+        raise ValueError(f"'conflict' must be 0 where all sounds are of one class. Received: class {classes.tolist()}")
     shift = rng.integers(1, len(classes), len(label))
     return classes[(np.searchsorted(classes, label) + shift) % len(classes)]

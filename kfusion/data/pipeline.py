@@ -4,8 +4,10 @@ Rows are read by NumPy (from memory or from mapped files), everything after that
 """
 
 import math
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache, wraps
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +15,7 @@ import tensorflow as tf
 from kfusion.config import AugmentConfig
 from kfusion.data.keyed import sample_keys, uniform
 from kfusion.data.pairs import Pairs
+from kfusion.rules import UserError
 from kfusion.spec import FUSED, MODALITIES, VIEWS
 
 MODALITY_DROPOUT = 0
@@ -22,6 +25,40 @@ ORDER, PAIRING = 1, 2
 
 Batch = dict[str, tf.Tensor]
 Augment = Callable[[Batch, tf.Tensor], Batch]
+
+
+_refused: list[Exception] = []
+"""What readers raised last inside TensorFlow, which makes errors of its own of them."""
+
+
+def _remembered(read: Callable[..., Any]) -> Callable[..., Any]:
+    """The same reader; what the user's files made it raise is remembered for `readers_errors`."""
+
+    @wraps(read)
+    def remembering(*args: Any) -> Any:
+        try:
+            return read(*args)
+        except (UserError, OSError) as error:
+            _refused[:] = [error]
+            raise
+
+    return remembering
+
+
+@contextmanager
+def readers_errors() -> Iterator[None]:
+    """Within the block, whatever a reader of batches raises is raised as it is, not as TensorFlow's error.
+
+    Raises:
+        UserError, OSError: a file changed or went away while it was read.
+    """
+    _refused.clear()
+    try:
+        yield
+    except tf.errors.OpError:
+        if _refused:
+            raise _refused.pop() from None
+        raise
 
 
 def num_steps(num_rows: int, batch_size: int) -> int:
@@ -93,7 +130,7 @@ def training_batches(
 
     def read(step: tf.Tensor) -> tuple[Batch, tf.Tensor, tf.Tensor]:
         kinds = (tf.float32, tf.float32, tf.int64, tf.int64)
-        image, audio, label, keys = tf.numpy_function(reader, [step], kinds, stateful=False)
+        image, audio, label, keys = tf.numpy_function(_remembered(reader), [step], kinds, stateful=False)
         image.set_shape([None, *spec.image_shape])
         audio.set_shape([None, spec.num_audio])
         label.set_shape([None, len(VIEWS)] if reader.all_views else [None])
@@ -139,7 +176,9 @@ def evaluation_batches(
         return (*pairs.read(chosen), pairs.label[chosen])
 
     def read(start: tf.Tensor) -> tuple[Batch, tf.Tensor]:
-        image, audio, label = tf.numpy_function(rows, [start], (tf.float32, tf.float32, tf.int64), stateful=False)
+        image, audio, label = tf.numpy_function(
+            _remembered(rows), [start], (tf.float32, tf.float32, tf.int64), stateful=False
+        )
         image.set_shape([None, *spec.image_shape])
         audio.set_shape([None, spec.num_audio])
         label.set_shape([None])

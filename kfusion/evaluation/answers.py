@@ -1,9 +1,8 @@
 """The one forward pass: what the network answers to each view of each pair, kept so that it runs but once."""
 
 import hashlib
-import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,9 @@ from kfusion.data.pairs import Pairs
 from kfusion.evaluation.draws import CONFLICT, draw
 from kfusion.evaluation.subject import Subject
 from kfusion.model.halves import Halves
+from kfusion.rules import UserError
 from kfusion.spec import FUSED, MODALITIES, VIEWS
-from kfusion.system.files import write_atomically
+from kfusion.system.files import read_arrays, write_atomically
 
 BATCH_ROWS = 256
 VERSION = "1"
@@ -118,10 +118,8 @@ def keep(path: Path, answers: Answers) -> None:
 def kept(path: Path, key: str) -> Answers | None:
     """The answers in a file; None where there is none, or it belongs to other weights or rows, or is damaged."""
     try:
-        # Opened here: NumPy leaves a damaged archive open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            if str(arrays["key"]) != key:
-                return None
-            return Answers(key=key, **{name: arrays[name] for name in arrays.files if name != "key"})
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
+        arrays = read_arrays(path, "must be what kfusion.evaluate wrote")
+    except UserError:
         return None
+    own = arrays.keys() == {field.name for field in fields(Answers)} and str(arrays["key"]) == key
+    return Answers(**{**arrays, "key": key}) if own else None

@@ -18,7 +18,7 @@ from kfusion.analysis import projections
 from kfusion.analysis.embedding_tables import separation_table, verdict
 from kfusion.data.limit import first_of_each_class
 from kfusion.data.pairs import Pairs, Source
-from kfusion.data.pipeline import evaluation_batches
+from kfusion.data.pipeline import evaluation_batches, readers_errors
 from kfusion.data.splits import Split
 from kfusion.evaluation.embedding_files import write
 from kfusion.evaluation.separate import Embedded, describe, image_against_audio
@@ -119,9 +119,10 @@ def _embed(model: keras.Model, pairs: Pairs, advance: Callable[[int], None]) -> 
     """{"image", "audio", "fused"}: float32 (n, num_features), rows in the pairs' order."""
     ask = tf.function(lambda batch: model(batch, training=False), reduce_retracing=True, autograph=False)
     batches = []
-    for batch, label in evaluation_batches(pairs, BATCH_ROWS):
-        batches.append({name: values.numpy() for name, values in ask(batch).items()})
-        advance(len(label))
+    with readers_errors():
+        for batch, label in evaluation_batches(pairs, BATCH_ROWS):
+            batches.append({name: values.numpy() for name, values in ask(batch).items()})
+            advance(len(label))
     return {name: np.concatenate([batch[name] for batch in batches]) for name in LAYERS}
 
 

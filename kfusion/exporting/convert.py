@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from kfusion.exporting.portable import FACTS, LABELS, OUTPUTS
-from kfusion.rules import UserError
+from kfusion.rules import UserError, reason
 
 OPSET = 18
 """Of ONNX: what the runtimes of 2023 and later have; tf2onnx 1.17 knows none higher."""
@@ -102,7 +102,7 @@ def to_onnx(frozen: Any, facts: Mapping[str, Any]) -> bytes:
     try:
         onnx.checker.check_model(model, full_check=True)
     except onnx.checker.ValidationError as error:
-        raise UserError(f"the network must be expressible in ONNX. Found: {str(error).splitlines()[0]}") from error
+        raise UserError(f"the network must be expressible in ONNX. Found: {reason(error)}") from error
     return model.SerializeToString(deterministic=True)
 
 

@@ -22,7 +22,7 @@ from kfusion.exporting.verify import BATCHES, Plan, Unproven, table, verify
 from kfusion.exporting.warmup import BATCHES as WARMUP_BATCHES
 from kfusion.exporting.warmup import read_warmup, write_warmup
 from kfusion.material import load_own
-from kfusion.rules import UserError
+from kfusion.rules import UserError, reason
 from kfusion.run import Run
 from kfusion.spec import FUSED
 from kfusion.temperature import read_temperature
@@ -93,7 +93,7 @@ def write(
         write_warmup(made, name, requests)
         write_papers(made, run, name, endpoints.temperature, left_out)
     except tf.errors.OpError as error:
-        raise UserError(f"{made}: the model must be writable. Found: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{made}: the model must be writable. Found: {reason(error)}") from error
 
 
 def plan_of(made: Path, endpoints: Endpoints, real: Samples, expected: Expected) -> Plan:

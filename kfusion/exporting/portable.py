@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kfusion.rules import UserError
+from kfusion.rules import UserError, reason
 
 OUTPUTS = ("probabilities", "label", "image_probabilities", "audio_probabilities", "embedding")
 """What a file gives for every row; the meanings are those of `signatures.OUTPUTS`."""
@@ -130,5 +130,5 @@ def open_portable(path: Path, num_threads: int = 1) -> Portable:
     except ImportError as error:
         raise UserError(f"{path}: needs its runtime. Found: {error}") from None
     except Exception as error:  # Each runtime has exceptions of its own.
-        found = str(error).splitlines()[0]
+        found = reason(error)
         raise UserError(f"{path}: must be a file made by 'python -m kfusion.export'. Found: {found}") from error

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 from kfusion.config import ModelConfig
 from kfusion.model.encoders import encode_audio, encode_image, utterance_norm
 from kfusion.model.fusion import HEADS
-from kfusion.rules import UserError
 from kfusion.spec import MODALITIES, VIEWS, Spec
 
 
@@ -28,11 +27,13 @@ def build_model(config: ModelConfig, spec: Spec, mean: ArrayLike, variance: Arra
         float32 (batch, num_audio), "present": bool (batch, 2)} -> probabilities float32 (batch, num_classes).
 
     Raises:
-        UserError: `mean` or `variance` has another length than the spec's audio.
+        ValueError: `mean` or `variance` has another length than the spec's audio.
     """
     for name, values in (("mean", mean), ("variance", variance)):
         if np.shape(values) != (spec.num_audio,):
-            raise UserError(f"'{name}' must have {spec.num_audio} values, one per feature. Received: {np.size(values)}")
+            raise ValueError(
+                f"'{name}' must have {spec.num_audio} values, one per feature. Received: {np.size(values)}"
+            )
     image = keras.Input(spec.image_shape, name="image")
     audio = keras.Input((spec.num_audio,), name="audio")
     present = keras.Input((len(MODALITIES),), dtype="bool", name="present")

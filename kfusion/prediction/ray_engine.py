@@ -15,7 +15,7 @@ from typing import Any
 import kfusion
 from kfusion.prediction.models import Model, load_model
 from kfusion.prediction.shards import Plan, Spans, answer_shards
-from kfusion.rules import UserError
+from kfusion.rules import UserError, reason
 from kfusion.system.terminal import quiet
 
 MAX_BLOCKS = 1000
@@ -78,7 +78,7 @@ class RayEngine:
         try:
             ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            found = str(error).splitlines()[0]
+            found = reason(error)
             yield {"error": f"{self.address or '--engine ray'}: a Ray cluster must be there. Found: {found}"}
             return
         try:
@@ -99,6 +99,9 @@ class RayEngine:
                 .iter_rows()
             )
         except ray.exceptions.RayError as error:
+            # What a worker raised by itself is a fault of kfusion, unless it is a user's error.
+            if isinstance(error, ray.exceptions.RayTaskError) and not isinstance(error.cause, UserError):
+                raise
             lines = [line for line in str(error).splitlines() if line.strip()]
             yield {"error": f"'--engine ray' failed; --resume goes on from what is done. Found: {(lines or ['?'])[-1]}"}
         finally:

@@ -12,7 +12,7 @@ from kfusion.config import Config
 from kfusion.finished import open_finished
 from kfusion.rules import UserError
 from kfusion.run import Run
-from kfusion.system.files import read_json
+from kfusion.system.files import read_arrays, read_json
 
 FORMAT = 1
 """Of the files of kfusion.evaluate and kfusion.embed."""
@@ -68,13 +68,9 @@ class Findings:
         path = self.run.evaluation / "answers.npz"
         if self.evaluation is None or not path.exists():
             return None
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                same = str(arrays["key"]) == self.evaluation["key"]
-                return (arrays["label"], arrays["test"], arrays["group"]) if same else None
-        except Exception as error:  # NumPy, zipfile and zlib each have errors of their own for a damaged archive.
-            rule = "must be what kfusion.evaluate wrote; run it again"
-            raise UserError(f"{path}: {rule}. Found: {str(error) or type(error).__name__}") from error
+        arrays = read_arrays(path, "must be what kfusion.evaluate wrote; run it again")
+        same = str(arrays.get("key")) == self.evaluation["key"]
+        return (arrays["label"], arrays["test"], arrays["group"]) if same else None
 
 
 def read_findings(folder: Path) -> Findings:

@@ -58,14 +58,19 @@ def report(folder: Path, compare: tuple[Path, ...] = (), out: Path | None = None
 
 
 def understood(found: Findings, tell: Callable[[Findings], T]) -> T:
-    """What is told of a run, or a UserError that names it where its files are not what this version writes."""
+    """What is told of a run, or a UserError that names it where its files are not what this version writes.
+
+    What a file lacks shows where it is used; so a fault of the page itself looks the same, and the error says how to
+    see where it was raised.
+    """
     try:
         return tell(found)
     except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError) as error:
         if isinstance(error, UserError) and str(error).startswith(str(found.run.folder)):
             raise  # A sentence that names the file already.
         rule = "the files must be those that this version of kfusion writes; evaluate and embed write theirs anew"
-        raise UserError(f"{found.run.folder}: {rule}. Found: {type(error).__name__} {error}") from error
+        told = f"Found: {type(error).__name__} {error} (KFUSION_TRACEBACK=1 shows where)"
+        raise UserError(f"{found.run.folder}: {rule}. {told}") from error
 
 
 def require_jinja() -> None:

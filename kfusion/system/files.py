@@ -3,14 +3,18 @@
 import hashlib
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kfusion.rules import UserError
+from kfusion.rules import UserError, reason
 
+DAMAGED = (OSError, EOFError, KeyError, NotImplementedError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error)
+"""What NumPy and zipfile raise where an archive is damaged; a flipped bit may ask for a password or a newer zip."""
 PARTIAL = ".partial-"
 """How the name of a file that is being written begins."""
 
@@ -59,6 +63,24 @@ def read_back(values: Any) -> Any:
 def same_arrays(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
     """Whether two files of arrays hold the same."""
     return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def read_arrays(path: Path, rule: str) -> dict[str, np.ndarray]:
+    """All arrays of an .npz file.
+
+    Args:
+        path: the file.
+        rule: what it must be, for the error.
+
+    Raises:
+        UserError: the file is missing, unreadable or damaged.
+    """
+    try:
+        # Opened here: NumPy leaves a damaged archive open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except DAMAGED as error:
+        raise UserError(f"{path}: {rule}. Found: {reason(error)}") from error
 
 
 def read_json(path: Path) -> Any:

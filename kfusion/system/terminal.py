@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from kfusion.rules import UserError
+from kfusion.rules import UserError, reason
 
 BEFORE_TENSORFLOW = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -82,7 +82,10 @@ def fail(message: str, status: int = 2) -> None:
 
 
 def run_main(main: Callable[[], None], go_on: str = "run the same command with --resume to go on") -> None:
-    """Runs a verb: bad input and a full disk become one line and status 2, Ctrl-C status 130.
+    """Runs a verb: bad input, a full disk and full memory become one line and status 2, Ctrl-C status 130.
+
+    Any other error is a fault of kfusion: it keeps its traceback, and the status is 1. The environment variable
+    KFUSION_TRACEBACK shows the traceback of the former too.
 
     Args:
         main: the verb.
@@ -99,5 +102,9 @@ def run_main(main: Callable[[], None], go_on: str = "run the same command with -
             raise
         where = f"{error.filename}: " if error.filename else ""
         fail(f"{where}reading or writing failed. Found: {error.strerror or error}")
+    except MemoryError as error:
+        if os.environ.get("KFUSION_TRACEBACK"):
+            raise
+        fail(f"the data must fit into memory. Found: {reason(error)}")
     except KeyboardInterrupt:
         fail(f"stopped; {go_on}", 130)

@@ -11,6 +11,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from kfusion.config import TrainingConfig
+from kfusion.rules import UserError, reason
 from kfusion.training.callbacks import EpochBars, EpochLog, Keep
 from kfusion.training.compile import compile_model, schedule_of
 from kfusion.training.state import Progress, SaveFile, load_state
@@ -103,6 +104,9 @@ def fit(
 
     Returns:
         How far the run has come: all epochs and their history, unless a callback stopped it.
+
+    Raises:
+        UserError: the loss is not finite any more, or there is no memory for a batch.
     """
     compile_model(model, config, task.steps_per_epoch, task.prior)
     resumed = task.paths["checkpoint"].exists()
@@ -124,6 +128,9 @@ def fit(
             shuffle=False,  # The batches come in their final order.
             verbose=0,
         )
+    except tf.errors.ResourceExhaustedError as error:
+        rule = "'batch_size' must be one for which there is memory"
+        raise UserError(f"{rule}. Received: {config.batch_size} ({reason(error)})") from error
     finally:
         for bars in shown:
             bars.on_train_end()  # Gives the cursor back, also when training is broken off.

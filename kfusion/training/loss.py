@@ -7,7 +7,6 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike
 
-from kfusion.rules import require
 from kfusion.spec import FUSED, MODALITIES, VIEWS
 
 TEMPERATURE = {"image": 1.3, "audio": 1.6}
@@ -31,8 +30,10 @@ class ViewsLoss(keras.losses.Loss):
 
     def __init__(self, weight: float, prior: ArrayLike | None = None) -> None:
         super().__init__(name="views")
-        require(weight >= 0, "weight", "≥ 0", weight)
-        require(prior is None or np.min(prior) > 0, "prior", "above 0 for every class", prior)
+        if weight < 0:
+            raise ValueError(f"'weight' must be ≥ 0. Received: {weight}")
+        if prior is not None and np.min(prior) <= 0:
+            raise ValueError(f"'prior' must be above 0 for every class. Received: {prior}")
         self.weight = weight
         self.log_prior = 0.0 if prior is None else np.log(np.asarray(prior, "float32"))
 

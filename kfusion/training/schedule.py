@@ -6,8 +6,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from kfusion.rules import UserError
-
 
 @keras.saving.register_keras_serializable("kfusion")
 class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
@@ -31,7 +29,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         final_learning_rate: the rate of the last update, ≥ 0.
 
     Raises:
-        UserError: a value outside its range.
+        ValueError: a value outside its range.
     """
 
     def __init__(
@@ -76,4 +74,4 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
 
 def _check(name: str, value: object, rule: bool, text: str) -> None:
     if not rule:
-        raise UserError(f"'{name}' must be {text}. Received: {value}")
+        raise ValueError(f"'{name}' must be {text}. Received: {value}")

@@ -6,7 +6,6 @@ functions of (seed, epoch, sample).
 """
 
 import json
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import keras
 import numpy as np
 
 from kfusion.rules import UserError
+from kfusion.system.files import read_arrays
 
 Row = dict[str, float]
 SaveFile = Callable[[Path, Callable[[Path], object]], None]
@@ -56,12 +56,10 @@ def load_state(path: Path, model: keras.Model) -> Progress:
     """
     optimizer: Any = model.optimizer
     optimizer.build(model.trainable_variables)
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = dict(stored)
-        facts = json.loads(arrays.pop("progress").tobytes())
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: a checkpoint must be whole. Found: {error}") from error
+    arrays = read_arrays(path, "a checkpoint must be whole")
+    if "progress" not in arrays:
+        raise UserError(f"{path}: a checkpoint must say how far it has come. Found: none of it")
+    facts = json.loads(arrays.pop("progress").tobytes())
     variables = _variables(model)
     if {n: tuple(v.shape) for n, v in variables.items()} != {n: a.shape for n, a in arrays.items()}:
         raise UserError(f"{path}: a checkpoint must fit the model that resumes. Found: other variables")
