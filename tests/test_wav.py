@@ -47,8 +47,15 @@ def test_eight_bits_are_unsigned():
 
 
 def test_stereo_becomes_the_mean_of_both_sides():
-    samples, _, _ = read(wav(np.array([[8192, 0], [-16384, 16384], [3, 5]], np.int16), channels=2))
-    assert samples.numpy().tolist() == [0.125, 0, 4 / 32768]
+    samples, _, _ = read(wav(np.array([[8192, 0], [-16384, -8192], [3, 5]], np.int16), channels=2))
+    assert samples.numpy().tolist() == [0.125, -0.375, 4 / 32768]
+
+
+@pytest.mark.parametrize(("left", "right", "taken"), [(1, -1, 0), (0.9, -1, 1), (0, 1, None), (1, 0.5, None)])
+def test_stereo_in_opposite_phase_becomes_the_louder_side(left, right, taken):
+    sides = np.outer(np.tile([1000, -3000, 2000], 5), [left, right]).astype(np.int16)
+    samples, _, _ = read(wav(sides, channels=2))
+    np.testing.assert_array_equal(samples * 32768, sides.mean(axis=1) if taken is None else sides[:, taken])
 
 
 def test_other_chunks_may_stand_anywhere_and_be_of_odd_size():
@@ -65,12 +72,57 @@ def test_extensible_format_with_pcm_in_it_is_read():
     assert reason.numpy() == b""
 
 
+@pytest.mark.parametrize("more", [(), (chunk(b"JUNK", b""),)])
+def test_a_chunk_of_odd_size_without_its_padding_does_not_hide_what_follows(more):
+    odd = chunk(b"LIST", b"abc")[:-1]
+    for content in (riff(described(), odd, *more, DATA), riff(odd, *more, described(), DATA)):
+        samples, _, reason = read(content)
+        assert (samples.numpy() * 32768).tolist() == VALUES.tolist() and reason.numpy() == b""
+
+
+@pytest.mark.parametrize(("file_size", "data_size"), [(2**32 - 1, 2**32 - 1), (0, 0), (36, 0), (2**31 - 1, 2**31 - 37)])
+def test_sound_that_was_streamed_without_its_size_reaches_to_the_end(file_size, data_size):
+    content = bytearray(wav(VALUES))
+    content[4:8], content[40:44] = struct.pack("<I", file_size), struct.pack("<I", data_size)
+    samples, _, reason = read(bytes(content))
+    assert (samples.numpy() * 32768).tolist() == VALUES.tolist() and reason.numpy() == b""
+
+
+def test_an_empty_data_chunk_before_others_holds_no_sample():
+    _, _, reason = read(riff(described(), chunk(b"data", b""), chunk(b"LIST", b"abcd")))
+    assert reason.numpy() == b"must hold at least one sample. Found: none"
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        (b"ID3\4\0\0\0\0", "an MP3 file"),
+        (b"\xff\xfb\x90\x64", "an MP3 file"),
+        (b"\xff\xf1\x50\x80", "an AAC file"),
+        (b"fLaC\0\0\0\x22", "a FLAC file"),
+        (b"OggS\0\2", "an Ogg file"),
+        (b"\0\0\0\x1cftypM4A \0", "an M4A file"),
+        (b"\0\0\0\x20ftypisom", "an MP4 file"),
+        (b"\0\0\0\x20ftypheic", "a HEIC picture"),
+        (b"\x1a\x45\xdf\xa3\x9f", "a WebM or Matroska file"),
+        (b"FORM\0\0\0\0AIFF", "an AIFF file"),
+        (b"RF64\xff\xff\xff\xffWAVE", "an RF64 file"),
+        (b"RIFF\0\0\0\0WEBP", "a WebP picture"),
+        (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
+        (b"\xff\xd8\xff\xe0", "a JPEG picture"),
+    ],
+)
+def test_a_file_of_another_kind_is_called_by_its_name(start, kind):
+    _, _, reason = read(start + bytes(50))
+    assert reason.numpy().decode() == f"must be a WAV file. Found: {kind}"
+
+
 def test_half_a_sample_at_the_end_is_left_out():
     samples, _, reason = read(riff(described(), chunk(b"data", VALUES.tobytes() + b"x")))
     assert (len(samples), reason.numpy()) == (len(VALUES), b"")
 
 
-ENDLESS = b"data\xff\xff\xff\xff1234"
+LONG = b"data\xff\xff\xff\x7e1234"
 FLOAT = struct.pack("<HHIH", 22, 32, 4, 3) + bytes(14)
 
 
@@ -80,7 +132,7 @@ FLOAT = struct.pack("<HHIH", 22, 32, 4, 3) + bytes(14)
         (b"", "must be a WAV file. Found: no RIFF/WAVE header"),
         (b"R", "must be a WAV file. Found: no RIFF/WAVE header"),
         (b"hello, I am a text file\n", "must be a WAV file. Found: no RIFF/WAVE header"),
-        (b"RIFX" + wav(VALUES)[4:], "must be a WAV file. Found: no RIFF/WAVE header"),
+        (b"RIFX" + wav(VALUES)[4:], "must be a WAV file. Found: a RIFX file, whose numbers stand the other way round"),
         (wav(VALUES)[:12], "must describe its format before its data. Found: no format chunk"),
         (riff(DATA, described()), "must describe its format before its data. Found: no format chunk"),
         (riff(chunk(b"fmt ", b"\1\0\1\0"), DATA), "must describe its format before its data. Found: no format chunk"),
@@ -95,7 +147,7 @@ FLOAT = struct.pack("<HHIH", 22, 32, 4, 3) + bytes(14)
         (riff(described()), "must hold a data chunk. Found: none"),
         (riff(described(), *[chunk(b"junk", b"")] * MAX_CHUNKS, DATA), "must hold a data chunk. Found: none"),
         (riff(described(), DATA)[:-3], "must hold all the data that it announces. Found: 11 of 14 bytes"),
-        (riff(described(), ENDLESS), "must hold all the data that it announces. Found: 4 of 4294967295 bytes"),
+        (riff(described(), LONG), "must hold all the data that it announces. Found: 4 of 2130706431 bytes"),
         (riff(described(), chunk(b"data", b"")), "must hold at least one sample. Found: none"),
         (riff(described(), chunk(b"data", b"x")), "must hold at least one sample. Found: none"),
         (wav(np.zeros(8000 * 600, np.uint8), width=1), "must last up to 60 seconds. Found: 600 seconds"),

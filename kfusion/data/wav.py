@@ -1,7 +1,9 @@
 """The bytes of a WAV file -> its samples, or a sentence that says why not; TensorFlow ops only.
 
 TensorFlow's own `decode_wav` takes 16 bits only, and fails a whole batch without naming the row. Here nothing fails:
-whatever the bytes are, the answer is samples and a reason, and the caller decides what a reason is worth.
+whatever the bytes are, the answer is samples and a reason, and the caller decides what a reason is worth. Two faults of
+programs that write such files do no harm: a chunk of odd size without its padding, and a data chunk without a size, or
+of the largest, as programs write that cannot go back to its head; it reaches to the end of the file.
 Reference: IBM and Microsoft 1991, Multimedia Programming Interface and Data Specifications 1.0.
 """
 
@@ -17,6 +19,45 @@ PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
 """Format tags; with the last one, the tag proper stands in the format chunk's extension."""
 SHORT_FORMAT, EXTENDED_FORMAT = 16, 40
 """Bytes of a format chunk, without and with that extension."""
+STREAMED = 0x7FFFF000
+"""Sizes from here on are written where the size is not yet known."""
+LOST = 0.1
+"""Of the louder channel's power: where the mean of both has less, they have cancelled each other out."""
+CHUNK = "fmt |data|LIST|fact|PEAK|bext|cue |smpl|inst|id3 |iXML|JUNK|junk|PAD |FLLR"
+"""Names that a chunk is known to have."""
+KINDS = (
+    (0, b"fLaC", "a FLAC file"),
+    (0, b"OggS", "an Ogg file"),
+    (0, b"ID3", "an MP3 file"),
+    *((0, b"\xff" + bytes([low]), "an MP3 file") for low in (0xE2, 0xE3, 0xF2, 0xF3, 0xFA, 0xFB)),
+    *((0, b"\xff" + bytes([low]), "an AAC file") for low in (0xF0, 0xF1, 0xF8, 0xF9)),
+    (4, b"ftypM4A", "an M4A file"),
+    (4, b"ftyp3g", "a 3GP file"),
+    (4, b"ftyphe", "a HEIC picture"),
+    (4, b"ftypmif1", "a HEIC picture"),
+    (4, b"ftypavif", "an AVIF picture"),
+    (4, b"ftyp", "an MP4 file"),
+    (0, b"\x1a\x45\xdf\xa3", "a WebM or Matroska file"),
+    (8, b"AIFF", "an AIFF file"),
+    (8, b"AIFC", "an AIFF file"),
+    (0, b"RF64", "an RF64 file"),
+    (0, b"BW64", "an RF64 file"),
+    (0, b"RIFX", "a RIFX file, whose numbers stand the other way round"),
+    (8, b"WEBP", "a WebP picture"),
+    (8, b"AVI ", "an AVI film"),
+    (0, b"#!AMR", "an AMR file"),
+    (0, b"caff", "a CAF file"),
+    (0, b".snd", "an AU file"),
+    (0, b"\x30\x26\xb2\x75", "a WMA file"),
+    (0, b"\x89PNG", "a PNG picture"),
+    (0, b"\xff\xd8\xff", "a JPEG picture"),
+    (0, b"GIF8", "a GIF picture"),
+    (0, b"%PDF", "a PDF file"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"\x93NUMPY", "a NumPy array"),
+)
+"""Where in other files which bytes stand, and what such a file is called."""
 
 
 class Header(NamedTuple):
@@ -43,7 +84,8 @@ def read_wav(content: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         content: string scalar, the file.
 
     Returns:
-        samples float32 (n,) in [-1, 1), the mean of the channels; none with a reason.
+        samples float32 (n,) in [-1, 1), the mean of the channels, or the louder where they cancel each other out; none
+            with a reason.
         sample_rate_hz int64 scalar; the lowest one with a reason.
         reason string scalar; empty where all is well.
     """
@@ -59,8 +101,16 @@ def read_wav(content: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         lambda: (tf.cast(tf.io.decode_raw(data, tf.uint8), tf.float32) - 128.0) / 128.0,
         lambda: tf.cast(tf.io.decode_raw(data, tf.int16), tf.float32) / 32768.0,
     )
-    samples = tf.reduce_mean(tf.reshape(values, tf.stack([-1, channels])), axis=1)
+    samples = _one_channel(tf.reshape(values, tf.stack([-1, channels])))
     return samples, tf.where(fine, header.sample_rate_hz, LOWEST_RATE_HZ), reason
+
+
+def _one_channel(values: Any) -> tf.Tensor:
+    """The mean of the channels, (n, channels) -> (n,); of channels in opposite phase, which it loses, the louder."""
+    mean, power = tf.reduce_mean(values, axis=1), tf.math.reduce_variance(values, axis=0)
+    loudest = tf.argmax(power)
+    lost = tf.math.reduce_variance(mean) < LOST * power[loudest]
+    return tf.where(lost, tf.gather(values, loudest, axis=1), mean)
 
 
 def read_header(content: Any) -> Header:
@@ -84,7 +134,7 @@ def reason_against(header: Header, content: Any) -> tf.Tensor:
     rate = tf.maximum(header.sample_rate_hz, 1)
     whole_seconds = -(-header.num_samples // rate)
     rules = (
-        (riff, "must be a WAV file", "no RIFF/WAVE header"),
+        (riff, "must be a WAV file", tf.cond(riff, lambda: "", lambda: _kind_of(content))),
         (header.format_size >= SHORT_FORMAT, "must describe its format before its data", "no format chunk"),
         (pcm, "must be 8 or 16 bit PCM", _text(header.bits, " bit", coding)),
         (
@@ -112,6 +162,14 @@ def reason_against(header: Header, content: Any) -> tf.Tensor:
     return reason
 
 
+def _kind_of(content: Any) -> tf.Tensor:
+    """What a file is that is no WAV file, string (), by its first bytes."""
+    places, starts, names = zip(*KINDS, strict=True)
+    head = tf.fill([len(KINDS)], _bytes_at(content, 0, 16))
+    alike = tf.strings.substr(head, places, [len(start) for start in starts]) == tf.constant(starts)
+    return tf.constant(("no RIFF/WAVE header", *names))[tf.argmax(tf.concat([[~tf.reduce_any(alike)], alike], axis=0))]
+
+
 def _find_chunks(content: Any, file_size: Any) -> tuple[Any, Any, Any, Any]:
     """Start and size of the format chunk's and of the data chunk's body; the walk ends at the data."""
     zero = tf.zeros((), tf.int64)
@@ -121,11 +179,12 @@ def _find_chunks(content: Any, file_size: Any) -> tuple[Any, Any, Any, Any]:
 
     def step(at: Any, count: Any, format_at: Any, format_size: Any, data_at: Any, data_size: Any) -> Any:
         name, body = _bytes_at(content, at, 4), at + 8
-        low, high = tf.unstack(tf.cast(tf.io.decode_raw(_bytes_at(content, at + 4, 4), tf.uint16), tf.int64), 2)
-        size = low + 65536 * high
+        size = _number_at(content, at + 4)
+        follows = tf.strings.regex_full_match(_bytes_at(content, body + size, 4), CHUNK)
+        padding = tf.where(follows, zero, tf.math.floormod(size, 2))
         is_format, is_data = (name == b"fmt ") & (format_at == 0), name == b"data"
         return (
-            body + size + size % 2,  # A body of odd size is padded.
+            body + size + padding,  # A body of odd size is to be padded, but not every program does.
             count + 1,
             tf.where(is_format, body, format_at),
             tf.where(is_format, size, format_size),
@@ -134,8 +193,17 @@ def _find_chunks(content: Any, file_size: Any) -> tuple[Any, Any, Any, Any]:
         )
 
     start = (zero + 12, zero, zero, zero, zero, zero)
-    _, _, *found = tf.while_loop(unfinished, step, start)
-    return tuple(found)
+    _, _, *found_format, data_at, data_size = tf.while_loop(unfinished, step, start)
+    # Without a size: the file's own says that nothing follows, but something does.
+    unknown = (data_size >= STREAMED) | ((data_size == 0) & (_number_at(content, zero + 4) <= data_at - 8))
+    data_size = tf.where((data_at > 0) & unknown, tf.maximum(file_size - data_at, 0), data_size)
+    return *found_format, data_at, data_size
+
+
+def _number_at(content: Any, at: Any) -> tf.Tensor:
+    """The four bytes there as a number, int64 ()."""
+    low, high = tf.unstack(tf.cast(tf.io.decode_raw(_bytes_at(content, at, 4), tf.uint16), tf.int64), 2)
+    return low + 65536 * high
 
 
 def _bytes_at(content: Any, at: Any, count: int) -> tf.Tensor:
