@@ -5,10 +5,12 @@ import pytest
 import tensorflow as tf
 
 from kfusion.data.mfcc import mel_power, mfcc_sequence
-from kfusion.data.silence import find_word, room_power
+from kfusion.data.silence import Word, find_word, room_power
 from tests.benchmarks.listening import room_noise
 from tests.test_sounds import word
 
+QUIET = tf.zeros(0, tf.bool)
+"""For the places of loud frames: there are none."""
 SAMPLES = tf.TensorSpec((None,), tf.float32)
 place_of = tf.function(find_word, input_signature=[SAMPLES])
 NEAR = 250
@@ -27,19 +29,62 @@ def scene(start: int, num_samples: int, fall_db: float | None, height: float = 0
 @pytest.mark.parametrize("fall_db", [None, 0.0, 3.0, 6.0])
 @pytest.mark.parametrize(("start", "num_samples"), [(0, 8000), (1300, 8000), (4000, 8000), (20_000, 40_000)])
 def test_word_is_found_in_silence_and_in_steady_noise(start, num_samples, fall_db):
-    first, end = place_of(scene(start, num_samples, fall_db))
+    first, end, _ = place_of(scene(start, num_samples, fall_db))
     assert (abs(int(first) - start) < NEAR, abs(int(end) - start - 4000) < NEAR) == (True, True)
 
 
 def test_hum_of_a_tenth_of_the_words_power_is_no_word():
     hum = 0.05 * np.sin(2 * np.pi * 50 * np.arange(8000) / 8000)
-    first, end = place_of((scene(2000, 8000, 0.0, 0.001) + hum).astype(np.float32))
+    first, end, _ = place_of((scene(2000, 8000, 0.0, 0.001) + hum).astype(np.float32))
     assert (abs(int(first) - 2000) < NEAR, abs(int(end) - 6000) < NEAR) == (True, True)
 
 
 def test_pause_within_a_word_is_kept():
-    first, end = place_of(scene(1000, 16_000, 0.0) + scene(7000, 16_000, None))
+    first, end, _ = place_of(scene(1000, 16_000, 0.0) + scene(7000, 16_000, None))
     assert (abs(int(first) - 1000) < NEAR, abs(int(end) - 11_000) < NEAR) == (True, True)
+
+
+def burst(num_samples: int, height: float) -> np.ndarray:
+    """Noise that fades away."""
+    return (
+        height
+        * np.random.default_rng(num_samples).normal(size=num_samples)
+        * np.exp(-5 * np.linspace(0, 1, num_samples))
+    )
+
+
+@pytest.mark.parametrize("height", [0.02, 0.6])
+@pytest.mark.parametrize(
+    ("places", "length"),
+    [((4000,), 40), ((11_600,), 40), ((0, 15_960), 40), ((2000, 2700, 3400), 240), ((12_500,), 700)],
+    ids=["before", "after", "both ends", "three keys", "thud"],
+)
+def test_clicks_and_thuds_apart_from_the_word_are_not_of_it_nor_of_the_room(places, length, height):
+    clean = scene(6000, 16_000, 0.0)
+    samples = clean.copy()
+    for place in places:
+        samples[place : place + length] += burst(length, height).astype(np.float32)
+    word_found = place_of(samples)
+    assert [int(value) for value in word_found[:2]] == pytest.approx([6000, 10_000], abs=NEAR)
+    room, expected = room_power(samples, word_found).numpy(), room_power(clean, place_of(clean)).numpy()
+    assert np.abs(10 * np.log10(room[1:] / expected[1:])).mean() < 1.5
+
+
+def test_a_step_of_direct_current_is_no_word():
+    samples = scene(6000, 16_000, 0.0) + 0.1 * (np.arange(16_000) > 2500)
+    assert [int(value) for value in place_of(samples.astype(np.float32))[:2]] == pytest.approx([6000, 10_000], abs=NEAR)
+
+
+def test_a_burst_that_follows_closely_is_of_the_word_as_the_t_of_eight():
+    samples = scene(6000, 16_000, 0.0)
+    samples[10_500:10_900] += burst(400, 0.3).astype(np.float32)
+    assert abs(int(place_of(samples)[1]) - 10_800) < NEAR
+
+
+def test_a_breath_after_the_word_is_not_of_it():
+    samples = scene(3000, 16_000, 0.0)
+    samples[9000:11_400] += (0.012 * np.random.default_rng(0).normal(size=2400) * np.hanning(2400)).astype(np.float32)
+    assert abs(int(place_of(samples)[1]) - 7000) < NEAR
 
 
 @pytest.mark.parametrize(
@@ -55,24 +100,27 @@ def test_pause_within_a_word_is_kept():
     ids=["cut close", "nothing", "one sample", "seven samples", "noise alone", "little silence"],
 )
 def test_where_the_room_is_not_known_nothing_is_cut(samples):
-    first, end = place_of(samples.astype(np.float32))
+    first, end, _ = place_of(samples.astype(np.float32))
     assert (int(first), int(end)) == (0, len(samples))
 
 
 def test_power_of_the_room_is_that_of_its_noise_alone():
     samples, noise = scene(3000, 40_000, 3.0), 0.003 * room_noise(40_000, 3.0, np.random.default_rng(3000))
-    found, expected = room_power(samples, 3000, 7000).numpy(), mel_power(noise.astype(np.float32)).numpy().mean(axis=0)
+    found, expected = (
+        room_power(samples, Word(3000, 7000, QUIET)).numpy(),
+        mel_power(noise.astype(np.float32)).numpy().mean(axis=0),
+    )
     filled = expected > 0
     assert np.abs(10 * np.log10(found[filled] / expected[filled])).mean() < 0.5
 
 
 def test_room_that_is_hardly_heard_is_not_known():
-    np.testing.assert_array_equal(room_power(scene(300, 4800, 0.0), 300, 4300), 0)
+    np.testing.assert_array_equal(room_power(scene(300, 4800, 0.0), Word(300, 4300, QUIET)), 0)
 
 
 def test_subtracting_the_room_brings_the_word_closer_to_what_it_was():
     noisy, clean = scene(3000, 12_000, 0.0), word(4000).astype(np.float32) / 32768
-    room = room_power(noisy, 3000, 7000)
+    room = room_power(noisy, Word(3000, 7000, QUIET))
     wanted = mfcc_sequence(clean).numpy()
     before = np.abs(mfcc_sequence(noisy[3000:7000]).numpy() - wanted).mean()
     after = np.abs(mfcc_sequence(noisy[3000:7000], room=room).numpy() - wanted).mean()

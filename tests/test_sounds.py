@@ -4,11 +4,18 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy.signal import resample_poly
+from scipy.signal import lfilter, resample_poly
 
 from kfusion.data import builtin
 from kfusion.data.frames import to_frames
-from kfusion.data.sounds import SOUND_FRONT_END, can_read_sounds, read_sounds, stretch
+from kfusion.data.sounds import (
+    LOWEST_HZ,
+    SOUND_FRONT_END,
+    can_read_sounds,
+    read_sounds,
+    stretch,
+    without_direct_current,
+)
 from kfusion.spec import Spec
 from tests.media import FSDD, Recordings, wav_bytes
 
@@ -73,11 +80,72 @@ def test_no_rows_give_no_rows():
     assert (audio.shape, reason.shape) == ((0, 507), (0,))
 
 
-@pytest.mark.parametrize("values", [[0], [5], [0] * 100, [1000, -1000] * 3, [0] * 20_000, [32767] * 9000])
-def test_shortest_and_emptiest_sounds_have_finite_features(values):
-    audio, reason = trimmed(tf.constant([wav_bytes(np.array(values, np.int16))]))
-    assert reason.numpy().tolist() == [b""]
-    assert np.isfinite(audio).all()
+TONE = 6000 * np.sin(np.arange(8000) / 3)
+HISS = np.random.default_rng(0).normal(0, 1, 8000)
+CLICK = np.where(np.arange(8000) // 40 == 100, 20_000 * HISS / 4, 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (np.zeros(20_000), "silence"),
+        (np.full(9000, 32767), "silence"),
+        (HISS.clip(-1, 1), "silence"),
+        (CLICK, "silence"),
+        (np.stack([np.full(8000, 500), np.full(8000, -200)], axis=1), "silence"),
+        (50 * HISS, "only a faint and steady noise"),
+        (50 * HISS + 9000 + CLICK, "only a faint and steady noise"),
+    ],
+    ids=["zeros", "direct current", "dither", "click", "stereo", "noise", "noise and a click"],
+)
+def test_a_sound_in_which_nothing_is_heard_is_refused(values, found):
+    audio, reason = trimmed(tf.constant([wav_bytes(np.round(values).astype(np.int16)), wav_bytes(word())]))
+    assert [text.decode() for text in reason.numpy()] == [
+        f"must hold a sound that stands out from silence. Found: {found}",
+        "",
+    ]
+    assert not audio[0].numpy().any() and audio[1].numpy().any()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        word() / 364,
+        np.pad(word() / 364, 4000) + 0.3 * HISS.repeat(2)[:12_000],
+        TONE,
+        2000 * HISS,
+        TONE[:400],
+        np.stack([TONE, -TONE], axis=1),
+        word() + 9000,
+    ],
+    ids=["-60 dB", "-60 dB in dither", "tone", "loud noise", "50 ms", "opposite phase", "on direct current"],
+)
+def test_what_is_heard_is_taken(values):
+    audio, reason = trimmed(tf.constant([wav_bytes(np.round(values).astype(np.int16))]))
+    assert reason.numpy().tolist() == [b""] and np.isfinite(audio).all() and audio.numpy().any()
+
+
+@pytest.mark.parametrize(
+    ("num", "rate_hz", "found"), [(1, 8000, 0), (80, 8000, 10), (399, 8000, 49), (882, 44_100, 20)]
+)
+def test_what_is_too_short_for_a_word_is_refused(num, rate_hz, found):
+    _, reason = trimmed(tf.constant([wav_bytes(TONE[:num].astype(np.int16), rate_hz)]))
+    assert reason.numpy()[0].decode() == f"must last at least 50 milliseconds. Found: {found}"
+
+
+def test_direct_current_is_not_heard():
+    plain, late = np.pad(word(), 6000), np.pad(word(), 6000) + 1500 * (np.arange(16_000) > 3000)
+    for changed in (plain + 3000, late):
+        files = tf.constant([wav_bytes(values.astype(np.int16)) for values in (plain, changed)])
+        one, other = trimmed(files)[0].numpy().reshape(2, 39, 13)
+        assert np.abs(one - other)[:, 1:].mean() < 1
+
+
+def test_high_pass_filter_is_the_recursive_one():
+    samples = np.random.default_rng(3).normal(0.4, 0.1, 5000).astype(np.float32)
+    pole = np.exp(-2 * np.pi * LOWEST_HZ / 8000)
+    expected = lfilter([(1 + pole) / 2, -(1 + pole) / 2], [1, -pole], samples - samples[0])
+    np.testing.assert_allclose(without_direct_current(samples), expected, atol=1e-5)
 
 
 def test_stereo_at_another_rate_gives_nearly_the_same_features():
