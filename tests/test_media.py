@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from kfusion.config import DataConfig
-from kfusion.data import media_cache
+from kfusion.data import ink, media_cache, mfcc, silence
+from kfusion.data.fingerprint import note_on
 from kfusion.data.pairs import Source
 from kfusion.data.pictures import IMAGE_FRONT_END
 from kfusion.data.sounds import SOUND_FRONT_END
@@ -19,8 +20,10 @@ from kfusion.run import open_run
 from tests.folders import line
 from tests.media import digit_images, encoded, tone_bytes, write_media
 from tests.processes import run_train
+from tests.recordings import wav_bytes
 
 NUM = 12
+make = media_cache._made
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +160,7 @@ def test_manifest_of_single_files_and_of_parquet(pairs):
 
 def test_cache_is_used_and_a_changed_or_damaged_one_is_made_anew(pairs, cache, monkeypatch):
     source = read(pairs)
-    file = cache / f"{source.info['keys']['images']}.npy"
+    (file,) = cache.glob(f"{source.info['keys']['images']}-*.npy")
     assert isinstance(source.images, np.memmap) and file.is_file()
     with monkeypatch.context() as patch:
         patch.setattr(media_cache, "_made", lambda *_: pytest.fail("read again"))
@@ -174,6 +177,26 @@ def test_cache_is_used_and_a_changed_or_damaged_one_is_made_anew(pairs, cache, m
     np.testing.assert_array_equal(changed.images[0], changed.images[4])
 
 
+@pytest.mark.parametrize(
+    ("module", "constant", "value", "kind"),
+    [(silence, "ABOVE_ROOM_DB", 9.0, "sounds"), (mfcc, "NOISE_LEFT", 0.5, "sounds"), (ink, "WIDEST", 9.0, "images")],
+)
+def test_features_of_another_recipe_are_made_anew_and_noted(pairs, cache, monkeypatch, module, constant, value, kind):
+    before = read(pairs)
+    assert note_on(before.info) == ""
+    monkeypatch.setattr(module, constant, value)
+    made = []
+    monkeypatch.setattr(media_cache, "_made", lambda *args: made.append(args) or make(*args))
+    now = read(pairs)
+    assert [args[1].name for args in made] == [now.info["front_end" if kind == "sounds" else "image_front_end"]]
+    assert now.info["keys"] == before.info["keys"]
+    assert {
+        name for name, print_ in now.info["fingerprints"].items() if print_ != before.info["fingerprints"][name]
+    } == {kind}
+    assert note_on(before.info) == f"files of {kind} are read otherwise than at training, by another version of kfusion"
+    assert note_on({"front_end": SOUND_FRONT_END}) == ""
+
+
 def test_data_can_be_read_where_no_cache_can_be_kept(pairs, tmp_path, monkeypatch):
     (tmp_path / "blocked").write_text("a file")
     monkeypatch.setenv("KFUSION_CACHE", str(tmp_path / "blocked"))
@@ -188,6 +211,7 @@ def damage(folder: Path) -> dict[str, tuple[str, bytes]]:
         "cannot be decoded": ("two/001.png", png[:90] + b"\0\0" + png[92:]),
         "must show a sign": ("two/000.png", encoded(np.full((40, 40), 90, np.uint8))),
         "must be a WAV file": ("three/001.wav", b"hello"),
+        "must hold a sound that stands out from silence": ("three/001.wav", wav_bytes(np.zeros(8000, np.int16))),
         "1 byte to 64 MB. Found: 0 bytes": ("three/001.wav", b""),
     }
 

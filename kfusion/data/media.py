@@ -10,7 +10,8 @@ import tensorflow as tf
 from rich.console import Console
 
 from kfusion.config import DataConfig
-from kfusion.data.media_cache import features
+from kfusion.data.fingerprint import fingerprints
+from kfusion.data.media_cache import FrontEnd, features
 from kfusion.data.media_files import TEST, TRAINING, VALIDATION, Item, Listing, list_media
 from kfusion.data.media_manifest import read_manifest
 from kfusion.data.pairs import Source
@@ -42,9 +43,11 @@ def load_media(config: DataConfig, console: Console | None = None) -> Source:
     hold_out(_speakers(listing)[1] or None, config, str(where))  # Refuses people before minutes of decoding.
     shape = config.image_shape
     spec = Spec((shape[0], shape[1], shape[2]), class_names=listing.class_names)
-    front_end = image_front_end(spec)
-    images, image_row, image_key = _arrays(listing.images, "image", spec, console)
-    audio, audio_row, audio_key = _arrays(listing.sounds, "audio", spec, console)
+    made_by = fingerprints()
+    pictures = FrontEnd(image_front_end(spec), made_by["images"], _reader("image", shape), shape, np.uint8)
+    sounds = FrontEnd(SOUND_FRONT_END, made_by["sounds"], _reader("audio", shape), (spec.num_audio,), np.float32)
+    images, image_row, image_key = _arrays(listing.images, pictures, console)
+    audio, audio_row, audio_key = _arrays(listing.sounds, sounds, console)
     image_scan, audio_scan = scan(images, image_row), scan(audio, audio_row)
     image_content, audio_content = group_ids(image_scan.fingerprint)[0], group_ids(audio_scan.fingerprint)[0]
     speaker, speaker_names = _speakers(listing)
@@ -63,8 +66,9 @@ def load_media(config: DataConfig, console: Console | None = None) -> Source:
             "layout": listing.layout,
             "files": {"images": len(images), "sounds": len(audio)},
             "keys": {"images": image_key, "sounds": audio_key},
-            "front_end": SOUND_FRONT_END,
-            "image_front_end": front_end,
+            "front_end": sounds.name,
+            "image_front_end": pictures.name,
+            "fingerprints": made_by,
             "image_range": [image_scan.low, image_scan.high],
             "audio_range": [audio_scan.low, audio_scan.high],
             "num_ignored": listing.num_ignored,
@@ -123,17 +127,13 @@ def _two_labels(what: str, items: tuple[Item, ...], content: np.ndarray) -> list
 
 
 def _arrays(
-    items: tuple[Item, ...], kind: str, spec: Spec, console: Console | None
+    items: tuple[Item, ...], front_end: FrontEnd, console: Console | None
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """Features of the different files, each item's row in them, and what they are kept under."""
     rows: dict[Path, int] = {}
     for item in items:
         rows.setdefault(item.path, len(rows))
-    if kind == "image":
-        made = image_front_end(spec), _reader(kind, spec.image_shape), spec.image_shape, np.uint8
-    else:
-        made = SOUND_FRONT_END, _reader(kind, spec.image_shape), (spec.num_audio,), np.float32
-    array, key = features(list(rows), *made, console)
+    array, key = features(list(rows), front_end, console)
     return array, np.array([rows[item.path] for item in items], np.int64), key
 
 

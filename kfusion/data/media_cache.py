@@ -1,8 +1,9 @@
 """Files -> arrays of features, made once and kept in the user's cache: a training on the same files starts at once.
 
-The name of a kept array is a hash of what it was made from: each file's path, size and time of change, and the front
-end with its shape. So a changed file or another version of kfusion makes another array, and nothing is ever stale. The
-folder is `KFUSION_CACHE`, else `$XDG_CACHE_HOME/kfusion`, else `~/.cache/kfusion`; delete it whenever you like.
+The name of a kept array is a hash of what it was made from (each file's path, size and time of change, and the front
+end's name with its shape) and the fingerprint of the front end itself (`fingerprint.py`). So a changed file or front
+end makes another array, and nothing is ever stale. The folder is `KFUSION_CACHE`, else `$XDG_CACHE_HOME/kfusion`, else
+`~/.cache/kfusion`; delete it whenever you like.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,25 @@ MAX_BYTES = 2**26
 """Larger files are refused before they are read."""
 
 
+@dataclass(frozen=True)
+class FrontEnd:
+    """What turns files into features.
+
+    Args:
+        name: what its features are called in data.json.
+        fingerprint: of what it does.
+        read: it.
+        shape: of one file's features.
+        dtype: in which they are kept.
+    """
+
+    name: str
+    fingerprint: str
+    read: Reader
+    shape: tuple[int, ...]
+    dtype: type
+
+
 def cache_folder() -> Path:
     own = os.environ.get("KFUSION_CACHE")
     if own:
@@ -44,35 +65,31 @@ def cache_key(paths: Sequence[Path], front_end: str) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
-def features(
-    paths: Sequence[Path], front_end: str, read: Reader, shape: tuple[int, ...], dtype: type, console: Console | None
-) -> tuple[np.ndarray, str]:
+def features(paths: Sequence[Path], front_end: FrontEnd, console: Console | None) -> tuple[np.ndarray, str]:
     """The features of each file, from the cache or made now.
 
     Args:
         paths: files, each named once.
-        front_end: the name of what `read` does, with its version.
-        read: the front end.
-        shape: of one file's features.
-        dtype: in which they are kept.
+        front_end: what reads them.
         console: where progress is shown; None: nowhere.
 
     Returns:
-        (n, *shape), a memory map if it could be kept; and the key.
+        (n, *shape), a memory map if it could be kept; and the key, which names the files, not kfusion's version.
 
     Raises:
         UserError: one line for all files that cannot be read, naming the first.
     """
-    key = cache_key(paths, f"{front_end} {shape} {np.dtype(dtype)}")
-    kept = cache_folder() / f"{key}.npy"
+    shape, dtype = front_end.shape, front_end.dtype
+    key = cache_key(paths, f"{front_end.name} {shape} {np.dtype(dtype)}")
+    kept = cache_folder() / f"{key}-{front_end.fingerprint}.npy"
     found = _kept(kept, (len(paths), *shape), dtype)
     if found is not None:
         return found, key
-    array = _made(paths, read, shape, dtype, console)
+    array = _made(paths, front_end, console)
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(kept, lambda partial: np.save(partial, array))
-        write_json(kept.with_suffix(".json"), {"front_end": front_end, "crc32": _checksum(kept)})
+        write_json(kept.with_suffix(".json"), {"front_end": front_end.name, "crc32": _checksum(kept)})
     except OSError:
         return array, key  # A full or read-only disk costs the next start its time, not this one its data.
     found = _kept(kept, array.shape, dtype)
@@ -98,17 +115,15 @@ def _checksum(path: Path) -> int:
     return value
 
 
-def _made(
-    paths: Sequence[Path], read: Reader, shape: tuple[int, ...], dtype: type, console: Console | None
-) -> np.ndarray:
+def _made(paths: Sequence[Path], front_end: FrontEnd, console: Console | None) -> np.ndarray:
     """Reads all files, in batches."""
-    array, refused = np.empty((len(paths), *shape), dtype), []
+    array, refused = np.empty((len(paths), *front_end.shape), front_end.dtype), []
     starts = range(0, len(paths), BATCH)
     shown = console is not None and console.is_terminal
     label = f"reading {len(paths):,} files"
     for start in track(starts, label, console=console, transient=True, disable=not shown):
         batch = paths[start : start + BATCH]
-        values, reasons = read(tf.constant([_content(path) for path in batch]))
+        values, reasons = front_end.read(tf.constant([_content(path) for path in batch]))
         array[start : start + len(batch)] = values
         refused += [(path, reason.decode()) for path, reason in zip(batch, reasons.numpy(), strict=True) if reason]
     if refused:

@@ -16,6 +16,7 @@ from rich.console import Console
 from kfusion import run as runs
 from kfusion.analysis import projections
 from kfusion.analysis.embedding_tables import separation_table, verdict
+from kfusion.data.fingerprint import note_on
 from kfusion.data.limit import first_of_each_class
 from kfusion.data.pairs import Pairs, Source
 from kfusion.data.pipeline import evaluation_batches, readers_errors
@@ -66,6 +67,8 @@ def embed(folder: Path, samples: int = 6000, seed: int = 0, umap: bool = False, 
     # The network before the data, which may take minutes to decode.
     model = with_embeddings(load_fitting(run))
     source, parts = load_own(run)
+    if console and (note := note_on(run.data()["source"])):
+        console.print(note, soft_wrap=True)
     positions = _drawn(parts.test.label, samples, seed)
     test, fit = parts.test.take(positions), parts.train.take(_drawn(parts.train.label, MAX_FIT_ROWS, seed))
     content = contents(source.official_test or source, test)

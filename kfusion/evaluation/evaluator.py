@@ -13,6 +13,7 @@ from rich.console import Console
 from kfusion import run as runs
 from kfusion.analysis.evaluation_tables import evaluation_tables, robustness_tables
 from kfusion.contents import INSIDE
+from kfusion.data.fingerprint import note_on
 from kfusion.data.limit import first_of_each_class
 from kfusion.evaluation import answers as asking
 from kfusion.evaluation.answers import Answers
@@ -81,6 +82,8 @@ def evaluate(folder: Path, request: Request, console: Console | None = None) -> 
         subject = other_data(run, request.data, request.test_labels, request.seed, request.force)
     else:
         subject = own_data(run)
+    if console and (note := note_on(run.data()["source"])):
+        console.print(note, soft_wrap=True)
     with runs.lock(folder):
         place = place_of(run, request.data) if request.data else run.evaluation
         place.mkdir(parents=True, exist_ok=True)

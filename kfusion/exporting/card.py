@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kfusion.data.fingerprint import note_on
 from kfusion.exporting.signatures import OUTPUTS
 from kfusion.run import Run
 from kfusion.runtime.saved_model import Tensors, read_signatures
@@ -70,6 +71,7 @@ def _tensor(tensor: tuple[str, int, tuple[int, ...] | None]) -> str:
 def _data(run: Run) -> str:
     facts = run.data()
     source = facts["source"]
+    note = note_on(source)
     sizes = ", ".join(f"{size} {part}" for part, size in facts["num_pairs"].items())
     return "\n".join(
         [
@@ -78,6 +80,7 @@ def _data(run: Run) -> str:
             f"- source: {Path(source['name']).name}; pairs: {sizes}",
             f"- split: {run.config().data.split}; {'; '.join(facts['audit'])}",
             f"- front end of the sounds: {source['front_end'] or 'not known'}",
+            *([f"- {note}"] if note else []),
             f"- licence: {source.get('licence') or 'not known'}",
             "",
         ]

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 from rich.console import Console
 
+from kfusion.data.fingerprint import note_on
 from kfusion.data.pairs import Pairs
 from kfusion.data.scale import as_range, largest
 from kfusion.exporting.bad_requests import BadRequest, bad_arrays, bad_files
@@ -133,3 +134,5 @@ def say(console: Console | None, run: Run, temperature: Mapping[str, float], lef
         console.print("probabilities are the network's own, not calibrated")
     if left_out:
         console.print(f"raw_bytes is left out: {left_out}", soft_wrap=True)
+    elif note := note_on(run.data()["source"]):
+        console.print(note, soft_wrap=True)

@@ -118,6 +118,7 @@ def _answer(job: Job, work: Work, model: Model, console: Console | None, engine:
     work.begin(facts)
     if console:
         lines = [f"model: {job.model}", f"input: {rows.said}", *said, *([model.said] if job.full else [])]
+        lines += [model.note] if model.note else []
         console.print(*lines, sep="\n", soft_wrap=True)
     spans = work.spans(len(rows))
     kept = work.kept()

@@ -23,6 +23,8 @@ class Model(Protocol):
     """Lowest and highest value of the training sounds; None where it is not known."""
     said: str
     """What the confidences are, for the terminal."""
+    note: str
+    """What else is to be known of this model before files are read; "" for nothing."""
     identity: str
     """Tells this model from another."""
     unreadable: dict[str, str]

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from kfusion.analysis.calibration import temper
+from kfusion.data.fingerprint import note_on
 from kfusion.data.pictures import read_images
 from kfusion.data.scale import as_range
 from kfusion.data.sounds import can_read_sounds, read_sounds
@@ -38,6 +39,7 @@ class RunModel:
         self.folder, self.spec, self.all_views = folder, run.spec(), all_views
         self.audio_range: tuple[float, float] | None = as_range(facts["audio_range"], folder / "data.json")
         self.unreadable = _unreadable(facts["source"]["front_end"], self.spec)
+        self.note = note_on(facts["source"])
         self.temperature = read_temperature(run)
         own = "the network's own, not calibrated"
         self.said = f"confidences: {f'tempered by {run.calibration.name}' if self.temperature else own}"

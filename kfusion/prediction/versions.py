@@ -48,7 +48,7 @@ class VersionModel:
         facts = folder / ASSETS / "data.json"
         self.audio_range: tuple[float, float] | None = _range(facts) if facts.is_file() else None
         self.unreadable = {} if FILES in known else {str(name): f"it has no endpoint {FILES}" for name in MODALITIES}
-        self.said = "confidences: as the exported model gives them"
+        self.said, self.note = "confidences: as the exported model gives them", ""
         try:
             self._served = ServedModel(folder)
         except Refused as error:

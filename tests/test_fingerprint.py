@@ -1,0 +1,101 @@
+"""The name of what a front end does: it changes with the code and the constants, and with nothing else."""
+
+import importlib
+import sys
+
+import pytest
+
+from kfusion.data import fingerprint as module
+from kfusion.data.fingerprint import fingerprint, fingerprints
+from kfusion.data.sounds import read_sounds
+
+TOP = '''
+"""A front end."""
+from made_for_tests.inner import Part, SCALE, helper
+
+def read(values, times=2):
+    """Reads."""
+    return helper(values) * times + Part(1, 2).total  # A comment.
+
+def another():
+    return 3
+'''
+INNER = """
+from functools import lru_cache
+from typing import NamedTuple
+
+SCALE, KNOWN, UNUSED = 3.0, frozenset({"a", "b"}), 7
+
+class Part(NamedTuple):
+    one: int
+    two: int
+
+    @property
+    def total(self):
+        return self.one + self.two
+
+def helper(values):
+    def inside(value):
+        return value * SCALE if value in KNOWN else table()
+    return inside(values)
+
+@lru_cache
+def table():
+    return 4
+"""
+
+
+@pytest.fixture
+def name_of(tmp_path, monkeypatch):
+    """Writes the two files, changed, as a package; gives the fingerprint of its `read`."""
+    monkeypatch.setattr(module, "_PACKAGE", "made_for_tests.")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def made(old: str = "", new: str = "") -> str:
+        (tmp_path / "made_for_tests").mkdir(exist_ok=True)
+        for name, text in (("__init__", ""), ("top", TOP), ("inner", INNER)):
+            (tmp_path / "made_for_tests" / f"{name}.py").write_text(text.replace(old, new) if old else text)
+        for name in [name for name in sys.modules if name.startswith("made_for_tests")]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        return fingerprint(importlib.import_module("made_for_tests.top").read)
+
+    return made
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("times=2", "times=3"),
+        ("* times", "+ times"),
+        ("SCALE, KNOWN, UNUSED = 3.0", "SCALE, KNOWN, UNUSED = 3.5"),
+        ('"a", "b"', '"a", "c"'),
+        ("one + self.two", "one - self.two"),
+        ("value * SCALE", "value / SCALE"),
+        ("return 4", "return 5"),
+    ],
+)
+def test_any_change_of_what_is_done_gives_another_name(name_of, old, new):
+    assert name_of() != name_of(old, new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("  # A comment.", ""),
+        ('"""Reads."""', '"""Reads it."""'),
+        ("UNUSED = 3.0, ", "UNUSED = 3.0,  "),
+        ('"b"}), 7', '"b"}), 8'),
+        ("return 3", "return 30"),
+    ],
+)
+def test_what_changes_nothing_leaves_the_name(name_of, old, new):
+    assert name_of() == name_of(old, new)
+
+
+def test_front_ends_of_pictures_and_sounds_have_names_that_last():
+    assert fingerprints() == fingerprints()
+    assert fingerprints()["sounds"] == fingerprint(read_sounds) != fingerprints()["images"]
+    parts = module._used(read_sounds)
+    assert {"kfusion.data.silence.SPEECH", "kfusion.data.mfcc.mel_bands", "kfusion.data.wav.Header"} <= parts.keys()
