@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kfusion.data.checks import broken, open_file
-from kfusion.rules import UserError
+from kfusion.rules import UserError, reason
 
 SUFFIXES = (".csv", ".parquet")
 IDS = ("row_id", "id", "index")
@@ -171,7 +171,7 @@ def _parquet_names(path: Path) -> list[str]:
         with open_file(path) as file:
             return pyarrow.parquet.read_schema(file).names
     except pyarrow.ArrowException as error:
-        raise broken(path, "must be a Parquet file", str(error).splitlines()[0]) from None
+        raise broken(path, "must be a Parquet file", reason(error)) from None
 
 
 def _parquet_rows(path: Path, names: list[str]) -> Iterator[tuple[str, ...]]:
@@ -183,7 +183,7 @@ def _parquet_rows(path: Path, names: list[str]) -> Iterator[tuple[str, ...]]:
                 columns = batch.to_pydict()
                 yield from zip(*([_text(cell) for cell in columns[name]] for name in names), strict=True)
     except pyarrow.ArrowException as error:
-        raise broken(path, "must be a Parquet file", str(error).splitlines()[0]) from None
+        raise broken(path, "must be a Parquet file", reason(error)) from None
 
 
 def _text(cell: Any) -> str:
