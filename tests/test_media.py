@@ -1,14 +1,17 @@
 """Training data from picture and sound files: folders, manifests, the cache, and every bad input."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from kfusion.config import DataConfig
+from kfusion.config import Config, DataConfig
 from kfusion.data import ink, media_cache, mfcc, silence
 from kfusion.data.fingerprint import note_on
 from kfusion.data.pairs import Source
@@ -16,6 +19,8 @@ from kfusion.data.pictures import IMAGE_FRONT_END
 from kfusion.data.sounds import SOUND_FRONT_END
 from kfusion.data.sources import load
 from kfusion.data.splits import split
+from kfusion.evaluation.subject import load_own
+from kfusion.material import gather
 from kfusion.run import open_run
 from tests.folders import line
 from tests.media import digit_images, encoded, tone_bytes, write_media
@@ -195,6 +200,20 @@ def test_features_of_another_recipe_are_made_anew_and_noted(pairs, cache, monkey
     } == {kind}
     assert note_on(before.info) == f"files of {kind} are read otherwise than at training, by another version of kfusion"
     assert note_on({"front_end": SOUND_FRONT_END}) == ""
+
+
+@pytest.mark.parametrize("noted", [{"sounds": "another", "images": "another"}, None])
+def test_a_run_whose_files_were_read_by_another_version_keeps_its_data(made, noted):
+    config = Config(data=DataConfig(data=str(made / "pools"), val_share=0.2, test_share=0.2))
+    material = gather(config)
+    facts = json.loads(json.dumps(material.facts()))
+    facts["source"]["fingerprints"] = noted
+    if noted is None:
+        del facts["source"]["fingerprints"]
+    run: Any = SimpleNamespace(folder=made, config=lambda: config, data=lambda: facts, split=material.rows)
+    np.testing.assert_array_equal(load_own(run)[0].audio, material.source.audio)
+    told = "files of images and sounds are read otherwise than at training, by another version of kfusion"
+    assert note_on(facts["source"]) == (told if noted else "")
 
 
 def test_data_can_be_read_where_no_cache_can_be_kept(pairs, tmp_path, monkeypatch):

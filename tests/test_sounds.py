@@ -16,6 +16,7 @@ from kfusion.data.sounds import (
     stretch,
     without_direct_current,
 )
+from kfusion.exporting.files import sound_file
 from kfusion.spec import Spec
 from tests.media import FSDD, Recordings, wav_bytes
 
@@ -123,6 +124,12 @@ def test_a_sound_in_which_nothing_is_heard_is_refused(values, found):
 def test_what_is_heard_is_taken(values):
     audio, reason = trimmed(tf.constant([wav_bytes(np.round(values).astype(np.int16))]))
     assert reason.numpy().tolist() == [b""] and np.isfinite(audio).all() and audio.numpy().any()
+
+
+@pytest.mark.parametrize("level", [-1131.0, -900.0, 0.0, 500.0])
+def test_a_file_made_from_features_is_heard_however_faint_they_are(level):
+    steady = np.tile(np.eye(1, 13, dtype=np.float32)[0] * level, 39)
+    assert trimmed(tf.constant([sound_file(steady, Spec())]))[1].numpy().tolist() == [b""]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from kfusion.spec import Spec
 
 SAMPLE_RATE_HZ, WINDOW, HOP = 8000, 400, 200
 NUM_BANDS, LOUDEST_BAND_DB, QUIETEST_BAND_DB = 128, 60.0, -100.0
+LOWEST_PEAK = 0.1
+"""Of full scale: what is fainter is made as loud, since noise may be too faint to be heard where a word is not."""
 
 
 def picture_file(pixels: np.ndarray, spec: Spec) -> bytes:
@@ -51,6 +53,7 @@ def sound_file(features: np.ndarray, spec: Spec, seed: int = 0) -> bytes:
     samples = np.zeros(HOP * (frames - 1) + WINDOW)
     for frame, piece in enumerate(pieces):
         samples[frame * HOP : frame * HOP + WINDOW] += piece
+    samples *= max(1.0, LOWEST_PEAK / max(float(np.abs(samples).max()), 1e-12))
     return wav_file(np.round(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
 
 
