@@ -6,16 +6,37 @@ out to others would load it for nothing.
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.pages import browser  # noqa: F401
-from tests.processes import SMALL, once, run_export, run_train, run_verb
+from tests.processes import TRAINED, once, run_export, run_train, run_verb
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    """A training in this process may be deterministic: what it switches on is off again after the test."""
+    from tensorflow.python.framework.config import disable_op_determinism
+
+    yield
+    disable_op_determinism()
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are saved as empty files: drawing them takes longer than most of what is tested."""
+    from matplotlib.figure import Figure
+
+    def savefig(figure: Figure, file: str | Path, **_: object) -> None:
+        Path(file).touch()
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
 
 
 @pytest.fixture(scope="session")
@@ -30,8 +51,8 @@ def trained_run(shared: Path) -> Path:
     """A small robust run on the built-in data."""
 
     def make() -> None:
-        done = run_train("--recipe", "robust", *SMALL, "--epochs", "12", "--out", shared / "trained_run", cwd=shared)
-        assert done.returncode == 0, done.stderr
+        done = run_train(*TRAINED, "--out", shared / "trained_run", cwd=shared)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
         (shared / "trained_run.txt").write_text(done.stdout)
 
     return once(shared, shared / "trained_run.txt", make).with_suffix("")
@@ -43,7 +64,7 @@ def exported_model(trained_run: Path, shared: Path) -> Path:
 
     def make() -> None:
         done = run_export(trained_run, "--no-calibrate", cwd=shared)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
         (shared / "exported_model.txt").write_text(done.stdout)
 
     once(shared, shared / "exported_model.txt", make)
@@ -82,20 +103,29 @@ def bare(trained_run: Path, shared: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def whole(trained_run: Path, shared: Path) -> Path:
-    """A copy of the small run that has been evaluated and embedded, beside a twin that answers a little differently."""
+def embedded(evaluated: Path, shared: Path) -> Path:
+    """A copy of the evaluated run, embedded by the command; `embedded.txt` beside it is what that said."""
+
+    def make() -> None:
+        shutil.copytree(evaluated, shared / "embedded")
+        done = run_verb("kfusion.embed", "embedded", cwd=shared)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        (shared / "embedded.txt").write_text(done.stdout)
+
+    return once(shared, shared / "embedded.txt", make).with_suffix("")
+
+
+@pytest.fixture(scope="session")
+def whole(embedded: Path, shared: Path) -> Path:
+    """A run that has been evaluated and embedded, reported on beside a twin that answers a little differently."""
     folder = shared / "reported" / "whole"
 
     def make() -> None:
-        from kfusion.evaluation.embedder import embed
-        from kfusion.evaluation.evaluator import Request, evaluate
         from kfusion.reporting.page import report
 
-        shutil.copytree(trained_run, folder)
-        evaluate(folder, Request(grid_rows=20))
-        embed(folder)
         twin = folder.with_name("twin")
-        shutil.copytree(folder, twin)
+        for copy in (folder, twin):
+            shutil.copytree(embedded, copy)
         with np.load(twin / "evaluation/answers.npz") as arrays:
             answers = dict(arrays)
         # The first five test rows are answered wrong: every view names the class after the true one.

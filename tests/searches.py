@@ -9,6 +9,7 @@ from tuning.plan import Plan, Settings
 from tuning.trials import Repeat, Trial, read_trials
 
 PROC = Path("/proc")
+TWO = ("--tune", "hidden_dim=8,16", "embed_dim=8")
 FOUR = ("--tune", "hidden_dim=8,16", "embed_dim=8,16")
 NAMES = ("hidden_dim", "embed_dim")
 SLICE = (*SMALL, "--limit", "300", "--epochs", "1", "--deterministic")

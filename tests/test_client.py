@@ -2,7 +2,6 @@
 
 import importlib.util
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from kfusion.runtime.model import ServedModel
 from kfusion.runtime.protos import message
 from kfusion.runtime.wire import fill_tensor, read_array
 from tests.media import encoded, tone_bytes
-from tests.processes import ROOT, environment
+from tests.processes import ROOT, fails, in_process, run_python, run_verb, start_verb
 from tests.servers import serve
 
 RNG = np.random.default_rng(5)
@@ -34,10 +33,7 @@ def rest(served_model, tmp_path_factory):
 def grpc(served_model):
     if importlib.util.find_spec("tensorflow_serving") is None:
         pytest.skip("needs tensorflow-serving-api")
-    command = [sys.executable, "-m", "tests.grpc_front", str(served_model / "1"), "3"]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment(120), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    process = start_verb("tests.grpc_front", served_model / "1", 3, cwd=ROOT, stderr=subprocess.DEVNULL)
     assert process.stdout
     yield f"grpc://127.0.0.1:{int(process.stdout.readline())}"
     process.kill()
@@ -138,10 +134,10 @@ def test_what_is_given_decides_the_signature(tmp_path):
 def test_the_client_imports_neither_tensorflow_nor_keras():
     heavy = ("tensorflow", "keras", "grpc", "google", "pandas", "starlette")
     program = f"import sys, kfusion.client; print([name for name in {heavy} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    done = run_python("-c", program)
+    assert done.stdout.strip() == "[]", done.stderr
     program = "import sys; sys.modules['grpc'] = None; from kfusion.client import Client; Client('grpc://localhost')"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    done = run_python("-c", program)
     assert "pip install 'kfusion[grpc]'" in done.stderr.splitlines()[-1]
 
 
@@ -149,9 +145,8 @@ def test_the_command_line_says_the_class_and_what_each_half_says_alone(rest, tmp
     digit = np.asarray(load_builtin().images[0], np.uint8).reshape(28, 28)
     (tmp_path / "a.png").write_bytes(encoded(digit))
     (tmp_path / "a.wav").write_bytes(tone_bytes(400))
-    command = [sys.executable, "-m", "kfusion.client", "--url", rest, "--image", "a.png"]
-    ask = {"cwd": tmp_path, "env": environment(120), "capture_output": True, "text": True}
-    picture, both = subprocess.run(command, **ask), subprocess.run([*command, "--audio", "a.wav"], **ask)
+    words = ("kfusion.client", "--url", rest, "--image", "a.png")
+    picture, both = in_process(*words, cwd=tmp_path), run_verb(*words, "--audio", "a.wav", cwd=tmp_path)
     with Client(rest, timeout_s=120) as client:
         alone = client.predict(tmp_path / "a.png")
         answer = client.predict(tmp_path / "a.png", tmp_path / "a.wav")
@@ -165,10 +160,8 @@ def test_the_command_line_says_the_class_and_what_each_half_says_alone(rest, tmp
 
 
 def test_the_command_line_refuses_what_is_not_there(rest, tmp_path):
-    command = [sys.executable, "-m", "kfusion.client", "--url", rest, "--image", "gone.png"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment(120), capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr == "kfusion: gone.png: the image file must be readable. Found: No such file or directory\n"
+    done = in_process("kfusion.client", "--url", rest, "--image", "gone.png", cwd=tmp_path)
+    fails(done, "kfusion: gone.png: the image file must be readable. Found: No such file or directory\n")
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,7 @@
 """`python -m kfusion.embed` on a small run: the files, their rows, and what is said when something is wrong."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -19,30 +16,13 @@ from kfusion.material import load_own
 from kfusion.model.embeddings import LAYERS
 from kfusion.predictor import load_network
 from kfusion.run import open_run
-from tests.processes import ROOT
+from tests.processes import fails, in_process
 
 FILES = ["image.npy", "audio.npy", "fused.npy", "rows.npy", "labels.npy", "projections.npz", "embeddings.json"]
 
 
-def run_embed(*words):
-    command = [sys.executable, "-m", "kfusion.embed", *map(str, words)]
-    env = {**os.environ, "COLUMNS": "80"}
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
-
-
-@pytest.fixture(scope="module")
-def embedded(trained_run, tmp_path_factory):
-    """A copy of the small run, embedded by the command; and what it printed."""
-    folder = tmp_path_factory.mktemp("embed") / "run"
-    shutil.copytree(trained_run, folder)
-    done = run_embed(folder)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return folder, done.stdout
-
-
 def test_the_command_prints_the_table_and_the_verdict(embedded):
-    folder, said = embedded
+    folder, said = embedded, embedded.with_suffix(".txt").read_text()
     facts = json.loads((folder / "embeddings/embeddings.json").read_text())
     assert "how well 100 test pairs separate" in said
     assert " ".join(facts["verdict"].split()) in " ".join(said.split())
@@ -51,7 +31,7 @@ def test_the_command_prints_the_table_and_the_verdict(embedded):
 
 
 def test_rows_labels_and_embeddings_are_those_of_the_split(embedded):
-    run = open_run(embedded[0])
+    run = open_run(embedded)
     rows, label = np.load(run.folder / "embeddings" / "rows.npy"), np.load(run.folder / "embeddings" / "labels.npy")
     split, (_, parts) = run.split(), load_own(run)
     assert np.array_equal(rows[:, 1], split["test_image"][rows[:, 0]])
@@ -83,25 +63,30 @@ def test_pairs_with_the_same_sound_hold_the_same_content(trained_run):
     assert found["fused"][0] != found["fused"][1]
 
 
-def test_two_runs_agree(embedded, tmp_path):
-    first = embedded[0] / "embeddings"
-    shutil.copytree(embedded[0], tmp_path / "run")
+@pytest.mark.slow
+def test_two_runs_agree_in_figures_and_sprites_too(embedded, tmp_path):
+    first = embedded / "embeddings"
+    shutil.copytree(embedded, tmp_path / "run")
     second = embed(tmp_path / "run")
     for name in (*FILES, "projector/image_tensors.tsv", "projector/sprite.png", "figures/fused_tsne.svg"):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
 
-def test_a_sample_is_even_over_the_classes_and_part_of_the_test(embedded, tmp_path):
-    shutil.copytree(embedded[0], tmp_path / "run")
+def test_a_sample_is_even_over_the_classes_and_part_of_the_test_and_two_runs_agree(embedded, tmp_path, undrawn):
+    shutil.copytree(embedded, tmp_path / "run")
     place = embed(tmp_path / "run", samples=30, seed=5)
     assert np.bincount(np.load(place / "labels.npy")).tolist() == [3] * 10
     rows = np.load(place / "rows.npy")
     assert np.array_equal(rows[:, 0], np.unique(rows[:, 0]))
     assert json.loads((place / "embeddings.json").read_text())["num_test_rows"] == 100
+    names = (*FILES, "projector/image_tensors.tsv", "projector/sprite.png")
+    first = {name: (place / name).read_bytes() for name in names}
+    assert embed(tmp_path / "run", samples=30, seed=5) == place
+    assert {name: (place / name).read_bytes() for name in names} == first
 
 
 def test_the_projectors_files_can_be_read(embedded):
-    folder = embedded[0] / "embeddings" / "projector"
+    folder = embedded / "embeddings" / "projector"
     config = text_format.Parse((folder / "projector_config.pbtxt").read_text(), ProjectorConfig())
     assert [entry.tensor_name for entry in config.embeddings] == list(LAYERS)
     head, *lines = (folder / "metadata.tsv").read_text().splitlines()
@@ -114,7 +99,7 @@ def test_the_projectors_files_can_be_read(embedded):
         assert (folder / entry.metadata_path).is_file()
     picture = tf.io.decode_png((folder / config.embeddings[0].sprite.image_path).read_bytes()).numpy()
     assert picture.shape == (280, 280, 3)
-    _, parts = load_own(open_run(embedded[0]))
+    _, parts = load_own(open_run(embedded))
     assert np.array_equal(picture[28:56, :28, 0], parts.test.read(np.array([10]))[0][0, ..., 0])
 
 
@@ -123,7 +108,7 @@ def test_tensorboards_own_projector_serves_them(embedded):
     from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
     from werkzeug.test import Client
 
-    folder = embedded[0] / "embeddings" / "projector"
+    folder = embedded / "embeddings" / "projector"
     plugin = ProjectorPlugin(TBContext(logdir=str(folder)))
     client = Client(plugin.get_plugin_apps()["/tensor"])
     answer = client.get("/tensor?run=.&name=audio")
@@ -159,11 +144,9 @@ def test_a_broken_run_is_one_line(trained_run, tmp_path, spoil, said):
 
 
 def test_a_broken_run_ends_the_command_with_status_2(tmp_path):
-    done = run_embed(tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines() == [
-        f"kfusion: {tmp_path}: must be a run folder made by 'python -m kfusion.train'. Found: no config.json"
-    ]
+    done = in_process("kfusion.embed", tmp_path)
+    fails(done, f"{tmp_path}: must be a run folder made by 'python -m kfusion.train'. Found: no config.json\n")
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize(("samples", "seed", "name"), [(-1, 0, "samples"), (10, -1, "seed")])

@@ -104,7 +104,7 @@ def test_the_grid_starts_from_the_clean_answers_and_falls(evaluated):
     assert grid["area"]["both"] < min(grid["area"]["image"], grid["area"]["audio"])
 
 
-def test_a_second_evaluation_reuses_the_answers_and_agrees_to_the_last_digit(evaluated_copy, monkeypatch):
+def test_a_second_evaluation_reuses_the_answers_and_agrees_to_the_last_digit(evaluated_copy, monkeypatch, undrawn):
     place = evaluated_copy / "evaluation"
     names = ("evaluation.json", "report.txt", "robustness.json")
     before = {name: (place / name).read_bytes() for name in names}
@@ -124,7 +124,7 @@ def test_a_grid_of_the_same_question_is_not_computed_again(evaluated):
     assert fewer["clean"]["fused"]["accuracy"] * 10 == pytest.approx(round(fewer["clean"]["fused"]["accuracy"] * 10))
 
 
-def test_answers_of_other_weights_or_a_damaged_file_are_not_reused(evaluated_copy):
+def test_answers_of_other_weights_or_a_damaged_file_are_not_reused(evaluated_copy, undrawn):
     path = evaluated_copy / "evaluation/answers.npz"
     key = read_json(evaluated_copy / "evaluation/evaluation.json")["key"]
     assert asking.kept(path, key) is not None

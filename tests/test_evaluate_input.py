@@ -10,7 +10,7 @@ from kfusion.evaluation.evaluator import Request, evaluate
 from kfusion.evaluation.subject import other_data, own_data
 from kfusion.run import Run, check_new, new_run
 from kfusion.system.files import read_json
-from tests.processes import run_verb
+from tests.processes import fails, in_process
 
 QUICK = Request(grid_rows=40)
 SOME = np.arange(0, 100, 2)
@@ -28,7 +28,7 @@ def own_layout(folder: Path, run: Path, **changes: np.ndarray) -> Path:
     return folder
 
 
-def test_other_data_is_evaluated_beside_the_runs_own(evaluated_copy, tmp_path):
+def test_other_data_is_evaluated_beside_the_runs_own(evaluated_copy, tmp_path, undrawn):
     subject = own_data(Run(evaluated_copy))
     image = subject.read(subject.pairs, SOME)[0]
     data = own_layout(tmp_path / "mine", evaluated_copy, images=image[..., 0] / 255)  # another scale of pixels
@@ -120,11 +120,9 @@ def edit_config(run: Path) -> None:
 
 
 def test_the_command_says_in_one_line_what_is_wrong(tmp_path):
-    done = run_verb("kfusion.evaluate", tmp_path / "nothing", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("kfusion: ")
-    assert "must be a run folder made by" in done.stderr
-    assert done.stderr.count("\n") == 1
+    done = in_process("kfusion.evaluate", tmp_path / "nothing")
+    fails(done, "must be a run folder made by")
+    assert done.stdout == ""
 
 
 def test_overwrite_takes_the_evaluation_along_but_no_foreign_file(evaluated_copy):

@@ -18,7 +18,7 @@ from kfusion.evaluation.pictures import figures
 from kfusion.evaluation.subject import Subject
 from kfusion.evaluation.summary import summarize
 from kfusion.spec import FUSED, VIEWS, Spec
-from tests.test_figures import LETTERS, overlaps, picture, texts
+from tests.test_figures import LETTERS, overlaps, picture, sweep, texts
 
 NUM_ROWS = 120
 SOUNDS = fitting((39, 13), True)
@@ -95,7 +95,7 @@ def test_the_curves_start_from_the_clean_accuracy():
 CLASSES = {"digits": tuple("0123456789"), "long names": tuple(LETTERS[:4]), "two": ("[red]", "$x_1$")}
 
 
-@pytest.mark.parametrize("names", [CLASSES["digits"], CLASSES["long names"]], ids=["digits", "long names"])
+@pytest.mark.parametrize("names", sweep({name: CLASSES[name] for name in ("digits", "long names")}, "digits"))
 def test_no_texts_of_the_figures_overlap_and_none_is_tiny(names):
     subject, _, facts = answered(names, sharpness=2.5)
     drawn = dict(figures(subject, facts, GRID, np.stack([np.zeros(507), np.ones(507)])))

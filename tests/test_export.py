@@ -4,17 +4,18 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
 
 from kfusion.exporting.prove import ask_apart
+from kfusion.exporting.publish import Shelf
 from kfusion.exporting.warmup import FILE, read_warmup
 from kfusion.runtime.saved_model import read_signatures
-from tests.processes import environment, fails, full_disk, in_process
+from tests.processes import fails, full_disk, in_process, start_verb
 
 
 def numbers(model: Path) -> list[str]:
@@ -104,30 +105,60 @@ def test_what_is_no_finished_run_is_refused(trained_run, tmp_path):
     fails(in_process("kfusion.export", "broken", cwd=tmp_path), "broken: must be a finished run")
 
 
-def test_a_killed_export_leaves_no_version_and_two_at_once_get_the_next_two_numbers(run_of_files, tmp_path):
-    model = tmp_path / "saved_models" / "kfusion"
-    command = [sys.executable, "-m", "kfusion.export", str(run_of_files)]
-    quiet = {"cwd": tmp_path, "env": environment(), "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    quiet["text"] = True
-    killed = subprocess.Popen(command, **quiet)
-    while not list(model.glob(".partial-*/model/variables/*.index")):
-        assert killed.poll() is None, killed.communicate()[1]
+def kill_while_it_writes(run: Path, cwd: Path) -> None:
+    """Starts an export, and kills it between the weights and the proof."""
+    process = start_verb("kfusion.export", run, cwd=cwd, stdout=subprocess.DEVNULL)
+    while not list((cwd / "saved_models" / "kfusion").glob(".partial-*/model/variables/*.index")):
+        assert process.poll() is None, process.communicate()[1]
         time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def test_a_killed_export_leaves_no_version_and_the_next_one_is_the_first(run_of_files, tmp_path):
+    model = tmp_path / "saved_models" / "kfusion"
+    kill_while_it_writes(run_of_files, tmp_path)
     assert [name[:9] for name in numbers(model)] == [".partial-"]
-    both = [subprocess.Popen([*command, "--no-verify"], **quiet) for _ in range(2)]
-    for process in both:
-        _, words = process.communicate(timeout=300)
-        assert process.returncode == 0, words
-    assert numbers(model) == ["1", "2"]
-    assert contents(model / "1").keys() == contents(model / "2").keys()
+    done = in_process("kfusion.export", run_of_files, "--no-verify", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert numbers(model) == ["1"]
     card = (model / "1" / "assets.extra" / "model_card.md").read_text()
     assert "`raw_bytes` is left out: how sounds became this data's features is not known." in card
     assert "- source: digits; pairs:" in card and "/home" not in card  # Nobody's folders travel with a model.
     assert set(read_signatures(model / "1")) & {"raw_bytes", "image_only"} == {"image_only"}
-    replies = ask_apart(model / "2", read_warmup(model / "2")).replies
+    replies = ask_apart(model / "1", read_warmup(model / "1")).replies
     assert [reply.code for reply in replies] == ["OK"] * len(read_warmup(model / "1"))
+
+
+def test_versions_published_at_once_get_the_next_numbers(tmp_path):
+    """From as many threads, each with a lock of its own, as two processes have."""
+    (tmp_path / "kfusion" / "4").mkdir(parents=True)
+
+    def publish(content: str) -> str:
+        shelf = Shelf(tmp_path, "kfusion")
+        with shelf.workshop() as place:
+            made = place / "model"
+            made.mkdir()
+            (made / "saved_model.pb").write_text(content)
+            return shelf.publish(made, None).name
+
+    words = [f"model {place}" for place in range(8)]
+    with ThreadPoolExecutor(len(words)) as pool:
+        found = list(pool.map(publish, words))
+    assert sorted(found, key=int) == [str(number) for number in range(5, 13)]
+    assert [(tmp_path / "kfusion" / number / "saved_model.pb").read_text() for number in found] == words
+    assert numbers(tmp_path / "kfusion") == sorted(["4", *found])
+
+
+@pytest.mark.slow
+def test_two_exports_at_once_get_the_next_two_numbers(run_of_files, tmp_path):
+    model = tmp_path / "saved_models" / "kfusion"
+    words = ("kfusion.export", run_of_files, "--no-verify")
+    for process in [start_verb(*words, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]:
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+    assert numbers(model) == ["1", "2"]
+    assert contents(model / "1").keys() == contents(model / "2").keys()
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing(run_of_files, tmp_path):

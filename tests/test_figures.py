@@ -1,5 +1,7 @@
 """The figures: drawn without a display, showing what they were given, and readable."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -87,7 +89,14 @@ DRAWN = {
 }
 
 
-@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+def sweep(drawn: dict[str, Any], *short: str) -> list[Any]:
+    """Ways to draw, as parameters of a test; all but those named run with -m slow only."""
+    marks = {name: () if name in short else (pytest.mark.slow,) for name in drawn}
+    assert set(short) <= set(drawn)
+    return [pytest.param(draw, id=name, marks=marks[name]) for name, draw in drawn.items()]
+
+
+@pytest.mark.parametrize("draw", sweep(DRAWN, "fifty epochs", "ten classes", "grey images", "sounds"))
 def test_no_texts_overlap_and_none_is_tiny(draw):
     figure = draw()
     assert overlaps(figure) == []
@@ -101,7 +110,7 @@ def test_the_check_for_overlaps_finds_one():
     assert overlaps(figure) == [("one", "two")]
 
 
-@pytest.mark.parametrize("num_epochs", [1, 2, 3, 7, 50])
+@pytest.mark.parametrize("num_epochs", [1, 3, 50])
 def test_learning_curves_name_whole_epochs_only(num_epochs):
     figure = figures.learning_curves(history(num_epochs))
     FigureCanvasAgg(figure).draw()

@@ -2,18 +2,16 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 
 from tests.exports import needs_litert
-from tests.processes import ROOT, environment, run_export
+from tests.processes import ROOT, environment, fails, in_process, run_export, run_python
 
 
 @needs_litert
 def test_the_command_writes_a_version_of_its_own_and_never_another_time(trained_run, tmp_path):
-    done = run_export(trained_run, "--format", "litert", "--to", tmp_path, cwd=tmp_path)
+    done = in_process("kfusion.export", trained_run, "--format", "litert", "--to", tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     path = tmp_path / "kfusion-litert" / "1" / "model.tflite"
     assert f"exported: {path}" in done.stdout and done.stdout.count("passed") == 3
@@ -25,10 +23,10 @@ def test_the_command_writes_a_version_of_its_own_and_never_another_time(trained_
         "np.zeros((1, 507), np.float32), np.ones((1, 2), bool))\n"
         "print(json.dumps([len(answer['probabilities'][0]), 'tensorflow' in sys.modules, 'keras' in sys.modules]))"
     )
-    told = subprocess.run([sys.executable, "-c", asking], env=environment(), capture_output=True, text=True, check=True)
-    assert json.loads(told.stdout) == [10, False, False]
-    again = run_export(trained_run, "--format", "litert", "--to", tmp_path, "--version", "1", cwd=tmp_path)
-    assert again.returncode == 2 and "an existing version is kept" in again.stderr
+    told = run_python("-c", asking)
+    assert json.loads(told.stdout) == [10, False, False], told.stderr
+    again = in_process("kfusion.export", trained_run, "--format", "litert", "--to", tmp_path, "--version", "1")
+    fails(again, "an existing version is kept")
 
 
 @pytest.mark.parametrize(("kind", "package", "extra"), [
@@ -43,6 +41,5 @@ def test_a_missing_extra_is_one_line_that_names_it(trained_run, tmp_path, kind, 
     (tmp_path / "sitecustomize.py").write_text(hide)
     env = environment(PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
     done = run_export(trained_run, "--format", kind, "--to", tmp_path / "out", cwd=tmp_path, env=env)
-    assert done.returncode == 2
-    assert f"pip install 'kfusion[{extra}]'" in done.stderr and len(done.stderr.splitlines()) == 1
+    fails(done, f"pip install 'kfusion[{extra}]'")
     assert not (tmp_path / "out").exists()

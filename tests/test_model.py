@@ -1,8 +1,6 @@
 """The network: absence is exact, saving is lossless, and the data decides the shapes."""
 
 import json
-import subprocess
-import sys
 import zipfile
 
 import keras
@@ -13,7 +11,7 @@ import tensorflow as tf
 from kfusion.config import ModelConfig
 from kfusion.model.build import as_float32, build_model, with_all_views
 from kfusion.spec import VIEWS, Spec
-from tests.processes import ROOT
+from tests.processes import run_python
 
 SMALL = {"filters": (4, 8), "audio_units": (32,), "embed_dim": 16, "hidden_dim": 24}
 OTHER = Spec(image_shape=(13, 9, 3), audio_grid=(1, 20), class_names=("cat", "dog", "owl"), pixel_max=1)
@@ -95,7 +93,7 @@ class TestEveryHead:
 
 
 @pytest.mark.parametrize("fusion", ["lstm", "attention", "late"])
-def test_all_views_are_the_networks_answers_to_each(fusion, tmp_path):
+def test_all_views_are_the_networks_answers_to_each(fusion):
     model = network(fusion, utterance_trim=0.3)
     mixed = batch(num=3)
     mixed["present"] = np.array([[True, True], [True, False], [False, True]])
@@ -103,17 +101,21 @@ def test_all_views_are_the_networks_answers_to_each(fusion, tmp_path):
     assert answers.shape == (3, 3, 10)
     for index, view in enumerate(VIEWS.values()):
         np.testing.assert_allclose(answers[0, index], model({**mixed, "present": np.array([view] * 3)})[0], atol=1e-6)
-    as_float32(model).save(tmp_path / "model.keras")
-    program = (
-        "import sys, keras; from kfusion.model.build import with_all_views;"
-        "print(with_all_views(keras.saving.load_model(sys.argv[1])).output_shape)"
-    )
-    # In a process of its own: names that are free here may be taken by those of the loaded network there.
-    command = [sys.executable, "-c", program, str(tmp_path / "model.keras")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.stdout == "(None, 3, 10)\n", done.stderr
     # What is absent stays absent: the other view's question falls back to what there is.
     np.testing.assert_allclose(answers[1], np.tile(model(mixed)[1], (3, 1)), atol=1e-6)
+
+
+def test_all_views_of_loaded_networks_of_every_head_in_another_process(tmp_path):
+    """There, names that are free here may be taken by those of the loaded network."""
+    paths = [tmp_path / f"{fusion}.keras" for fusion in ("lstm", "attention", "late")]
+    for path in paths:
+        as_float32(network(path.stem, utterance_trim=0.3)).save(path)
+    program = (
+        "import sys, keras; from kfusion.model.build import with_all_views;"
+        "print(*(with_all_views(keras.saving.load_model(path)).output_shape for path in sys.argv[1:]))"
+    )
+    done = run_python("-c", program, *paths)
+    assert done.stdout == "(None, 3, 10) (None, 3, 10) (None, 3, 10)\n", done.stderr
 
 
 def test_late_fusion_multiplies_the_posteriors():

@@ -35,10 +35,9 @@ def test_a_killed_job_goes_on_after_its_last_complete_shard(trained_run, tmp_pat
     # A mark in a kept shard is found again in the output: it was not answered a second time.
     text = kept[1].read_text()
     kept[1].write_text(text.replace("\n8192,", "\n8192,100"))
-    process = start_verb("kfusion.predict", *words, "--resume", cwd=tmp_path)
-    said, wrong = process.communicate(timeout=200)
-    assert process.returncode == 0, wrong
-    assert f"({NUM_ROWS - len(kept) * work.SHARD_ROWS:,} rows in " in said
+    done = in_process("kfusion.predict", *words, "--resume", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"({NUM_ROWS - len(kept) * work.SHARD_ROWS:,} rows in " in done.stdout
     expected = views(trained_run, images, audio)[FUSED].argmax(axis=1)[repeated]
     table = pd.read_csv(tmp_path / "out.csv")
     assert table["row_id"].tolist() == list(range(NUM_ROWS))

@@ -1,12 +1,10 @@
 """What the READMEs tell people to type exists: commands, flags, links, pictures, and TensorFlow Serving's settings."""
 
 import re
-import subprocess
-import sys
 
 import pytest
 
-from tests.processes import ROOT
+from tests.processes import ROOT, in_process
 
 READMES = [ROOT / place / "README.md" for place in ("", "tuning", "saved_models", "tests/benchmarks")]
 TEXTS = {path: path.read_text(encoding="utf-8") for path in READMES}
@@ -31,7 +29,7 @@ def test_every_verb_is_shown():
 
 @pytest.mark.parametrize(("module", "flags"), sorted(commands().items()))
 def test_the_flags_shown_are_in_the_help(module, flags):
-    done = subprocess.run([sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True)
+    done = in_process(module, "--help")
     assert done.returncode == 0, done.stderr
     known = set(re.findall(r"--[\w-]+", done.stdout))
     assert flags <= known | {"--help"}, flags - known

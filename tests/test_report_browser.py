@@ -25,7 +25,7 @@ def test_every_picture_has_an_alternative_text_and_every_table_its_headers(whole
     assert [len(page.having(tag)) for tag in ("h1", "main", "header", "nav", "footer")] == [1] * 5
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 def test_a_browser_finds_no_fault(whole, browser, scheme):
     address = (whole / "report.html").as_uri()
     with Visit(browser, address, scheme=scheme) as visit:
@@ -38,11 +38,12 @@ def test_a_browser_finds_no_fault(whole, browser, scheme):
         assert visit.page.evaluate(broken) == 0
 
 
-@pytest.mark.parametrize("name", ["whole", "bare"])
-def test_nothing_overflows_a_phone(name, browser, request):
+@pytest.mark.parametrize("name", ["whole", pytest.param("bare", marks=pytest.mark.slow)])
+def test_nothing_overflows_a_phone_in_the_dark(name, browser, request):
     folder = request.getfixturevalue(name)
     path = folder / "report.html"
-    with Visit(browser, (path if path.exists() else report(folder)).as_uri(), width=360) as visit:
+    address = (path if path.exists() else report(folder)).as_uri()
+    with Visit(browser, address, width=360, scheme="dark") as visit:
         visit.page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
         assert visit.overflow() == 0
         assert visit.violations() == []

@@ -14,7 +14,7 @@ from kfusion.reporting.findings import read_findings
 from kfusion.reporting.page import report
 from kfusion.reporting.training import train_command
 from kfusion.train import read_command
-from tests.processes import run_verb
+from tests.processes import fails, in_process, run_verb
 
 
 def test_without_its_extra_the_report_says_how_it_is_installed(bare, monkeypatch):
@@ -35,10 +35,10 @@ def test_a_damaged_run_beside_a_good_one_is_the_one_that_is_named(whole, whole_c
 
 
 def test_a_page_that_cannot_be_written_is_one_line(bare, tmp_path):
-    done = run_verb("kfusion.report", bare, "--out", tmp_path / "none/page.html", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
+    done = in_process("kfusion.report", bare, "--out", tmp_path / "none/page.html")
     rule = "reading or writing failed. Found: No such file or directory"
-    assert done.stderr == f"kfusion: {tmp_path}/none/page.html: {rule}\n"
+    fails(done, f"kfusion: {tmp_path}/none/page.html: {rule}\n")
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -100,9 +100,9 @@ def test_a_broken_run_is_one_line_and_leaves_the_old_page(trained_run, tmp_path,
 
 
 def test_a_run_cannot_be_compared_with_itself(bare):
-    done = run_verb("kfusion.report", bare, "--compare", bare, cwd=bare.parent)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.endswith("twice\n") and len(done.stderr.splitlines()) == 1
+    done = in_process("kfusion.report", bare, "--compare", bare)
+    fails(done, "twice\n")
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize(

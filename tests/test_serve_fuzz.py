@@ -1,6 +1,6 @@
 """Malformed requests at a real server process: no 5xx, no crash, no leak, and the next good request is answered right.
 
-    pytest tests/test_serve_fuzz.py             some 500 requests
+    pytest tests/test_serve_fuzz.py             some 100 requests
     pytest -n 0 -m slow tests/test_serve_fuzz.py     20 000 and more
 
 The only 5xx that may be are the limits' own: 503 (too many requests in work) and 504 (no answer in time).
@@ -26,7 +26,7 @@ from tests.servers import serve
 
 MAX_GROWTH_BYTES = 100_000_000
 LIMITS = (503, 504)
-EVERY = 100
+EVERY = 50
 """After how many bad requests a good one is asked."""
 
 scalars = st.one_of(
@@ -147,8 +147,8 @@ class Attacker:
 def attack(server, number):
     """A third each of documents, of bodies and of framings; the attacker, once all is well."""
     attacker = Attacker(server)
-    attacker.bodies(EVERY, seed=1)
-    attacker.framings(EVERY, seed=2)
+    attacker.bodies(number // 6, seed=1)
+    attacker.framings(number // 6, seed=2)
     before = server.resident_bytes()
     attacker.documents(number // 3)
     attacker.bodies(number // 3, seed=3)
@@ -164,10 +164,10 @@ def attack(server, number):
     return attacker
 
 
-def test_hundreds_of_malformed_requests_do_no_harm(served_model, tmp_path):
+def test_a_hundred_malformed_requests_do_no_harm(served_model, tmp_path):
     with serve(served_model, tmp_path / "log.txt", "--max-batch", "64") as server:
-        attacker = attack(server, 300)
-    assert attacker.count >= 450
+        attacker = attack(server, 90)
+    assert attacker.count >= 100
     assert attacker.statuses[400] > attacker.count / 3
 
 

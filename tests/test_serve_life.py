@@ -38,9 +38,9 @@ def states(server):
 
 
 class Traffic:
-    """Requests without a pause from a few clients, until `stop`; every status is kept."""
+    """Requests with hardly a pause from a few clients, until `stop`; every status is kept."""
 
-    def __init__(self, server, clients=4):
+    def __init__(self, server, clients=2):
         self.statuses, self._stop, self._server = [], threading.Event(), server
         self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
         for thread in self._threads:
@@ -53,6 +53,7 @@ class Traffic:
             answer = connection.getresponse()
             answer.read()
             self.statuses.append(answer.status)
+            time.sleep(0.01)
         connection.close()
 
     def stop(self):

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tests.searches import completed, failed, plan, running
-from tests.test_figures import overlaps, texts
+from tests.test_figures import overlaps, sweep, texts
 from tuning import figures
 from tuning.axes import Scale, scale_of, scores_of
 from tuning.space import SPACE, as_text
@@ -45,7 +45,7 @@ DRAWN = {
 }
 
 
-@pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
+@pytest.mark.parametrize("draw", sweep(DRAWN, "one trial", "parallel, one parameter", "claim", "progress of hyperband"))
 def test_no_texts_overlap_and_none_is_tiny(draw):
     figure = draw()
     assert overlaps(figure) == []

@@ -3,16 +3,22 @@
 import os
 import signal
 import socket
+import sys
 import time
 
 import pytest
 
-from tests.processes import wait_for
+from kfusion.material import gather
+from tests.processes import fails, in_process, wait_for
 from tests.searches import FOUR, PROC, SLICE, said, search, start, trials, workers
-from tuning.crew import core_shares, free_port
-from tuning.worker import address, reachable
+from tuning.crew import MAX_DEATHS, Crew, CrewError, Member, core_shares, free_port
+from tuning.hypermodel import FusionHyperModel
+from tuning.plan import read_plan
+from tuning.tuner import SearchTuner
+from tuning.worker import PATIENCE_SECONDS, address, reachable
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PROC.is_dir(), reason="finds the worker in /proc")
 def test_a_worker_that_is_killed_gets_its_trial_back(tmp_path):
     folder = tmp_path / "search"
@@ -29,16 +35,95 @@ def test_a_worker_that_is_killed_gets_its_trial_back(tmp_path):
     assert not workers(folder)
 
 
-def test_a_port_in_use_and_half_an_environment_are_one_line(tmp_path):
+@pytest.fixture
+def played_by(tmp_path, monkeypatch):
+    """Puts a line of shell in the place of every worker."""
+
+    def play(line: str) -> None:
+        script = tmp_path / "worker.sh"
+        script.write_text(f"#!/bin/sh\n{line}\n")
+        script.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(script))
+
+    return play
+
+
+def died(member: Member) -> bool:
+    return member.status() is not None
+
+
+def test_a_worker_that_dies_is_started_again_under_its_name_but_not_for_ever(tmp_path, played_by):
+    played_by("echo $KERASTUNER_TUNER_ID; exec sleep 60")
+    crew = Crew(tmp_path, ["worker-0", "worker-1"])
+    crew.start()
+    victim, other = crew.members
+    pids = {each.process.pid for each in crew.members if each.process}
+    try:
+        for deaths in range(1, MAX_DEATHS + 1):
+            assert victim.process and other.process
+            wait_for(lambda: victim.log.read_text().count("\n") == deaths)  # noqa: B023
+            victim.process.kill()
+            wait_for(lambda: died(victim))
+            assert crew.tend(num_ended=0) is False
+            assert victim.process.pid not in pids and other.process.pid in pids
+        wait_for(lambda: victim.log.read_text() == "worker-0\n" * (MAX_DEATHS + 1))
+        assert victim.process
+        victim.process.kill()
+        wait_for(lambda: died(victim))
+        with pytest.raises(CrewError, match=f"worker-0 died {MAX_DEATHS + 1} times in a row.* ends with: worker-0"):
+            crew.tend(num_ended=0)
+        # A trial that has ended since makes good for the deaths before it.
+        assert crew.tend(num_ended=1) is False
+    finally:
+        crew.stop()
+    assert all(died(each) for each in crew.members)
+
+
+def test_a_worker_that_refuses_its_input_ends_the_search_with_its_words_and_status(tmp_path, played_by):
+    played_by("echo kfusion: it is all wrong; exit 2")
+    done = in_process("tuning.search", *SLICE, *FOUR, "--out", tmp_path / "search")
+    fails(done, "kfusion: it is all wrong")
+    assert not (tmp_path / "search").exists()
+
+
+class Alone(Crew):
+    """One worker that runs all trials in this process, at once."""
+
+    def start(self) -> None:
+        plan = read_plan(self.folder)
+        SearchTuner(plan, self.folder, gather(plan.config)).search()
+
+    def tend(self, num_ended: int) -> bool:
+        return True
+
+
+def test_a_search_without_a_completed_trial_ends_with_the_first_error(tmp_path, monkeypatch):
+    def diverge(*_):
+        raise ValueError("'loss' must\nstay finite")
+
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker-0")
+    monkeypatch.setattr(FusionHyperModel, "build", diverge)
+    monkeypatch.setattr("tuning.search.Crew", Alone)
+    done = in_process("tuning.search", *SLICE, "--tune", "peak_learning_rate=1e30,1e31", "--out", tmp_path / "search")
+    assert done.returncode == 1
+    *_, last = done.stderr.splitlines()  # Above it lie the worker's tracebacks, elsewhere in its log.
+    assert last == "kfusion: no trial was completed; the first failed with: ValueError: 'loss' must stay finite"
+    assert "2 failed" in done.stdout and "'loss' must stay finite" in done.stdout
+    assert not (tmp_path / "search" / "best.json").exists()
+
+
+def test_a_port_in_use_and_half_an_environment_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = str(other.getsockname()[1])
-        chief = {"KERASTUNER_TUNER_ID": "chief", "KERASTUNER_ORACLE_IP": "127.0.0.1"}
-        done = search(tmp_path, KERASTUNER_ORACLE_PORT=port, **chief)
-        assert done.returncode == 2 and f"127.0.0.1:{port}: the chief must be able to listen there" in done.stderr
-    done = search(tmp_path, **chief)
-    assert done.returncode == 2 and "Missing: KERASTUNER_ORACLE_PORT" in done.stderr
+        with monkeypatch.context() as patch:
+            patch.setenv("KERASTUNER_ORACLE_PORT", port)
+            done = in_process("tuning.search", cwd=tmp_path)
+        fails(done, f"127.0.0.1:{port}: the chief must be able to listen there")
+    fails(in_process("tuning.search", cwd=tmp_path), "Missing: KERASTUNER_ORACLE_PORT")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -53,12 +138,15 @@ def test_an_environment_with_a_part_missing_is_refused(missing, monkeypatch):
         address()
 
 
-def test_a_chief_that_is_not_there_is_said_within_30_seconds(tmp_path):
+def test_a_chief_that_is_not_there_is_waited_for_a_while_and_told(tmp_path, monkeypatch):
+    assert 10 <= PATIENCE_SECONDS <= 30
+    monkeypatch.setattr("tuning.search.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "second-machine")
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", str(free_port()))
     began = time.monotonic()
-    where = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(free_port())}
-    done = search(tmp_path, KERASTUNER_TUNER_ID="second-machine", **where)
-    assert done.returncode == 2 and "a chief must listen there. Found: none in 20 s" in done.stderr
-    assert time.monotonic() - began < 30
+    fails(in_process("tuning.search", cwd=tmp_path), "a chief must listen there. Found: none in 0.5 s")
+    assert 0.5 < time.monotonic() - began < 10
     assert list(tmp_path.iterdir()) == []
 
 

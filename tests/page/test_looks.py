@@ -29,9 +29,16 @@ def test_a_phone_shows_all_without_overflow_and_a_finger_draws(browser, server):
         assert page.peaceful()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
-def test_axe_finds_nothing_in_any_state(browser, server, scheme, width):
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (360, "light"),
+        (1280, "dark"),
+        pytest.param(360, "dark", marks=pytest.mark.slow),
+        pytest.param(1280, "light", marks=pytest.mark.slow),
+    ],
+)
+def test_axe_finds_nothing_in_any_state(browser, server, width, scheme):
     with Page(browser, server.url, width, scheme) as page:
         assert page.violations() == []
         page.example("picture", "3")
