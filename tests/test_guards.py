@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 from kfusion.analysis.calibration import temper
+from kfusion.exporting.bad_requests import bad_arrays, bad_files
 from kfusion.exporting.exporter import held_out_pairs
-from kfusion.exporting.files import picture_file, png_file, sound_file, wav_file
+from kfusion.exporting.files import picture_file, sound_file
 from kfusion.exporting.front_end import front_end_of
 from kfusion.exporting.prove import Request, ask_apart
 from kfusion.exporting.signatures import Endpoints
@@ -19,6 +20,57 @@ from kfusion.spec import Spec
 from kfusion.temperature import read_temperature
 
 ROWS = 12
+SENTENCES = {
+    "image: a number": "image must have the shape (batch, 28, 28, 1). Received: ()",
+    "image: a row without its batch": "image must have the shape (batch, 28, 28, 1). Received: (28, 28, 1)",
+    "image: flat, as in a file": "image must have the shape (batch, 28, 28, 1). Received: (12, 783)",
+    "image: one axis too many": "image must have the shape (batch, 28, 28, 1). Received: (1, 12, 28, 28, 1)",
+    "image: a last axis too many": "image must have the shape (batch, 28, 28, 1). Received: (12, 28, 28, 1, 1)",
+    "image: too narrow": "image must have the shape (batch, 28, 28, 1). Received: (12, 27, 28, 1)",
+    "image: too wide": "image must have the shape (batch, 28, 28, 1). Received: (12, 29, 28, 1)",
+    "image: other numbers": "double",
+    "image: NaN": "image must be finite. Received: NaN or infinity, in row 2",
+    "image: infinity": "image must be finite. Received: NaN or infinity, in row 2",
+    "image: -infinity": "image must be finite. Received: NaN or infinity, in row 2",
+    "image: fewer rows": "image and audio must have the same number of rows. Received: 11 and 12",
+    "image: a single row": "image and audio must have the same number of rows. Received: 1 and 12",
+    "audio: a number": "audio must have the shape (batch, 507). Received: ()",
+    "audio: a row without its batch": "audio must have the shape (batch, 507). Received: (507)",
+    "audio: flat, as in a file": "audio must have the shape (batch, 507). Received: (12, 506)",
+    "audio: one axis too many": "audio must have the shape (batch, 507). Received: (1, 12, 507)",
+    "audio: a last axis too many": "audio must have the shape (batch, 507). Received: (12, 507, 1)",
+    "audio: too narrow": "audio must have the shape (batch, 507). Received: (12, 506)",
+    "audio: too wide": "audio must have the shape (batch, 507). Received: (12, 508)",
+    "audio: other numbers": "double",
+    "audio: NaN": "audio must be finite. Received: NaN or infinity, in row 2",
+    "audio: infinity": "audio must be finite. Received: NaN or infinity, in row 2",
+    "audio: -infinity": "audio must be finite. Received: NaN or infinity, in row 2",
+    "audio: an absurd number": "audio must be within -720000 and 720000. Received: 3e+38, in row 2",
+    "audio: an absurd number below 0": "audio must be within -720000 and 720000. Received: -3e+38, in row 2",
+    "audio: fewer rows": "image and audio must have the same number of rows. Received: 12 and 11",
+    "audio: a single row": "image and audio must have the same number of rows. Received: 12 and 1",
+    "image: 0 to 255": "image must be in [0, 1]. Received: values outside; divide 0-255 by 255, in row 0",
+    "image: below 0": "image must be in [0, 1]. Received: values outside; divide 0-255 by 255, in row 2",
+    "no rows": "image and audio must have one row or more. Received: 0",
+    "two empty strings": "image_bytes or audio_bytes must hold a file. Received: two empty strings, in row 2",
+    "a truncated PNG": "image_bytes, row 2: must be complete",
+    "a damaged PNG": "image_bytes, row 2: ",
+    "a text as a picture": "image_bytes, row 2: must be a PNG or JPEG file",
+    "a PNG header of 20000 x 20000": "Found: 20000 x 20000",
+    "a text as a sound": "audio_bytes, row 2: must be a WAV file",
+    "a WAV with a wrong header": "audio_bytes, row 2: must be a WAV file",
+    "a WAV cut off": "audio_bytes, row 2: ",
+    "a 24-bit WAV": "audio_bytes, row 2: must be 8 or 16 bit PCM. Found: 24 bit",
+    "a WAV of no samples": "audio_bytes, row 2: must hold at least one sample",
+    "ten minutes of sound": "audio_bytes, row 2: must last up to 60 seconds. Found: 600 seconds",
+    "fewer sounds": "image_bytes and audio_bytes must have the same number of rows. Received: 3 and 2",
+    "a picture without its batch": "image_bytes must have the shape (batch,). Received: ()",
+    "sounds of two axes": "audio_bytes must have the shape (batch,). Received: (3, 1)",
+    "numbers as pictures": "float",
+    "no files at all": "image_bytes and audio_bytes must have one row or more. Received: 0",
+    "one output of flat rows": "image must have the shape (batch, 28, 28, 1). Received: (12, 784)",
+    "one output of NaN": "image must be finite. Received: NaN or infinity, in row 0",
+}
 
 
 class Asked:
@@ -31,7 +83,7 @@ class Asked:
         self.image = self.pixels / np.float32(255)
         self.png = np.array([picture_file(each, self.spec) for each in self.pixels], object)
         self.wav = np.array([sound_file(each, self.spec, 7) for each in self.audio], object)
-        self.requests = {**self.good(), **self.bad_arrays(), **self.bad_files()}
+        self.requests = {**self.good(), **self.bad()}
         self.session = ask_apart(model, list(self.requests.values()))
         self.replies = dict(zip(self.requests, self.session.replies, strict=False))
 
@@ -48,7 +100,8 @@ class Asked:
         return Request("raw_bytes", {"image_bytes": png, "audio_bytes": wav})
 
     def good(self) -> dict[str, Request]:
-        nothing = np.array([b""] * ROWS, object)
+        nothing, loud = np.array([b""] * ROWS, object), self.audio.copy()
+        loud[5, 100] = 1000 * np.abs(loud).max()
         return {
             "both": self.both(),
             "image": Request("image_only", {"image": self.image}),
@@ -57,55 +110,18 @@ class Asked:
             "pictures": self.files(wav=nothing),
             "sounds": self.files(png=nothing),
             "one output": self.both(outputs=("label",)),
-        }
-
-    def bad_arrays(self) -> dict[str, Request]:
-        image, audio = self.image, self.audio
-        nan, inf, high, low = image.copy(), audio.copy(), image.copy(), image.copy()
-        absurd, loud = audio.copy(), audio.copy()
-        absurd[5, 100], loud[5, 100] = -3e38, 1000 * np.abs(audio).max()
-        nan[4, 3, 2, 0], inf[5, 100], high[6, 9, 9, 0], low[7, 0, 0, 0] = np.nan, -np.inf, 1.001, -0.001
-        return {
-            "rank 0": self.both(image=np.float32(0.5)),
-            "rank 2": self.both(image=image.reshape(ROWS, -1)),
-            "rank 3": self.both(image=image[..., 0]),
-            "rank 5": self.both(image=image[None]),
-            "rank 2, one output": self.both(image=image.reshape(ROWS, -1), outputs=("label",)),
-            "narrow image": self.both(image=image[:, :, :27]),
-            "colour image": self.both(image=np.repeat(image, 3, axis=3)),
-            "narrow audio": self.both(audio=audio[:, :506]),
-            "audio as frames": self.both(audio=audio.reshape(ROWS, 39, 13)),
-            "unequal": self.both(audio=audio[:5]),
-            "one sound for all": self.both(audio=audio[:1]),
-            "empty": self.both(image=image[:0], audio=audio[:0]),
-            "nan": self.both(image=nan),
-            "all nan": self.both(image=image * np.nan, outputs=("class_name",)),
-            "infinite": self.both(audio=inf),
-            "absurd": self.both(audio=absurd),
-            "absurd alone": Request("audio_only", {"audio": absurd}),
             "loud": self.both(audio=loud),
-            "bright": self.both(image=high),
-            "dark": self.both(image=low),
-            "0 to 255": Request("image_only", {"image": self.pixels}),
-            "float64": self.both(image=image.astype(np.float64)),
-            "again": self.both(),
         }
 
-    def bad_files(self) -> dict[str, Request]:
-        png, wav = bytes(self.png[-1]), bytes(self.wav[-1])
-        return {
-            "two empty": self.files(last_png=b"", last_wav=b""),
-            "truncated": self.files(last_png=png[:-20]),
-            "text picture": self.files(last_png=b"hello"),
-            "text sound": self.files(last_wav=b"hello"),
-            "huge": self.files(last_png=png_file((20000, 20000, 8, 0, 0, 0, 0), b"")),
-            "wrong header": self.files(last_wav=b"FIRE" + wav[4:]),
-            "24 bit": self.files(last_wav=wav_file(bytes(3000), 3)),
-            "no samples": self.files(last_wav=wav_file(b"")),
-            "ten minutes": self.files(last_wav=wav_file(bytes(600 * 8000), 1)),
-            "unequal files": self.files(wav=self.wav[:3]),
-            "one picture": self.files(png=np.array(png, object)),
-            "no files": self.files(png=self.png[:0], wav=self.wav[:0]),
+    def bad(self) -> dict[str, Request]:
+        """Those that every export is tried with, and a few more."""
+        arrays = bad_arrays("serving_default", {"image": self.image, "audio": self.audio})
+        listed = [*arrays, *bad_files("raw_bytes", self.png[-3:], self.wav[-3:])]
+        flat = self.image.reshape(ROWS, -1)
+        return {each.title: each.request for each in listed} | {
+            "one output of flat rows": self.both(image=flat, outputs=("label",)),
+            "one output of NaN": self.both(image=self.image * np.nan, outputs=("class_name",)),
+            "again": self.both(),
             "files again": self.files(),
         }
 
@@ -122,48 +138,15 @@ def test_the_process_outlives_every_request_and_imports_no_python_tensorflow(ask
     assert "kfusion.runtime.model" in asked.session.modules
 
 
-@pytest.mark.parametrize(
-    ("title", "sentence"),
-    [
-        ("rank 0", "image must have the shape (batch, 28, 28, 1). Received: ()"),
-        ("rank 2", "image must have the shape (batch, 28, 28, 1). Received: (12, 784)"),
-        ("rank 3", "image must have the shape (batch, 28, 28, 1). Received: (12, 28, 28)"),
-        ("rank 5", "image must have the shape (batch, 28, 28, 1). Received: (1, 12, 28, 28, 1)"),
-        ("rank 2, one output", "image must have the shape (batch, 28, 28, 1). Received: (12, 784)"),
-        ("narrow image", "image must have the shape (batch, 28, 28, 1). Received: (12, 28, 27, 1)"),
-        ("colour image", "image must have the shape (batch, 28, 28, 1). Received: (12, 28, 28, 3)"),
-        ("narrow audio", "audio must have the shape (batch, 507). Received: (12, 506)"),
-        ("audio as frames", "audio must have the shape (batch, 507). Received: (12, 39, 13)"),
-        ("unequal", "image and audio must have the same number of rows. Received: 12 and 5"),
-        ("one sound for all", "image and audio must have the same number of rows. Received: 12 and 1"),
-        ("empty", "image and audio must have one row or more. Received: 0"),
-        ("nan", "image must be finite. Received: NaN or infinity, in row 4"),
-        ("all nan", "image must be finite. Received: NaN or infinity, in row 0"),
-        ("infinite", "audio must be finite. Received: NaN or infinity, in row 5"),
-        ("absurd", "audio must be within -720000 and 720000. Received: -3e+38, in row 5"),
-        ("absurd alone", "audio must be within -720000 and 720000. Received: -3e+38, in row 5"),
-        ("bright", "image must be in [0, 1]. Received: values outside; divide 0-255 by 255, in row 6"),
-        ("dark", "image must be in [0, 1]. Received: values outside; divide 0-255 by 255, in row 7"),
-        ("0 to 255", "image must be in [0, 1]. Received: values outside; divide 0-255 by 255, in row 0"),
-        ("float64", "double"),
-        ("two empty", "image_bytes or audio_bytes must hold a file. Received: two empty strings, in row 11"),
-        ("truncated", "image_bytes, row 11: must be complete"),
-        ("text picture", "image_bytes, row 11: must be a PNG or JPEG file"),
-        ("text sound", "audio_bytes, row 11: must be a WAV file"),
-        ("huge", "Found: 20000 x 20000"),
-        ("wrong header", "audio_bytes, row 11: must be a WAV file"),
-        ("24 bit", "audio_bytes, row 11: must be 8 or 16 bit PCM. Found: 24 bit"),
-        ("no samples", "audio_bytes, row 11: must hold at least one sample"),
-        ("ten minutes", "audio_bytes, row 11: must last up to 60 seconds. Found: 600 seconds"),
-        ("unequal files", "image_bytes and audio_bytes must have the same number of rows. Received: 12 and 3"),
-        ("one picture", "image_bytes must have the shape (batch,). Received: ()"),
-        ("no files", "image_bytes and audio_bytes must have one row or more. Received: 0"),
-    ],
-)
+@pytest.mark.parametrize(("title", "sentence"), SENTENCES.items(), ids=SENTENCES)
 def test_a_bad_request_is_refused_with_a_sentence(title, sentence, asked):
     reply = asked.replies[title]
     assert (reply.code, reply.outputs) == ("INVALID_ARGUMENT", {})
     assert sentence in reply.text
+
+
+def test_every_bad_request_has_its_sentence(asked):
+    assert set(asked.bad()) - set(SENTENCES) == {"again", "files again"}
 
 
 def test_answers_are_those_of_the_network_in_each_view(asked):
