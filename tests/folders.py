@@ -7,6 +7,7 @@ import pytest
 
 from kfusion.config import DataConfig
 from kfusion.data.sources import load
+from kfusion.rules import UserError
 
 NAMES = {
     "competition": ("x_train_wr.npy", "x_train_sp.npy", "y_train.csv", "x_test_wr.npy", "x_test_sp.npy", "hidden.csv"),
@@ -47,7 +48,7 @@ def write_own(folder: Path, labels: np.ndarray, image_shape: tuple[int, ...] = (
 
 def line(folder: Path, **fields) -> str:
     """The one line that loading the folder gives."""
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(UserError) as error:
         load(DataConfig(data=str(folder), **fields))
     text = str(error.value)
     assert "\n" not in text

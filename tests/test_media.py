@@ -2,7 +2,7 @@
 
 import json
 import shutil
-import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,13 +19,11 @@ from kfusion.data.pictures import IMAGE_FRONT_END
 from kfusion.data.sounds import SOUND_FRONT_END
 from kfusion.data.sources import load
 from kfusion.data.splits import split
-from kfusion.evaluation.subject import load_own
-from kfusion.material import gather
+from kfusion.material import gather, load_own
 from kfusion.run import open_run
 from tests.folders import line
-from tests.media import digit_images, encoded, tone_bytes, write_media
-from tests.processes import run_train
-from tests.recordings import wav_bytes
+from tests.media import digit_images, encoded, tone_bytes, wav_bytes, write_media
+from tests.processes import Done, fails, in_process
 
 NUM = 12
 make = media_cache._made
@@ -149,18 +147,16 @@ def test_people_of_a_manifest_can_be_held_out(made):
     table.unlink()
 
 
-def test_manifest_of_single_files_and_of_parquet(pairs):
+def test_manifest_of_single_files_and_of_parquet(pairs, monkeypatch):
     rows = rows_of(pairs)
     apart = [row | {"audio": ""} for row in rows] + [row | {"image": ""} for row in rows]
     assert not read(write_table(pairs, apart)).aligned
+    pytest.importorskip("pyarrow", reason="needs the extra parquet")
     table = pairs / "manifest.parquet"
-    try:
-        pd.DataFrame(rows).to_parquet(table)
-    except ImportError:
-        table.write_bytes(b"PAR1")
-        assert "pip install 'kfusion[parquet]'" in line(table)
-    else:
-        assert read(table).aligned
+    pd.DataFrame(rows).to_parquet(table)
+    assert read(table).aligned
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert "pip install '.[parquet]'). Found: no package pyarrow" in line(table)
 
 
 def test_cache_is_used_and_a_changed_or_damaged_one_is_made_anew(pairs, cache, monkeypatch):
@@ -274,14 +270,14 @@ def test_layouts_that_cannot_be_meant(pairs):
     assert "at least two classes" in line(pairs)
 
 
-def train(data: Path, out: Path, cwd: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+def train(data: Path, out: Path, *flags: str) -> Done:
     small = ("--filters", "4", "8", "--audio-units", "32", "--precision", "float32", "--test-share", "0.2")
-    return run_train("--data", str(data), *small, "--val-share", "0.2", "--out", str(out), *flags, cwd=cwd)
+    return in_process("kfusion.train", "--data", data, *small, "--val-share", "0.2", "--out", out, *flags)
 
 
-def test_command_trains_on_a_folder_of_files_and_leaves_nothing_of_a_bad_one(made, pairs, tmp_path_factory):
+def test_command_trains_on_a_folder_of_files_and_leaves_nothing_of_a_bad_one(made, pairs, tmp_path_factory, undrawn):
     work = tmp_path_factory.mktemp("runs")
-    done = train(made / "pairs", work / "run", work, "--epochs", "12", "--recipe", "robust")
+    done = train(made / "pairs", work / "run", "--epochs", "12", "--recipe", "robust")
     assert done.returncode == 0, done.stderr
     run = open_run(work / "run")
     assert run.data()["source"]["front_end"] == SOUND_FRONT_END
@@ -289,6 +285,5 @@ def test_command_trains_on_a_folder_of_files_and_leaves_nothing_of_a_bad_one(mad
     assert run.spec().class_names == ("one", "three", "two")
     assert run.metrics()["views"]["fused"]["accuracy"] > 0.6
     (pairs / "two" / "001.png").write_bytes(b"hello")
-    failed = train(pairs, work / "none", work)
-    assert failed.returncode == 2 and failed.stderr.count("\n") == 1 and "001.png: must be a PNG" in failed.stderr
+    fails(train(pairs, work / "none"), "001.png: must be a PNG")
     assert not (work / "none").exists()
