@@ -1,17 +1,82 @@
 """kfusion: one decision from a picture and a sound.
 
+    from kfusion import FusionClassifier, load
+
 Files directly in this package are verbs that one runs (`python -m kfusion.train`); folders are the nouns they use.
 
-After `import kfusion`, Keras loads the networks of run folders: `keras.saving.load_model("runs/paper-1/best.keras")`.
+What is imported from here is fetched when it is first used, so that `import kfusion` takes no time. After it, Keras
+loads the networks of run folders: `keras.saving.load_model("runs/paper-1/best.keras")`.
 """
 
 import importlib
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kfusion.classifier import FusionClassifier, load
+    from kfusion.config import AugmentConfig, Config, DataConfig, ModelConfig, TrainingConfig
+    from kfusion.model.build import build_model
+    from kfusion.model.encoders import encode_audio, encode_image
+    from kfusion.model.fusion import HEADS, JoinedPosteriors, ModalityTokens
+    from kfusion.model.utterance import UtteranceNorm
+    from kfusion.recipes import RECIPES
+    from kfusion.rules import UserError
+    from kfusion.spec import Spec
+    from kfusion.training.schedule import WarmupCosine
 
 __version__ = "0.1.0"
+__all__ = [
+    "HEADS",
+    "RECIPES",
+    "AugmentConfig",
+    "Config",
+    "DataConfig",
+    "FusionClassifier",
+    "JoinedPosteriors",
+    "ModalityTokens",
+    "ModelConfig",
+    "Spec",
+    "TrainingConfig",
+    "UserError",
+    "UtteranceNorm",
+    "WarmupCosine",
+    "build_model",
+    "encode_audio",
+    "encode_image",
+    "load",
+]
+
+_HOMES = {
+    "kfusion.classifier": ("FusionClassifier", "load"),
+    "kfusion.config": ("AugmentConfig", "Config", "DataConfig", "ModelConfig", "TrainingConfig"),
+    "kfusion.model.build": ("build_model",),
+    "kfusion.model.encoders": ("encode_audio", "encode_image"),
+    "kfusion.model.fusion": ("HEADS", "JoinedPosteriors", "ModalityTokens"),
+    "kfusion.model.utterance": ("UtteranceNorm",),
+    "kfusion.recipes": ("RECIPES",),
+    "kfusion.rules": ("UserError",),
+    "kfusion.spec": ("Spec",),
+    "kfusion.training.schedule": ("WarmupCosine",),
+}
+"""Where each public name lives."""
+
+
+def __getattr__(name: str) -> Any:
+    home = next((module for module, names in _HOMES.items() if name in names), None)
+    if home is None:
+        raise AttributeError(f"module 'kfusion' has no attribute {name!r}")
+    terminal = importlib.import_module("kfusion.system.terminal")
+    with terminal.quiet():  # TensorFlow's start-up chatter, where it is this that starts it.
+        value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 LAYERS = ("kfusion.model.fusion", "kfusion.model.utterance")
 """The modules whose layers a saved network may hold; importing them makes the layers known to Keras."""

@@ -165,7 +165,8 @@ def print_votes(answer: Prediction) -> None:
 
 def main() -> None:
     """Asks about one pair, and prints the class and how sure the model is."""
-    parser = argparse.ArgumentParser(prog=PROG, description=(__doc__ or "").partition("\n")[0])
+    prog = sys.argv[0] if sys.argv[0].startswith("kfusion ") else PROG
+    parser = argparse.ArgumentParser(prog=prog, description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--image", help="a PNG or JPEG file")
     parser.add_argument("--audio", help="a WAV file")
     parser.add_argument("--url", default="http://127.0.0.1:8501", help="http://, https://, grpc:// or grpcs://")

@@ -11,14 +11,20 @@ FILES = {
     *("history.csv", "metrics.json", "report.txt", "figures", LOCK),
 }
 """All that training writes."""
+OWN_DATA = "training_data"
+"""Where a run keeps data that a program gave it; see `kfusion.data.own`."""
+OPTIONAL = {OWN_DATA, "tensorboard"}
+"""What training writes where it is asked to."""
 LATER = {"evaluation", "calibration.json", "embeddings", "report.html"}
 """What later stages add."""
 INSIDE = {
     "evaluation": ("answers.npz", "evaluation.json", "robustness.json", "report.txt", "*.png", "*.svg"),
     "embeddings": ("*.npy", "projections.npz", "embeddings.json", "*.png", "*.svg", "*.tsv", "projector_config.pbtxt"),
+    "tensorboard": ("events.out.tfevents.*",),
+    OWN_DATA: ("images.npy", "audio.npy", "labels.npy", "groups.npy", "kfusion_classes.json", "manifest.csv"),
 }
 """All that these write into their folders, at whatever depth."""
-STARTED = {"data.json", "split.npz", "environment.json", LOCK}
+STARTED = {"data.json", "split.npz", "environment.json", OWN_DATA, LOCK}
 """What a run killed before its config leaves behind."""
 
 
@@ -30,7 +36,7 @@ def foreign(folder: Path, begun: bool) -> list[str]:
         begun: whether it is a run; else it may hold only what a killed start leaves behind.
     """
     found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    ours = FILES | LATER if begun else STARTED
+    ours = FILES | OPTIONAL | LATER if begun else STARTED
     strange = [name for name in found if name not in ours and not name.startswith(PARTIAL)]
     for name in sorted(INSIDE.keys() & set(found) & ours):
         for path in sorted((folder / name).rglob("*")):

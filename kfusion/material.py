@@ -99,18 +99,19 @@ def rows_of(parts: Split) -> dict[str, Any]:
     return rows
 
 
-def gather(config: Config, console: Console | None = None) -> Material:
+def gather(config: Config, console: Console | None = None, source: Source | None = None) -> Material:
     """Reads, divides and measures the data of a config; writes nothing but the cache of decoded files.
 
     Args:
         config: every setting.
         console: where progress is shown where files must be decoded; None: nowhere.
+        source: the data, where they have been read already; None: they are read here.
 
     Raises:
         UserError: the data or the split break a rule.
     """
     require_no_names(config.data)
-    source = load(config.data, console)
+    source = load(config.data, console) if source is None else source
     parts = split(source, config.data, config.split_seed)
     prepare = utterance_norm(config.model, parts.train.spec)
     return Material(config, source, parts, measure(parts.train, prepare))

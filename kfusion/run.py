@@ -10,13 +10,15 @@
     evaluation/        by kfusion.evaluate, see there   calibration.json  a temperature for each view
     embeddings/        by kfusion.embed, see there      report.html       by kfusion.report: all of it on one page
 
+    training_data/     data that a program gave         tensorboard/      scalars, with --tensorboard
+
 Every file is written beside its place and renamed into it, so a killed run leaves no half-written file.
 """
 
 import fcntl
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,7 +26,7 @@ import numpy as np
 
 from kfusion.config import Config
 from kfusion.config_file import load_config
-from kfusion.contents import FILES, LOCK, foreign
+from kfusion.contents import FILES, LOCK, OWN_DATA, foreign
 from kfusion.rules import UserError
 from kfusion.spec import Spec
 from kfusion.system.files import PARTIAL, read_arrays, read_json, write_atomically, write_json
@@ -81,16 +83,32 @@ class Run:
         return self.folder / "calibration.json"
 
     @property
+    def tensorboard(self) -> Path:
+        return self.folder / "tensorboard"
+
+    @property
+    def own_data(self) -> Path | None:
+        """The data that the run keeps itself, a folder or a manifest, wherever the run lies now; None: it has none."""
+        place = self.folder / OWN_DATA
+        manifest = place / "manifest.csv"
+        return manifest if manifest.is_file() else place if place.is_dir() else None
+
+    @property
     def finished(self) -> bool:
         """Whether the run has come to its end: the metrics are written last."""
         return (self.folder / "metrics.json").exists()
 
     def config(self) -> Config:
-        return load_config(self.folder / "config.json")
+        config = load_config(self.folder / "config.json")
+        own = self.own_data
+        return config if own is None else replace(config, data=replace(config.data, data=str(own)))
 
     def data(self) -> dict[str, Any]:
         """Where the data came from: source, files, front end, ranges, scaling, spec."""
-        return read_json(self.folder / "data.json")
+        facts, own = read_json(self.folder / "data.json"), self.own_data
+        if own is not None and isinstance(facts, dict) and isinstance(facts.get("source"), dict):
+            facts["source"]["name"] = str(own)
+        return facts
 
     def spec(self) -> Spec:
         return Spec.from_json(self.data()["spec"])

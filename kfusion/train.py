@@ -28,6 +28,8 @@ class Command(Starting):
     """Go on where the same command was broken off."""
     overwrite: bool = False
     """Replace the run that is in the folder."""
+    tensorboard: bool = False
+    """Write loss, accuracy and learning rate for TensorBoard, into tensorboard/ in the run folder."""
     settings: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
 
@@ -51,7 +53,14 @@ def main() -> None:
     folder = folder_of(command)
     with quiet():
         from kfusion.trainer import train
-    run = train(command.settings, folder, resume=command.resume, overwrite=command.overwrite, console=console)
+    run = train(
+        command.settings,
+        folder,
+        resume=command.resume,
+        overwrite=command.overwrite,
+        console=console,
+        tensorboard=command.tensorboard,
+    )
     console.print(f"\nrun folder: {run.folder}", soft_wrap=True)
 
 

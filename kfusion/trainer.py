@@ -1,5 +1,6 @@
 """Train a model on a config: the steps of `python -m kfusion.train`, for the command and for programs."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -7,6 +8,7 @@ from rich.console import Console
 
 from kfusion import run as runs
 from kfusion.config import Config
+from kfusion.data.own import OwnData
 from kfusion.data.pipeline import TrainingReader, evaluation_batches, readers_errors, training_batches
 from kfusion.material import Material, gather
 from kfusion.model.build import as_float32, build_model, with_all_views
@@ -18,6 +20,7 @@ from kfusion.system.environment import environment, has_accelerator
 from kfusion.system.files import read_back, same_arrays, write_atomically
 from kfusion.training import precision
 from kfusion.training.fit import Task, fit, seed_everything, with_augmentation
+from kfusion.training.tensorboard import Scalars
 
 Callbacks = tuple[keras.callbacks.Callback, ...]
 
@@ -30,6 +33,9 @@ def train(
     overwrite: bool = False,
     console: Console | None = None,
     callbacks: Callbacks = (),
+    tensorboard: bool = False,
+    own: OwnData | None = None,
+    finish_stopped: bool = False,
 ) -> Run:
     """Trains, tests, and leaves a run folder.
 
@@ -39,7 +45,11 @@ def train(
         resume: go on from the folder's checkpoint.
         overwrite: replace the run that is in the folder.
         console: where progress and results are shown; None: nowhere.
-        callbacks: more Keras callbacks, called after kfusion's own. One that stops training leaves the run unfinished.
+        callbacks: more Keras callbacks, called after kfusion's own. One that stops training leaves the run unfinished,
+            unless `finish_stopped`.
+        tensorboard: write loss, accuracy and the rest for TensorBoard, into `tensorboard/` in the run folder.
+        own: data that a program gave, which the run is to keep; None: those that the config names.
+        finish_stopped: a run that a callback stopped after an epoch or more is finished all the same.
 
     Returns:
         The run.
@@ -55,25 +65,37 @@ def train(
             return _finished(run, console)
     else:
         runs.check_new(folder, overwrite)
+        if own is None:
+            _keep_data(folder, config.data.data)
     runs.check_unlocked(folder)
-    material = gather(config, console)
+    material = gather(config, console, own and own.source)
     with runs.lock(folder):
         computes = precision.apply(arithmetic)
+        place = own.place if own else None
         # Killed before its config was written, a run has nothing to go on from: it starts.
-        run = open_or_begin(folder, material, computes, resume and runs.begun(folder), overwrite)
+        run = open_or_begin(folder, material, computes, resume and runs.begun(folder), overwrite, place)
         if run.finished:  # By another process, while this one read the data.
             return _finished(run, console)
         if console:
             console.print(*material.lines(), "", sep="\n", soft_wrap=True)
         network = new_network(material)
-        if fit_run(run, material, network, console, callbacks):
+        more = (Scalars(run.tensorboard, run.history), *callbacks) if tensorboard else callbacks
+        whole = fit_run(run, material, network, console, more)
+        if whole or (finish_stopped and run.best.exists()):
             write_atomically(run.last, as_float32(network).save)
             precision.apply("float32")  # The figures of a run do not depend on the arithmetic it was trained in.
             write_outcome(run, material, console)
     return run
 
 
-def open_or_begin(folder: Path, material: Material, computes: str, resume: bool, overwrite: bool = False) -> Run:
+def open_or_begin(
+    folder: Path,
+    material: Material,
+    computes: str,
+    resume: bool,
+    overwrite: bool = False,
+    place: Callable[[Path], object] | None = None,
+) -> Run:
     """The run folder with all that is known before the first step; only for who holds its lock.
 
     Args:
@@ -81,6 +103,7 @@ def open_or_begin(folder: Path, material: Material, computes: str, resume: bool,
         computes: the arithmetic, from `precision.apply`.
         resume: the folder holds this run already.
         overwrite: replace the run that it holds.
+        place: puts data that the run is to keep into the emptied folder.
 
     Raises:
         UserError: it holds another run.
@@ -88,6 +111,8 @@ def open_or_begin(folder: Path, material: Material, computes: str, resume: bool,
     if resume:
         return _resumed(folder, material)
     run = runs.new_run(folder, overwrite)
+    if place:
+        place(run.folder)
     _write_facts(run, material, computes)
     return run
 
@@ -152,6 +177,17 @@ def _finished(run: Run, console: Console | None) -> Run:
     if console:
         console.print(f"{run.folder}: this run is finished already", soft_wrap=True)
     return run
+
+
+def _keep_data(folder: Path, data: str) -> None:
+    """A run that is replaced must not take the data with it that the new one is trained on.
+
+    Raises:
+        UserError: the data lie in the folder that would be emptied.
+    """
+    if data != "builtin" and Path(data).resolve().is_relative_to(folder.resolve()):
+        rule = "a run must not replace the data that it is trained on; choose another --out"
+        raise UserError(f"{folder}: {rule}. Received: 'data' {data!r}")
 
 
 def _resumed(folder: Path, material: Material) -> Run:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from kfusion.data.checks import broken, open_array, scan_audio, scan_images
+from kfusion.data.classes import read_coded
 from kfusion.data.labels import read_classes, read_digits, read_groups
 from kfusion.data.layouts import Layout, audio_grid, image_shape, in_order, labels_file, recognise
 from kfusion.data.limit import first_of_each_class
@@ -48,7 +49,10 @@ def load_folder(data: str, test_labels: str, limit: int) -> Source:
         rule = "'test_labels' must be empty unless the data are in the competition's layout"
         raise UserError(f"{rule}. Received: {test_labels!r} with the layout {layout.name}")
     labels_path = labels_file(layout, present, folder)
-    label, names = (read_digits(labels_path), DIGITS) if layout.digits else read_classes(labels_path)
+    if layout.classes in present:
+        label, names = read_coded(labels_path, folder / layout.classes)
+    else:
+        label, names = (read_digits(labels_path), DIGITS) if layout.digits else read_classes(labels_path)
     paths = folder / layout.train.images, folder / layout.train.audio, labels_path
     train = _open_part(layout, paths, label, names, limit)
     test = _open_test(folder, layout, present, test_labels, limit)

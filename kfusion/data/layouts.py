@@ -41,6 +41,7 @@ class Layout:
         test: the test files; without a name for the labels where these come from elsewhere.
         labels_too: another name that the labels may have.
         groups: an optional file with a group for each row.
+        classes: an optional file with the classes' names; the labels are then codes.
         digits: written and spoken digits in the published sizes; else sizes and classes come from the files.
     """
 
@@ -49,6 +50,7 @@ class Layout:
     test: Files | None = None
     labels_too: str = ""
     groups: str = ""
+    classes: str = ""
     digits: bool = True
 
     @property
@@ -72,6 +74,7 @@ LAYOUTS = (
         Files("images.npy", "audio.npy", "labels.npy"),
         labels_too="labels.csv",
         groups="groups.npy",
+        classes="kfusion_classes.json",
         digits=False,
     ),
 )

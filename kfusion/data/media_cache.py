@@ -22,6 +22,7 @@ from rich.progress import track
 from kfusion.data.checks import broken
 from kfusion.rules import UserError
 from kfusion.system.files import write_atomically, write_json
+from kfusion.system.progress import is_live
 
 Reader = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 """string (batch,) -> features float32 (batch, ...) and reasons string (batch,)."""
@@ -119,7 +120,7 @@ def _made(paths: Sequence[Path], front_end: FrontEnd, console: Console | None) -
     """Reads all files, in batches."""
     array, refused = np.empty((len(paths), *front_end.shape), front_end.dtype), []
     starts = range(0, len(paths), BATCH)
-    shown = console is not None and console.is_terminal
+    shown = is_live(console)
     label = f"reading {len(paths):,} files"
     for start in track(starts, label, console=console, transient=True, disable=not shown):
         batch = paths[start : start + BATCH]

@@ -56,16 +56,21 @@ class ArrayRows:
         present = np.tile([path is not None for path in self.paths], (len(rows), 1))
         return Arrays(values[0] / np.float32(self.pixel_max), values[1], present, reason)
 
+    def array(self, at: int) -> np.ndarray:
+        """The images (0) or the sounds (1), one of which there are."""
+        return opened(self.paths[at] or Path())
+
     def _values(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """For each modality float32 (n, …), and each row's lowest and highest value: NaN where any value is."""
         found = []
-        for path, shape in zip(self.paths, (self.spec.image_shape, (self.spec.num_audio,)), strict=True):
+        shapes = self.spec.image_shape, (self.spec.num_audio,)
+        for at, (path, shape) in enumerate(zip(self.paths, shapes, strict=True)):
             if path is None:
                 nothing = np.zeros(len(rows), np.float32)
                 found.append((np.zeros((len(rows), *shape), np.float32), nothing, nothing))
                 continue
             with np.errstate(over="ignore", invalid="ignore"):
-                array = opened(path)
+                array = self.array(at)
                 array = in_order(array, shape) if len(shape) == 3 else array
                 flat = read_rows(array, rows).reshape(len(rows), -1).astype(np.float32, copy=False)
                 found.append((flat.reshape(-1, *shape), flat.min(axis=1), flat.max(axis=1)))

@@ -11,6 +11,7 @@ from kfusion.data.tables import SUFFIXES
 from kfusion.prediction.arrays import open_arrays
 from kfusion.prediction.chunks import Rows
 from kfusion.prediction.listing import FileRows, open_listing, write_listing
+from kfusion.prediction.memory import FilesOf
 from kfusion.prediction.models import Model, load_model
 from kfusion.prediction.progress import progress
 from kfusion.prediction.scale import on_scale
@@ -157,11 +158,11 @@ def open_rows(job: Job, work: Work, model: Model) -> tuple[Rows, list[str]]:
     if not (job.resume and work.begun and work.listing.exists()):
         write_listing(work.listing, source)
     rows = open_listing(work.listing, source, source if source.is_dir() else source.parent)
-    _check_readable(rows, model)
+    check_readable(rows, model)
     return rows, list(rows.notes)
 
 
-def _check_readable(rows: FileRows, model: Model) -> None:
+def check_readable(rows: FileRows | FilesOf, model: Model) -> None:
     """Files must become what the training data were, or the answers would mean nothing."""
     for modality, reason in model.unreadable.items():
         if num := rows.num_with(modality):

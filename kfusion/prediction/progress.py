@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from kfusion.system.progress import is_live
+
 
 class RowsPerSecond(ProgressColumn):
     """The recent speed."""
@@ -46,7 +48,7 @@ def progress(console: Console | None, num_rows: int, missing: list[tuple[int, in
         RowsPerSecond(),
         TimeRemainingColumn(True),
     )
-    hidden = console is None or not console.is_terminal
+    hidden = not is_live(console)
     # What others write to standard error is not to be drawn above the bar: `quiet` holds it back.
     shown = Progress(
         *columns, console=console, transient=True, disable=hidden, redirect_stdout=False, redirect_stderr=False

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import io
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ def parse(kind: Callable[..., T], prog: str, args: Sequence[str] | None = None, 
         args: the words; None: those of the process.
         default: where the fields' defaults come from, if not from the dataclass.
     """
-    said = io.StringIO()
+    prog, said = called_as(prog), io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
             given = {} if default is None else {"default": default}
@@ -53,6 +54,11 @@ def parse(kind: Callable[..., T], prog: str, args: Sequence[str] | None = None, 
             raise
         fail(f"{_first_message(said.getvalue())} (see {prog} --help)")
         raise
+
+
+def called_as(prog: str) -> str:
+    """How the user called a command: `kfusion train`, where it was not `python -m kfusion.train`."""
+    return sys.argv[0] if sys.argv[0].startswith("kfusion ") else prog
 
 
 def _first_message(box: str) -> str:

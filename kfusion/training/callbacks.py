@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from kfusion.rules import UserError
+from kfusion.system.progress import is_live
 from kfusion.training.state import Progress as State
 from kfusion.training.state import Row, SaveFile, save_state
 
@@ -130,7 +131,7 @@ class EpochBars(keras.callbacks.Callback):
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(True),
         )
-        self.bar = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        self.bar = Progress(*columns, console=self.console, transient=True, disable=not is_live(self.console))
         self.bar.start()
         self.task = self.bar.add_task(f"epoch {epoch + 1:>3}/{self.epochs}", total=self.steps, figures="")
 

@@ -1,0 +1,246 @@
+"""A model asked by a program, as scikit-learn has it: classes, probabilities, and who decided.
+
+    X -> rows -> chunks of 1024 -> the model of a run folder or of an exported version -> labels in the type of `y`
+
+Nothing here needs Python's TensorFlow: the model of a run folder brings it, an exported version runs through the C API.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from kfusion.data.classes import FILE, Classes, of_names, read_classes
+from kfusion.data.samples import read_samples
+from kfusion.prediction.chunks import Arrays, Files, Rows
+from kfusion.prediction.job import Job, check_readable, open_rows
+from kfusion.prediction.memory import FilesOf, rows_of
+from kfusion.prediction.models import Model, load_model
+from kfusion.prediction.scale import on_scale
+from kfusion.prediction.stream import BATCH_ROWS, votes
+from kfusion.prediction.work import Work
+from kfusion.rules import UserError
+from kfusion.spec import FUSED, MODALITIES
+
+T = TypeVar("T")
+LABEL = "label"
+"""The column of a table that holds the classes."""
+
+
+class Predictions:
+    """`predict`, `predict_proba`, `explain_decision` and `score` of whatever has `classes_` and a model."""
+
+    classes_: np.ndarray
+
+    def _asked(self) -> Model:
+        """The model that answers, with every view."""
+        raise NotImplementedError
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The class of each row.
+
+        Args:
+            X: `{"image": …, "audio": …}` of arrays or paths, where either may be left out; a DataFrame with these
+                columns; a list of (picture, sound) pairs of paths, either of which may be None; or a folder or
+                manifest, as `python -m kfusion.predict` takes it. Images are (N, H, W[, C]) in 0-255 or 0-1, sounds
+                (N, D) or (N, frames, coefficients).
+
+        Returns:
+            (N,), of the dtype of `classes_`.
+
+        Raises:
+            UserError: a row or a file breaks a rule; the row is named.
+
+        Example:
+            >>> clf.predict({"image": X[:4]})
+            array([7, 2, 1, 0])
+        """
+        model = self._asked()
+        found = ask_each(model, X, lambda start, chunk: votes(model, start, chunk).label[FUSED])
+        return self.classes_[self._places(model)[np.concatenate(found)]]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """The probability of each class; tempered where the model has been evaluated, and so calibrated.
+
+        Args:
+            X: as for `predict`.
+
+        Returns:
+            float32 (N, K); columns in the order of `classes_`, rows sum to 1.
+
+        Raises:
+            UserError: as `predict`.
+        """
+        model = self._asked()
+        given = np.concatenate(ask_each(model, X, lambda _, chunk: model.answer(chunk)[FUSED]))
+        probabilities = np.empty_like(given)
+        probabilities[:, self._places(model)] = given
+        return probabilities
+
+    def explain_decision(self, X: Any) -> pd.DataFrame:
+        """Who decided: the fused answer of each row beside what its image and its sound say alone.
+
+        Args:
+            X: as for `predict`.
+
+        Returns:
+            A row for each of X: `label`, `confidence`, `image_label`, `image_confidence`, `audio_label`,
+            `audio_confidence`, and `agree`, whether image and sound name one class. What an absent modality would say
+            is missing.
+
+        Raises:
+            UserError: as `predict`.
+        """
+        model = self._asked()
+        found = ask_each(model, X, lambda start, chunk: votes(model, start, chunk))
+        columns: dict[str, Any] = {}
+        labels = {}
+        for view in (FUSED, *MODALITIES):
+            prefix = "" if view == FUSED else f"{view}_"
+            labels[view] = np.concatenate([part.label[view] for part in found])
+            columns[f"{prefix}label"] = self._named(labels[view], self._places(model))
+            columns[f"{prefix}confidence"] = np.concatenate([part.confidence[view] for part in found]).astype(float)
+        one, other = (labels[name] for name in MODALITIES)
+        columns["agree"] = pd.Series(one == other, dtype="boolean").mask((one < 0) | (other < 0))
+        table = pd.DataFrame(columns)
+        return table.set_axis(X.index) if isinstance(X, pd.DataFrame) else table
+
+    def score(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
+        """The share of rows that get their right class.
+
+        Args:
+            X: as for `predict`.
+            y: (N,), the right classes; None: the column `label` of a DataFrame.
+            sample_weight: (N,), how much each row counts; None: all the same.
+        """
+        from sklearn.metrics import accuracy_score
+
+        return float(accuracy_score(label_of(X, y), self.predict(X), sample_weight=sample_weight))
+
+    def _places(self, model: Model) -> np.ndarray:
+        """Where in `classes_` each of the model's classes is."""
+        names = Classes(self.classes_).names
+        return np.array([names.index(name) for name in model.spec.class_names])
+
+    def _named(self, label: np.ndarray, places: np.ndarray) -> pd.Series:
+        """The model's classes as values; missing where a label is -1."""
+        named = pd.Series(self.classes_[places[label]])
+        if (label >= 0).all():
+            return named
+        nullable = {"i": "Int64", "u": "UInt64", "b": "boolean"}.get(self.classes_.dtype.kind)
+        return named.astype(nullable or object).mask(label < 0)
+
+
+class ExportedClassifier(Predictions):
+    """An exported version as a classifier: answers through TensorFlow's C API, without Python's TensorFlow.
+
+    Args:
+        folder: the version's, such as `saved_models/kfusion/1`.
+
+    Attributes:
+        classes_: the classes, in the order of the columns of `predict_proba`.
+        folder_: the version's folder.
+
+    Raises:
+        UserError: it is no version that `python -m kfusion.export` or `FusionClassifier.export` wrote.
+
+    Example:
+        >>> load("saved_models/kfusion/1").predict([("3.png", "three.wav")])
+        array([3])
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder_ = Path(folder)
+        self._model = load_model(self.folder_, all_views=True)
+        kept = self.folder_ / "assets.extra" / FILE
+        self.classes_ = np.sort(classes_of(self._model.spec.class_names, kept).values)
+
+    def _asked(self) -> Model:
+        return self._model
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.folder_)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.folder_,)
+
+
+def classes_of(names: tuple[str, ...], kept: Path) -> Classes:
+    """The classes of a model.
+
+    Args:
+        names: the model's own.
+        kept: the `kfusion_classes.json` that may have been kept with it.
+
+    Raises:
+        UserError: the file is of another model.
+    """
+    classes = read_classes(kept) if kept.is_file() else of_names(names)
+    if set(classes.names) != set(names):
+        raise UserError(f"{kept}: must hold the classes of the model ({', '.join(names[:6])}). Found: others")
+    return classes
+
+
+def label_of(X: Any, y: Any) -> Any:
+    """The labels: those given, or the table's own.
+
+    Raises:
+        UserError: neither.
+    """
+    if y is not None:
+        return y
+    if isinstance(X, pd.DataFrame) and LABEL in X.columns:
+        return X[LABEL]
+    raise UserError(f"'y' must be given unless X is a folder, a manifest, or a DataFrame with a column {LABEL!r}")
+
+
+def ask_each(model: Model, X: Any, ask: Callable[[int, Arrays | Files], T]) -> list[T]:
+    """Asks a model about X, batch by batch.
+
+    Args:
+        model: what answers.
+        X: as for `Predictions.predict`.
+        ask: called with each batch's first row and the batch as the model takes it.
+
+    Raises:
+        UserError: the first row that cannot be answered, by its number and its files.
+    """
+    found = []
+    with _opened(model, X) as rows:
+        for start in range(0, len(rows), BATCH_ROWS):
+            stop = min(start + BATCH_ROWS, len(rows))
+            chunk = model.prepare(rows.read(start, stop))
+            found.append(ask(start, chunk))
+            for place, reason in enumerate(chunk.reason):
+                if reason:
+                    names = (rows.names(start, stop) or [()] * len(chunk.reason))[place]
+                    files = f" ({', '.join(filter(None, names))})" if any(names) else ""
+                    raise UserError(f"'X': each row must be readable. Found: row {start + place}{files}: {reason}")
+    return found
+
+
+@contextmanager
+def _opened(model: Model, X: Any) -> Iterator[Rows]:
+    """X as rows that a model can answer.
+
+    Raises:
+        UserError: it is no input, or not one for this model.
+    """
+    if isinstance(X, str | os.PathLike):
+        with tempfile.TemporaryDirectory(prefix="kfusion-") as folder:
+            work = Work(Path(folder) / "predictions.csv")
+            work.folder.mkdir()
+            yield open_rows(Job(model.folder, Path(X), work.out), work, model)[0]
+        return
+    rows = rows_of(read_samples(X, model.spec), model.spec)
+    if isinstance(rows, FilesOf):
+        check_readable(rows, model)
+        yield rows
+    else:
+        yield on_scale(rows, model, force=False)[0]

@@ -1,0 +1,108 @@
+"""Rows that a program holds in memory as input for a model: arrays, or the names of files."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kfusion.data.samples import Samples, row_shapes
+from kfusion.prediction.arrays import SAMPLE_ROWS, SAMPLES, ArrayRows
+from kfusion.prediction.chunks import Arrays, Files
+from kfusion.prediction.contents import read_contents
+from kfusion.rules import UserError
+from kfusion.spec import MODALITIES, Spec
+
+NAMES = tuple(f"X['{name}']" for name in MODALITIES)
+"""What the two columns are called in messages."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArraysOf(ArrayRows):
+    """Arrays in memory, checked and scaled as those in files are.
+
+    Args:
+        arrays: images and sounds; None: no such modality.
+        present: bool (n, 2), which of the two a row has.
+    """
+
+    arrays: tuple[Any, ...] = ()
+    present: Any = None
+
+    def array(self, at: int) -> np.ndarray:
+        return self.arrays[at]
+
+    def read(self, start: int, stop: int) -> Arrays:
+        rows = super().read(start, stop)
+        return replace(rows, present=self.present[start:stop])
+
+    def identity(self) -> dict[str, Any]:
+        return {}
+
+    def ranges(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """As of files; rows that lack the modality do not count."""
+        found = []
+        for at in range(len(MODALITIES)):
+            rows = np.flatnonzero(self.present[:, at])
+            if len(rows) > SAMPLES * SAMPLE_ROWS:
+                rows = rows[np.linspace(0, len(rows) - 1, SAMPLES * SAMPLE_ROWS).astype(np.int64)]
+            found.append(self._values(rows)[at][1:] if len(rows) else (np.zeros(0), np.zeros(0)))
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class FilesOf:
+    """Files that a program names, a picture and a sound for each row; "" where there is none."""
+
+    files: list[tuple[str, str]]
+    said: str = "X"
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self, start: int, stop: int) -> Files:
+        return read_contents(Path(), self.files[start:stop])
+
+    def names(self, start: int, stop: int) -> list[tuple[str, str]]:
+        return self.files[start:stop]
+
+    def num_with(self, modality: str) -> int:
+        """Rows that have a file of this modality."""
+        return sum(bool(row[MODALITIES.index(modality)]) for row in self.files)
+
+    def identity(self) -> dict[str, Any]:
+        return {}
+
+
+def rows_of(samples: Samples, spec: Spec) -> ArraysOf | FilesOf:
+    """Rows as input for a model.
+
+    Args:
+        samples: what a program gave.
+        spec: the shapes that the model takes.
+
+    Raises:
+        UserError: a shape is another than the model's, or a row has neither image nor sound.
+    """
+    if samples.are_files:
+        rows = FilesOf(samples.names())
+    else:
+        shapes = spec.image_shape, (spec.num_audio,)
+        for name, values, shape in zip(NAMES, samples.columns, shapes, strict=True):
+            _check_shape(name, values, shape)
+        image, audio = (None if each is None else Path(name) for name, each in zip(NAMES, samples.columns, strict=True))
+        rows = ArraysOf((image, audio), len(samples), spec, "X", arrays=samples.columns, present=samples.present)
+    empty = np.flatnonzero(~samples.present.any(axis=1))
+    if len(empty):
+        raise UserError(f"'X': each row must have an image or a sound. Found: neither in row {empty[0]}")
+    return rows
+
+
+def _check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
+    """Rows may be flat, an image of one channel may lack its last axis, a sound may be frames and coefficients."""
+    if array is None:
+        return
+    grid = len(shape) == 1 and array.ndim == 3 and array.shape[1] * array.shape[2] == shape[0]
+    if array.shape[1:] not in row_shapes(shape) and not grid:
+        wanted = " × ".join(map(str, shape))
+        raise UserError(f"{name}: rows must have the model's {wanted} values. Found: shape {array.shape}")
