@@ -35,7 +35,7 @@ from kfusion.prediction.estimator import ExportedClassifier, Predictions, ask_ea
 from kfusion.prediction.models import Model, load_model
 from kfusion.rules import UserError
 from kfusion.system.files import PARTIAL, read_json
-from kfusion.system.terminal import console, quiet
+from kfusion.system.terminal import console, quiet, without_tracing_advice
 
 if TYPE_CHECKING:
     import keras
@@ -85,6 +85,7 @@ class FusionClassifier(Predictions, ClassifierMixin, BaseEstimator):
         for name in SETTINGS:
             setattr(self, name, given.get(name))
 
+    @without_tracing_advice()
     def fit(
         self, X: Any, y: Any = None, groups: Any = None, callbacks: "Sequence[keras.callbacks.Callback]" = ()
     ) -> "FusionClassifier":
@@ -173,6 +174,7 @@ class FusionClassifier(Predictions, ClassifierMixin, BaseEstimator):
         self._check_fitted()
         return pd.read_csv(self.run_dir_ / "history.csv", index_col="epoch")
 
+    @without_tracing_advice()
     def evaluate(
         self, X: Any = None, y: Any = None, *, grid: bool = True, grid_rows: int = 10_000, seed: int = 0
     ) -> "Evaluation":
@@ -208,8 +210,10 @@ class FusionClassifier(Predictions, ClassifierMixin, BaseEstimator):
                 # Files of one size would be taken for those of the training.
                 place = evaluate(self.run_dir_, Request(data=str(data), force=True, **flags), self._console)
         self._model = None  # The temperatures may have changed.
-        return Evaluation(self, place, read_json(place / "evaluation.json"))
+        text = (place / "report.txt").read_text(encoding="utf-8")
+        return Evaluation(self, place, read_json(place / "evaluation.json"), text)
 
+    @without_tracing_advice()
     def embed(self, samples: int = 6000, seed: int = 0, umap: bool = False) -> dict[str, np.ndarray]:
         """Embeddings of the test part, as `python -m kfusion.embed`; its figures are in `run_dir_ / "embeddings"`.
 
@@ -229,6 +233,7 @@ class FusionClassifier(Predictions, ClassifierMixin, BaseEstimator):
         arrays = {name: np.load(place / f"{name}.npy") for name in ("image", "audio", "fused", "labels")}
         return {**arrays, "labels": self.classes_[self._places(model)[arrays["labels"]]]}
 
+    @without_tracing_advice()
     def export(
         self,
         path: str | os.PathLike[str],
@@ -319,7 +324,8 @@ class FusionClassifier(Predictions, ClassifierMixin, BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         """A pickle holds the whole run folder."""
-        state: dict[str, Any] = dict(super().__getstate__())
+        parameters: Any = super().__getstate__()
+        state: dict[str, Any] = dict(parameters)
         for name in ("_temporary", "_model", "_network"):
             state.pop(name, None)
         if hasattr(self, "run_dir_"):
@@ -347,11 +353,13 @@ class Evaluation:
         classifier: the one that was judged.
         folder: where the evaluation's files and figures are.
         metrics: the content of evaluation.json: "views", "report", "confusion", "decides", "calibration" and the rest.
+        text: the tables.
     """
 
     classifier: FusionClassifier
     folder: Path
     metrics: dict[str, Any]
+    text: str
 
     @property
     def robustness(self) -> dict[str, Any] | None:
@@ -381,7 +389,7 @@ class Evaluation:
         return report(self.classifier.run_dir_, (), None if path is None else Path(path))
 
     def __repr__(self) -> str:
-        return (self.folder / "report.txt").read_text(encoding="utf-8").rstrip()
+        return self.text.rstrip()
 
     def _repr_html_(self) -> str:
         return f"{self.views.to_html()}<details><summary>Tables</summary><pre>{escape(repr(self))}</pre></details>"

@@ -44,8 +44,15 @@ def config_of(start: str | Config, settings: Mapping[str, Any]) -> Config:
     values = (start if isinstance(start, Config) else recipe(start)).to_json()
     for name, value in settings.items():
         if value is not None:
-            values[SECTIONS[name]][name] = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+            values[SECTIONS[name]][name] = _plain(value)
     return config_from_json(values)
+
+
+def _plain(value: Any) -> Any:
+    """A value without NumPy's types, which the rules of the settings do not know."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def with_data(config: Config, data: str) -> Config:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.classifiers import tiny_run  # noqa: F401
 from tests.pages import browser  # noqa: F401
 from tests.processes import TRAINED, once, run_export, run_train, run_verb
 

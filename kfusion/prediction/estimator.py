@@ -243,4 +243,6 @@ def _opened(model: Model, X: Any) -> Iterator[Rows]:
         check_readable(rows, model)
         yield rows
     else:
-        yield on_scale(rows, model, force=False)[0]
+        low, high = rows.ranges()[1]
+        # Sounds none of which is finite are on no scale: their rows are refused for that.
+        yield on_scale(rows, model, force=not (np.isfinite(low) & np.isfinite(high)).any())[0]

@@ -52,7 +52,8 @@ class RunModel:
         def answer(batch: dict[str, Any]) -> Any:
             return asked({**batch, "image": batch["image"] * scale}, training=False)
 
-        self._answer = tf.function(answer, input_signature=[signature])
+        # Concrete: to TensorFlow, the functions of several runs in one process look like one that is traced again.
+        self._answer = tf.function(answer, input_signature=[signature]).get_concrete_function()
         self._readers: dict[str, Any] = {}
 
     def prepare(self, rows: Arrays | Files) -> Arrays:
@@ -93,7 +94,8 @@ class RunModel:
         rows = self.prepare(rows)
         # Something must be there to be asked about, even where the answer will be thrown away.
         present = rows.present | ~rows.present.any(axis=1, keepdims=True)
-        said = self._answer({"image": rows.image, "audio": rows.audio, "present": present}).numpy()
+        batch = {"image": rows.image, "audio": rows.audio, "present": present}
+        said = self._answer({name: tf.constant(values) for name, values in batch.items()}).numpy()
         if not self.all_views:
             return {FUSED: said}
         return self._tempered({view: said[:, index] for index, view in enumerate(VIEWS)}, present)

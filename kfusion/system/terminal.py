@@ -1,5 +1,6 @@
 """What a person sees in the terminal: no start-up chatter, one console, one line for an error."""
 
+import logging
 import os
 import sys
 import tempfile
@@ -73,6 +74,21 @@ def quiet(even_if_failing: bool = False) -> Iterator[None]:
         shown = False
     finally:
         _chatter.end(shown)
+
+
+@contextmanager
+def without_tracing_advice() -> Iterator[None]:
+    """Holds back TensorFlow's advice on functions that are traced anew: each model of a process has its own."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)
 
 
 def fail(message: str, status: int = 2) -> None:
