@@ -25,8 +25,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from kfusion import run as runs
 from kfusion.config import Config
-from kfusion.contents import LOCK, OWN_DATA
-from kfusion.data.classes import FILE, Classes
+from kfusion.contents import CLASSES, LOCK, OWN_DATA
+from kfusion.data.classes import Classes
 from kfusion.data.own import OwnData, own_data, write_samples
 from kfusion.data.samples import read_samples
 from kfusion.finished import load_fitting, open_finished
@@ -154,7 +154,7 @@ class FusionClassifier(Predictions, ClassifierMixin, BaseEstimator):
     def _take(self, folder: Path, temporary: "_Temporary | None" = None) -> "FusionClassifier":
         """Answers from now on with the run in a folder."""
         run = open_finished(folder)
-        self.classes_ = np.sort(classes_of(run.spec().class_names, folder / OWN_DATA / FILE).values)
+        self.classes_ = np.sort(classes_of(run.spec().class_names, folder / OWN_DATA / CLASSES).values)
         self.run_dir_ = folder
         self._temporary, self._model, self._network = temporary, None, None
         return self

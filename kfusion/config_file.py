@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kfusion.config import Config
+from kfusion.contents import own_data
 from kfusion.rules import UserError, require
 from kfusion.system.files import read_json
 
@@ -23,16 +24,18 @@ def config_from_json(values: Any) -> Config:
 
 
 def load_config(path: Path) -> Config:
-    """The config in a JSON file, as a run folder holds it.
+    """The config in a JSON file, as a run folder holds it; data that the run keeps are found where the run is now.
 
     Raises:
         UserError: the file is missing, is not JSON, or holds an unknown setting.
     """
     values = read_json(path)
     try:
-        return config_from_json(values)
+        config = config_from_json(values)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+    own = own_data(path.parent) if path.name == "config.json" else None
+    return config if own is None else replace(config, data=replace(config.data, data=str(own)))
 
 
 def _known(values: dict[str, Any], kind: Any, where: str) -> None:

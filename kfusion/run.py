@@ -18,7 +18,7 @@ Every file is written beside its place and renamed into it, so a killed run leav
 import fcntl
 import re
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,7 +26,7 @@ import numpy as np
 
 from kfusion.config import Config
 from kfusion.config_file import load_config
-from kfusion.contents import FILES, LOCK, OWN_DATA, foreign
+from kfusion.contents import FILES, LOCK, foreign, own_data
 from kfusion.rules import UserError
 from kfusion.spec import Spec
 from kfusion.system.files import PARTIAL, read_arrays, read_json, write_atomically, write_json
@@ -88,10 +88,8 @@ class Run:
 
     @property
     def own_data(self) -> Path | None:
-        """The data that the run keeps itself, a folder or a manifest, wherever the run lies now; None: it has none."""
-        place = self.folder / OWN_DATA
-        manifest = place / "manifest.csv"
-        return manifest if manifest.is_file() else place if place.is_dir() else None
+        """The data that the run keeps itself, wherever it lies now; None: it keeps none."""
+        return own_data(self.folder)
 
     @property
     def finished(self) -> bool:
@@ -99,9 +97,7 @@ class Run:
         return (self.folder / "metrics.json").exists()
 
     def config(self) -> Config:
-        config = load_config(self.folder / "config.json")
-        own = self.own_data
-        return config if own is None else replace(config, data=replace(config.data, data=str(own)))
+        return load_config(self.folder / "config.json")
 
     def data(self) -> dict[str, Any]:
         """Where the data came from: source, files, front end, ranges, scaling, spec."""

@@ -17,18 +17,18 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.utils.estimator_checks import check_estimator
 
-from kfusion import RECIPES, FusionClassifier, UserError, load
+from kfusion import RECIPES, FusionClassifier, UserError, load, trainer
 from kfusion.config import Config
+from kfusion.config_file import load_config
 from kfusion.contents import FILES
 from kfusion.data.own import own_data
 from kfusion.data.samples import read_samples
 from kfusion.evaluation import embedder, evaluator
 from kfusion.exporting import exporter
-from kfusion.parameters import SETTINGS, config_of, parameters_of
-from kfusion.run import Run
+from kfusion.parameters import SETTINGS, config_of, parameters_of, with_data
+from kfusion.run import Run, check_new
 from kfusion.spec import MODALITIES
 from kfusion.system.files import write_json
-from kfusion.trainer import train
 from tests.classifiers import TINY, VALUES, StopAtOnce, pairs, table
 from tests.inputs import copied, digits, png, views
 from tests.media import write_media
@@ -47,19 +47,21 @@ clf = load("runs/robust-1"); clf = load("saved_models/kfusion/1")   # a run, or 
 METHODS = ("predict", "predict_proba", "explain_decision", "score", "evaluate", "embed", "export", "save")
 
 
+def load_run(folder: Path) -> FusionClassifier:
+    found = load(folder)
+    assert isinstance(found, FusionClassifier)
+    return found
+
+
 @pytest.fixture(scope="module")
 def clf(trained_run):
     """Of the small run on the built-in digits."""
-    found = load(trained_run)
-    assert isinstance(found, FusionClassifier)
-    return found
+    return load_run(trained_run)
 
 
 @pytest.fixture(scope="module")
 def tiny(tiny_run):
-    found = load(tiny_run)
-    assert isinstance(found, FusionClassifier)
-    return found
+    return load_run(tiny_run)
 
 
 # Parameters, as scikit-learn has them
@@ -102,7 +104,7 @@ def test_parameters_mean_the_recipe_and_what_differs_from_it():
 )
 def test_an_unknown_parameter_is_told_with_the_nearest(name, sentence):
     with pytest.raises(TypeError, match=sentence.replace("?", r"\?")):
-        FusionClassifier(**{name: 1})
+        FusionClassifier("paper", **{name: "1"})
 
 
 @pytest.mark.parametrize(
@@ -190,10 +192,41 @@ def test_the_run_can_be_moved_and_still_knows_its_data(tiny_run, tmp_path):
 def test_the_command_resumes_what_a_program_began_and_replaces_it_only_without_its_data(tiny_run, tmp_path):
     run = copied(tiny_run, tmp_path / "run")
     config = Run(run).config()
-    assert train(config, run, resume=True).finished
+    assert trainer.train(config, run, resume=True).finished
     with pytest.raises(UserError, match="a run must not replace the data that it is trained on"):
-        train(config, run, overwrite=True)
+        trainer.train(config, run, overwrite=True)
     assert (run / "training_data" / "images.npy").exists() and (run / "metrics.json").exists()
+
+
+def test_a_persons_folder_of_that_name_is_no_runs_and_is_never_emptied(tmp_path):
+    for name in ("images.npy", "audio.npy", "labels.npy"):
+        (tmp_path / "training_data").mkdir(exist_ok=True)
+        np.save(tmp_path / "training_data" / name, np.zeros(3))
+    write_json(tmp_path / "config.json", Config().to_json())
+    assert load_config(tmp_path / "config.json") == Config()
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(UserError, match="a run needs a folder of its own. Found: training_data"):
+        check_new(tmp_path, overwrite=True)
+
+
+def test_a_folder_is_trained_on_as_by_the_command(tmp_path, monkeypatch):
+    asked = []
+
+    def train(config, folder, **more):
+        asked.append((config, folder, more))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "train", train)
+    monkeypatch.chdir(tmp_path)
+    for X, data in (("builtin", "builtin"), (Path("my_data"), str(tmp_path / "my_data"))):
+        with pytest.raises(KeyboardInterrupt):
+            FusionClassifier("robust", out="run", overwrite=True, tensorboard=True, verbose=0).fit(X)
+        config, folder, more = asked.pop()
+        assert (config, folder) == (with_data(RECIPES["robust"], data), tmp_path / "run")
+        assert more == {
+            **{"resume": False, "overwrite": True, "tensorboard": True, "callbacks": (), "own": None, "console": None},
+            "finish_stopped": True,
+        }
 
 
 def test_classes_keep_the_labels_dtype(tiny):
@@ -396,7 +429,7 @@ def test_the_model_is_a_functional_keras_model(clf, trained_run):
 
 
 def test_an_evaluation_is_readable_and_writes_the_page(evaluated, tmp_path, monkeypatch):
-    clf, asked = load(evaluated), []
+    clf, asked = load_run(evaluated), []
     monkeypatch.setattr(evaluator, "evaluate", lambda *words: asked.append(words) or evaluated / "evaluation")
     found = clf.set_params(verbose=0).evaluate(grid=False, seed=3)
     assert asked == [(clf.run_dir_, evaluator.Request(grid=False, seed=3), None)]
@@ -438,7 +471,7 @@ def test_a_version_goes_below_the_folder_that_is_named(clf, tmp_path, monkeypatc
 
 
 def test_embeddings_come_as_arrays(whole, monkeypatch):
-    clf = load(whole)
+    clf = load_run(whole)
     monkeypatch.setattr(embedder, "embed", lambda *words: whole / "embeddings")
     found = clf.embed()
     assert set(found) == {"image", "audio", "fused", "labels"}
@@ -511,10 +544,13 @@ def test_what_a_program_fitted_is_evaluated_embedded_and_resumed_by_the_commands
         assert (done.returncode, done.stderr) == (0, "")
     flags = ("--config", run / "config.json", "--resume", "--out", run)
     assert "finished already" in run_train(*flags, cwd=tmp_path).stdout
-    found = load(run)
-    assert isinstance(found, FusionClassifier)
-    judged = found.evaluate(*_held_out(), grid=False)
+    judged = load_run(run).evaluate(*_held_out(), grid=False)
     assert judged.metrics["data"]["num_rows"] == 12
+    version = load(load_run(run).export(tmp_path / "saved_models" / "tiny", verify=False))
+    assert version.classes_.tolist() == list(VALUES)
+    images, sounds, _ = pairs(4)
+    X = {"image": images, "audio": sounds}
+    np.testing.assert_allclose(version.predict_proba(X), load(run).predict_proba(X), atol=1e-5)
 
 
 def _held_out() -> tuple[pd.DataFrame, np.ndarray]:

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from kfusion.contents import CLASSES
 from kfusion.data.checks import broken, open_array
 from kfusion.rules import UserError
 from kfusion.system.files import read_json, write_json
-
-FILE = "kfusion_classes.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +128,7 @@ def read_classes(path: Path) -> Classes:
 
 
 def write_classes(folder: Path, classes: Classes) -> None:
-    write_json(folder / FILE, classes.to_json())
+    write_json(folder / CLASSES, classes.to_json())
 
 
 def read_coded(labels: Path, classes: Path) -> tuple[np.ndarray, tuple[str, ...]]:

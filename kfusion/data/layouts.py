@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kfusion.contents import CLASSES
 from kfusion.data.checks import broken, list_folder
 
 DIGIT_GRID = (39, 13)
@@ -74,7 +75,7 @@ LAYOUTS = (
         Files("images.npy", "audio.npy", "labels.npy"),
         labels_too="labels.csv",
         groups="groups.npy",
-        classes="kfusion_classes.json",
+        classes=CLASSES,
         digits=False,
     ),
 )

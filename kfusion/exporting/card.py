@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kfusion.contents import OWN_DATA
-from kfusion.data.classes import FILE as CLASSES
+from kfusion.contents import CLASSES, OWN_DATA
 from kfusion.data.classes import read_classes, write_classes
 from kfusion.data.fingerprint import note_on
 from kfusion.exporting.signatures import OUTPUTS
@@ -31,7 +30,7 @@ def write_papers(folder: Path, run: Run, name: str, temperature: Mapping[str, fl
     """
     (folder / FOLDER).mkdir(exist_ok=True)
     write_text(folder / FOLDER / "labels.txt", "".join(f"{label}\n" for label in run.spec().class_names))
-    if run.own_data is not None and (run.folder / OWN_DATA / CLASSES).is_file():
+    if run.own_data is not None:
         write_classes(folder / FOLDER, read_classes(run.folder / OWN_DATA / CLASSES))
     # By this, a later stage knows sounds of another scale.
     write_json(folder / FOLDER / "data.json", {"audio_range": run.data()["audio_range"]})

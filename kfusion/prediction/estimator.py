@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from kfusion.data.classes import FILE, Classes, of_names, read_classes
+from kfusion.contents import CLASSES
+from kfusion.data.classes import Classes, of_names, read_classes
 from kfusion.data.samples import read_samples
 from kfusion.prediction.chunks import Arrays, Files, Rows
 from kfusion.prediction.job import Job, check_readable, open_rows
@@ -158,7 +159,7 @@ class ExportedClassifier(Predictions):
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder_ = Path(folder)
         self._model = load_model(self.folder_, all_views=True)
-        kept = self.folder_ / "assets.extra" / FILE
+        kept = self.folder_ / "assets.extra" / CLASSES
         self.classes_ = np.sort(classes_of(self._model.spec.class_names, kept).values)
 
     def _asked(self) -> Model:
