@@ -205,7 +205,7 @@ def test_a_persons_folder_of_that_name_is_no_runs_and_is_never_emptied(tmp_path)
     write_json(tmp_path / "config.json", Config().to_json())
     assert load_config(tmp_path / "config.json") == Config()
     (tmp_path / "config.json").unlink()
-    with pytest.raises(UserError, match="a run needs a folder of its own. Found: training_data"):
+    with pytest.raises(UserError, match=r"a run needs a folder of its own\. Found: training_data"):
         check_new(tmp_path, overwrite=True)
 
 
