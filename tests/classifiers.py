@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 
 from kfusion import FusionClassifier
-from tests.processes import once
 
 TINY: dict[str, Any] = {
     "filters": [2],
@@ -73,18 +72,12 @@ def into_file(path: Path) -> Iterator[None]:
             os.close(kept[1])
 
 
-@pytest.fixture(scope="session")
-def tiny_run(shared: Path) -> Path:
-    """The run folder; `tiny.txt` beside it is what fitting printed."""
-
-    def make() -> None:
-        images, sounds, label = pairs()
-        settings: dict[str, Any] = {**TINY, "epochs": 2, "tensorboard": True, "out": shared / "tiny_run"}
-        X = {"image": images, "audio": sounds}
-        with into_file(shared / "tiny_part.txt"):
-            with pytest.raises(KeyboardInterrupt):
-                FusionClassifier(**settings).fit(X, label, callbacks=[BreakOff()])
-            FusionClassifier(**settings, resume=True).fit(X, label)
-        (shared / "tiny_part.txt").rename(shared / "tiny_run.txt")
-
-    return once(shared, shared / "tiny_run.txt", make).with_suffix("")
+def fit_tiny(folder: Path, said: Path) -> None:
+    """Fits, breaks off and resumes a tiny classifier in a folder; what that prints goes into `said`."""
+    images, sounds, label = pairs()
+    settings: dict[str, Any] = {**TINY, "epochs": 2, "tensorboard": True, "out": folder}
+    X = {"image": images, "audio": sounds}
+    with into_file(said):
+        with pytest.raises(KeyboardInterrupt):
+            FusionClassifier(**settings).fit(X, label, callbacks=[BreakOff()])
+        FusionClassifier(**settings, resume=True).fit(X, label)

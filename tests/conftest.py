@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.classifiers import tiny_run  # noqa: F401
 from tests.pages import browser  # noqa: F401
 from tests.processes import TRAINED, once, run_export, run_train, run_verb
 
@@ -57,6 +56,19 @@ def trained_run(shared: Path) -> Path:
         (shared / "trained_run.txt").write_text(done.stdout)
 
     return once(shared, shared / "trained_run.txt", make).with_suffix("")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(shared: Path) -> Path:
+    """A run that a program fitted on a few arrays; `tiny_run.txt` beside it is what fitting printed."""
+
+    def make() -> None:
+        from tests.classifiers import fit_tiny
+
+        fit_tiny(shared / "tiny_run", shared / "tiny_part.txt")
+        (shared / "tiny_part.txt").rename(shared / "tiny_run.txt")
+
+    return once(shared, shared / "tiny_run.txt", make).with_suffix("")
 
 
 @pytest.fixture(scope="session")

@@ -66,6 +66,9 @@ class FilesOf:
     def names(self, start: int, stop: int) -> list[tuple[str, str]]:
         return self.files[start:stop]
 
+    def ids(self, start: int, stop: int) -> None:
+        return None
+
     def num_with(self, modality: str) -> int:
         """Rows that have a file of this modality."""
         return sum(bool(row[MODALITIES.index(modality)]) for row in self.files)
