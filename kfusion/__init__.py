@@ -67,8 +67,9 @@ def __getattr__(name: str) -> Any:
     home = next((module for module, names in _HOMES.items() if name in names), None)
     if home is None:
         raise AttributeError(f"module 'kfusion' has no attribute {name!r}")
-    terminal = importlib.import_module("kfusion.system.terminal")
-    with terminal.quiet():  # TensorFlow's start-up chatter, where it is this that starts it.
+    from kfusion.system.terminal import quiet
+
+    with quiet():  # TensorFlow's start-up chatter, where it is this that starts it.
         value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
