@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from kfusion.config import DataConfig
+from kfusion.data import own
 from kfusion.data.classes import Classes, encode, of_names, read_classes, write_classes
 from kfusion.data.media_manifest import read_manifest
 from kfusion.data.own import write_samples
@@ -199,6 +201,18 @@ def test_files_stay_where_they_are_and_are_named_in_a_manifest(tmp_path, monkeyp
     assert listing.class_names == ("3", "12")
     assert listing.images[1].path == tmp_path / "b, c.png"
     assert (listing.images[1].label, listing.sounds[0].speaker, listing.images[0].group) == ("3", "1", "")
+
+
+def test_labels_that_a_table_reads_otherwise_are_refused_before_training(tmp_path, monkeypatch):
+    found = SimpleNamespace(spec=SimpleNamespace(class_names=("1", "2")))
+    monkeypatch.setattr(own, "load", lambda *_: found)
+    samples = read_samples([("a.png", "a.wav"), ("b.png", "b.wav")])
+    with (
+        pytest.raises(UserError, match=r"'y': labels of files .* Found: '1\.0'"),
+        own.own_data(samples, ["1.0", "2"], None, tmp_path / "run", DataConfig()),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ import numpy as np
 from rich.console import Console
 
 from kfusion.config import DataConfig
-from kfusion.contents import OWN_DATA
-from kfusion.data.classes import Classes, encode, write_classes
+from kfusion.contents import CLASSES, OWN_DATA
+from kfusion.data.classes import Classes, encode, read_classes, write_classes
 from kfusion.data.pairs import Source
 from kfusion.data.samples import Samples, column
 from kfusion.data.sources import load
@@ -84,6 +84,10 @@ def own_data(
             source = load(replace(config, data=str(written)), console)
         except UserError as error:
             raise UserError(in_terms_of_x(str(error), place)) from None
+        given, found = read_classes(place / CLASSES).names, source.spec.class_names
+        if set(given) != set(found):
+            rule = "labels of files must be told apart by a table too, where 1.0 and 01 are the number 1"
+            raise UserError(f"'y': {rule}. Found: {min(set(given) - set(found))!r}")
         yield OwnData(place, name, replace(source, info={**source.info, "name": name}))
     finally:
         shutil.rmtree(staging, ignore_errors=True)
