@@ -30,8 +30,9 @@ from kfusion.run import Run, check_new
 from kfusion.spec import MODALITIES
 from kfusion.system.files import write_json
 from tests.classifiers import TINY, VALUES, StopAtOnce, pairs, table
-from tests.inputs import copied, digits, png, views
-from tests.media import write_media
+from tests.exports import copied, views
+from tests.inputs import digits
+from tests.media import encoded, write_media
 from tests.processes import environment, run_train
 
 FIVE_LINES = """
@@ -378,7 +379,7 @@ def test_files_are_answered_and_a_bad_one_is_named(clf, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     images = digits(2)[0]
     for name, image in zip(("a.png", "b.png"), images, strict=True):
-        Path(name).write_bytes(png(image))
+        Path(name).write_bytes(encoded(image))
     (tmp_path / "bad.png").write_bytes(b"no picture")
     found = clf.explain_decision([("a.png", None), (Path("b.png"), "")])
     assert found["agree"].isna().all() and (found["label"] == found["image_label"]).all()

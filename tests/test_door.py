@@ -14,7 +14,8 @@ from rich.console import Console
 import kfusion
 from kfusion import __main__ as command
 from kfusion.system.progress import is_live, progress
-from tests.inputs import digits, views
+from tests.exports import views
+from tests.inputs import digits
 from tests.processes import ROOT, environment
 
 HEAVY = ("tensorflow", "keras", "sklearn", "pandas", "numpy", "rich")
