@@ -62,6 +62,7 @@ SENTENCES = {
     "a WAV cut off": "audio_bytes, row 2: ",
     "a 24-bit WAV": "audio_bytes, row 2: must be 8 or 16 bit PCM. Found: 24 bit",
     "a WAV of no samples": "audio_bytes, row 2: must hold at least one sample",
+    "a silent WAV": "audio_bytes, row 2: must hold a sound that stands out from silence. Found: silence",
     "ten minutes of sound": "audio_bytes, row 2: must last up to 60 seconds. Found: 600 seconds",
     "fewer sounds": "image_bytes and audio_bytes must have the same number of rows. Received: 3 and 2",
     "a picture without its batch": "image_bytes must have the shape (batch,). Received: ()",

@@ -111,6 +111,7 @@ def test_an_empty_data_chunk_before_others_holds_no_sample():
         (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
         (b"\xff\xd8\xff\xe0", "a JPEG picture"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "start",
 )
 def test_a_file_of_another_kind_is_called_by_its_name(start, kind):
     _, _, reason = read(start + bytes(50))

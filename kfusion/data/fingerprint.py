@@ -84,8 +84,11 @@ def _named(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _source(value: Any) -> str:
-    """The source of a function or class, without comments and docstrings."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(value)))
+    """The source of a function or class, without comments and docstrings; its code where there is no source."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(value)))
+    except OSError:
+        return value.__code__.co_code.hex() if isinstance(value, FunctionType) else value.__qualname__
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             # What is but a string does nothing.

@@ -70,7 +70,7 @@ def find_word(samples: Any) -> Word:
 
     Reference: Rabiner and Sambur 1975, for endpoints by energy; Lamel, Rabiner, Rosenberg and Wilpon 1981, for bursts.
     """
-    num, level_db = tf.size(samples), level_above_room(samples)
+    num, level_db = tf.size(samples), level_above_room(frame_power(samples))
     room_db, peak_db = room_level(level_db), sustained(level_db)
     threshold_db = tf.maximum(peak_db - RANGE_DB, tf.minimum(room_db + ABOVE_ROOM_DB, peak_db - BELOW_PEAK_DB))
     loud = level_db >= threshold_db
@@ -121,8 +121,9 @@ def reason_unheard(samples: Any) -> tf.Tensor:
     Args:
         samples: float32 (n,), n ≥ 1, at 8 kHz.
     """
-    level_db = level_above_room(samples)
-    loudest_db = sustained(_decibels(2.0 / FRAME * tf.reduce_sum(frame_power(samples), axis=1)))
+    power = frame_power(samples)
+    level_db = level_above_room(power)
+    loudest_db = sustained(_decibels(2.0 / FRAME * tf.reduce_sum(power, axis=1)))
     steady = (sustained(level_db) - room_level(level_db) < STEADY_DB) & (tf.size(level_db) >= FEWEST_STEADY)
     found = tf.where(steady & (loudest_db < FAINT_DB), "only a faint and steady noise", "")
     found = tf.where(loudest_db < SILENT_DB, "silence", found)
@@ -134,9 +135,8 @@ def room_level(level_db: Any) -> tf.Tensor:
     return tf.sort(level_db)[tf.cast(tf.cast(tf.size(level_db), tf.float32) * QUIET_SHARE, tf.int32)]
 
 
-def level_above_room(samples: Any) -> tf.Tensor:
-    """Mean over the frequencies of each frame's power over the room's, in decibels: float32 (1 + n // STEP,)."""
-    power = frame_power(samples)
+def level_above_room(power: Any) -> tf.Tensor:
+    """Mean over the frequencies of each frame's power over the room's, in decibels: (frames, bins) -> (frames,)."""
     bins = np.arange(LOWEST_BIN, FRAME // 2 + 1)
     response = np.abs(1.0 - EMPHASIS * np.exp(-2j * np.pi * bins / FRAME)) ** 2
     sharp = tf.linalg.matvec(power, tf.constant(response, tf.float32))

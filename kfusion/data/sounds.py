@@ -94,7 +94,8 @@ def without_direct_current(samples: Any) -> tf.Tensor:
         samples: float32 (n,), n ≥ 1, at 8 kHz; before its first, the sound is taken as constant.
     """
     num = tf.size(samples)
-    size = (num + int(GUARD_S * SAMPLE_RATE_HZ)) // SAMPLE_RATE_HZ * SAMPLE_RATE_HZ + SAMPLE_RATE_HZ
+    # A size that has small factors is transformed quickly.
+    size = (num + int(GUARD_S * SAMPLE_RATE_HZ)) // 1000 * 1000 + 1000
     spectrum = tf.signal.rfft(tf.pad(samples - samples[0], [[0, size - num]]))
     angle = 2.0 * math.pi * tf.cast(tf.range(size // 2 + 1), tf.float32) / tf.cast(size, tf.float32)
     delay = tf.cast(tf.cos(angle), tf.complex64) - 1j * tf.cast(tf.sin(angle), tf.complex64)

@@ -88,6 +88,7 @@ def bad_files(signature: str, image: np.ndarray, audio: np.ndarray) -> Iterator[
     yield bad("a WAV cut off", "audio_bytes, row 2: ", audio_bytes=audio[2][: len(audio[2]) // 2])
     yield bad("a 24-bit WAV", "audio_bytes, row 2: ", audio_bytes=wav_file(bytes(3 * 8000), 3))
     yield bad("a WAV of no samples", "audio_bytes, row 2: ", audio_bytes=wav_file(b""))
+    yield bad("a silent WAV", "audio_bytes, row 2: must hold a sound", audio_bytes=wav_file(bytes(2 * 8000)))
     yield bad("ten minutes of sound", "audio_bytes, row 2: ", audio_bytes=wav_file(bytes(600 * 8000), 1))
     yield shape("fewer sounds", "must have the same number of rows", audio_bytes=audio[:2])
     yield shape(
