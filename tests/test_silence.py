@@ -5,14 +5,14 @@ import pytest
 import tensorflow as tf
 
 from kfusion.data.mfcc import mel_power, mfcc_sequence
-from kfusion.data.silence import Word, find_word, room_power
+from kfusion.data.silence import Word, find_word, frame_power, room_power
 from tests.benchmarks.listening import room_noise
 from tests.test_sounds import word
 
 QUIET = tf.zeros(0, tf.bool)
 """For the places of loud frames: there are none."""
 SAMPLES = tf.TensorSpec((None,), tf.float32)
-place_of = tf.function(find_word, input_signature=[SAMPLES])
+place_of = tf.function(lambda samples: find_word(frame_power(samples), tf.size(samples)), input_signature=[SAMPLES])
 NEAR = 250
 """Samples, 31 ms: the ends are sought each 12.5 ms, and the word fades in and out."""
 

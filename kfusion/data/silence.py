@@ -59,18 +59,19 @@ class Word(NamedTuple):
     loud: Any
 
 
-def find_word(samples: Any) -> Word:
+def find_word(power: Any, num: Any) -> Word:
     """First and last sample of the word, by energy; clicks, thuds and breaths apart from it are left outside.
 
     Args:
-        samples: float32 (n,), n ≥ 1, at 8 kHz.
+        power: from `frame_power`.
+        num: int32 scalar, how many samples the recording has.
 
     Returns:
         The word, 0 ≤ start < end ≤ n; 0 and n where there is too little silence.
 
     Reference: Rabiner and Sambur 1975, for endpoints by energy; Lamel, Rabiner, Rosenberg and Wilpon 1981, for bursts.
     """
-    num, level_db = tf.size(samples), level_above_room(frame_power(samples))
+    level_db = level_above_room(power)
     room_db, peak_db = room_level(level_db), sustained(level_db)
     threshold_db = tf.maximum(peak_db - RANGE_DB, tf.minimum(room_db + ABOVE_ROOM_DB, peak_db - BELOW_PEAK_DB))
     loud = level_db >= threshold_db
@@ -115,13 +116,12 @@ def _any_near(mask: Any, back: int, ahead: int) -> tf.Tensor:
     return tf.gather(before, high) > tf.gather(before, low)
 
 
-def reason_unheard(samples: Any) -> tf.Tensor:
+def reason_unheard(power: Any) -> tf.Tensor:
     """Why a sound holds nothing that could be a word, string (); empty where it holds something.
 
     Args:
-        samples: float32 (n,), n ≥ 1, at 8 kHz.
+        power: from `frame_power`.
     """
-    power = frame_power(samples)
     level_db = level_above_room(power)
     loudest_db = sustained(_decibels(2.0 / FRAME * tf.reduce_sum(power, axis=1)))
     steady = (sustained(level_db) - room_level(level_db) < STEADY_DB) & (tf.size(level_db) >= FEWEST_STEADY)
@@ -146,7 +146,14 @@ def level_above_room(power: Any) -> tf.Tensor:
 
 
 def frame_power(samples: Any) -> tf.Tensor:
-    """The power of each frame at each frequency from `LOWEST_BIN` on: float32 (1 + n // STEP, bins)."""
+    """The power of each frame of a recording at each frequency from `LOWEST_BIN` on.
+
+    Args:
+        samples: float32 (n,), n ≥ 1, at 8 kHz.
+
+    Returns:
+        float32 (1 + n // STEP, bins).
+    """
     spectrum = tf.signal.rfft(windows(samples, FRAME, STEP))[:, LOWEST_BIN:]
     return tf.square(tf.abs(spectrum)) / np.sum(hann(FRAME) ** 2)
 

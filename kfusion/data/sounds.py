@@ -14,7 +14,7 @@ from kfusion.data.builtin import FRONT_END
 from kfusion.data.frames import NUM_FRAMES, neighbours
 from kfusion.data.mfcc import NUM_COEFFICIENTS, SAMPLE_RATE_HZ, mfcc_sequence
 from kfusion.data.resample import resample
-from kfusion.data.silence import find_word, reason_unheard, room_power
+from kfusion.data.silence import find_word, frame_power, reason_unheard, room_power
 from kfusion.data.wav import read_wav
 from kfusion.spec import Spec
 
@@ -67,9 +67,10 @@ def read_sounds(contents: Any, spec: Spec, trim: bool = True) -> tuple[tf.Tensor
 def _features(samples: Any, rate_hz: Any, spec: Spec, trim: bool) -> tuple[tf.Tensor, tf.Tensor]:
     frames, coefficients = spec.audio_grid
     samples = resample(samples, rate_hz, SAMPLE_RATE_HZ)
-    reason = reason_unheard(samples)
+    power = frame_power(samples)
+    reason = reason_unheard(power)
     if trim:
-        word = find_word(samples)
+        word = find_word(power, tf.size(samples))
         cut = word.end - word.start < tf.size(samples)
         samples = tf.cond(cut | _direct(samples), lambda: without_direct_current(samples), lambda: samples)
         sequence = mfcc_sequence(samples[word.start : word.end], coefficients, room_power(samples, word))
