@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+import kfusion.model.build  # noqa: F401  # The layers that the networks are made of.
 from tests.processes import SMALL, TRAINED, fails, in_process, run_train, start_verb
 
 FLAGS = (*SMALL, "--recipe", "robust", "--epochs", "5", "--deterministic", "--limit", "600")
