@@ -110,8 +110,9 @@ def gather(config: Config, console: Console | None = None, source: Source | None
     Raises:
         UserError: the data or the split break a rule.
     """
-    require_no_names(config.data)
-    source = load(config.data, console) if source is None else source
+    if source is None:
+        require_no_names(config.data)
+        source = load(config.data, console)
     parts = split(source, config.data, config.split_seed)
     prepare = utterance_norm(config.model, parts.train.spec)
     return Material(config, source, parts, measure(parts.train, prepare))

@@ -61,7 +61,7 @@ def train(
     # Before the data, which may take minutes to decode, and before the lock, which already writes.
     if resume and runs.begun(folder):
         run = _opened(folder, config)
-        if run.finished:
+        if run.finished and own is None:  # Data that a program gives are compared with the run's first.
             return _finished(run, console)
     else:
         runs.check_new(folder, overwrite)

@@ -1,5 +1,6 @@
 """`FusionClassifier` and `load`: kfusion from Python, as a user of scikit-learn and Keras expects it."""
 
+import doctest
 import gc
 import inspect
 import pickle
@@ -17,7 +18,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.utils.estimator_checks import check_estimator
 
-from kfusion import RECIPES, FusionClassifier, UserError, load, trainer
+from kfusion import RECIPES, FusionClassifier, UserError, load, parameters, trainer
 from kfusion.config import Config
 from kfusion.config_file import load_config
 from kfusion.contents import FILES
@@ -93,6 +94,11 @@ def test_parameters_mean_the_recipe_and_what_differs_from_it():
     assert parameters_of(config) == {"recipe": "robust", "epochs": 5, "filters": (4, 8), "dropout": 0.0}
     assert config_of(config, {}) == config
     assert parameters_of(Config()) == {"recipe": "paper"}
+
+
+def test_the_examples_in_the_docstrings_run():
+    assert doctest.testmod(parameters).failed == 0
+    assert doctest.testmod(parameters).attempted > 0
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def open_arrays(folder: Path, part: str | None, spec: Spec) -> ArrayRows | None:
     files, name = found
     paths = _paths(folder, files)
     num_rows, notes = None, []
-    for path, note in zip(paths, (_image_note, _audio_note), strict=True):
+    for path, note in zip(paths, (image_note, audio_note), strict=True):
         if path is None:
             continue
         array = opened(path)
@@ -168,7 +168,7 @@ def open_arrays(folder: Path, part: str | None, spec: Spec) -> ArrayRows | None:
     return ArrayRows(paths, num_rows or 0, spec, f"{read} of {folder} ({name})", notes=tuple(filter(None, notes)))
 
 
-def _image_note(path: Path, array: np.ndarray, spec: Spec) -> str:
+def image_note(path: Path, array: np.ndarray, spec: Spec) -> str:
     """What is taken for rows that are not of the model's shape: flat, without an axis for one channel, channels first.
 
     Raises:
@@ -185,7 +185,7 @@ def _image_note(path: Path, array: np.ndarray, spec: Spec) -> str:
     raise broken(path, f"rows must have the model's {size} values", f"shape {array.shape}")
 
 
-def _audio_note(path: Path, array: np.ndarray, spec: Spec) -> str:
+def audio_note(path: Path, array: np.ndarray, spec: Spec) -> str:
     """The same of sounds: flat, or frames by coefficients, whose number an exported version does not tell.
 
     Raises:

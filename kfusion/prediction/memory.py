@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kfusion.data.samples import Samples, row_shapes
-from kfusion.prediction.arrays import SAMPLE_ROWS, SAMPLES, ArrayRows
+from kfusion.data.samples import Samples
+from kfusion.prediction.arrays import SAMPLE_ROWS, SAMPLES, ArrayRows, audio_note, image_note
 from kfusion.prediction.chunks import Arrays, Files
 from kfusion.prediction.contents import read_contents
 from kfusion.rules import UserError
@@ -90,22 +90,12 @@ def rows_of(samples: Samples, spec: Spec) -> ArraysOf | FilesOf:
     if samples.are_files:
         rows = FilesOf(samples.names())
     else:
-        shapes = spec.image_shape, (spec.num_audio,)
-        for name, values, shape in zip(NAMES, samples.columns, shapes, strict=True):
-            _check_shape(name, values, shape)
+        for name, values, note in zip(NAMES, samples.columns, (image_note, audio_note), strict=True):
+            if values is not None:
+                note(Path(name), np.asarray(values), spec)  # Or the UserError: it is another shape than the model's.
         image, audio = (None if each is None else Path(name) for name, each in zip(NAMES, samples.columns, strict=True))
         rows = ArraysOf((image, audio), len(samples), spec, "X", arrays=samples.columns, present=samples.present)
     empty = np.flatnonzero(~samples.present.any(axis=1))
     if len(empty):
         raise UserError(f"'X': each row must have an image or a sound. Found: neither in row {empty[0]}")
     return rows
-
-
-def _check_shape(name: str, array: Any, shape: tuple[int, ...]) -> None:
-    """Rows may be flat, an image of one channel may lack its last axis, a sound may be frames and coefficients."""
-    if array is None:
-        return
-    grid = len(shape) == 1 and array.ndim == 3 and array.shape[1] * array.shape[2] == shape[0]
-    if array.shape[1:] not in row_shapes(shape) and not grid:
-        wanted = " × ".join(map(str, shape))
-        raise UserError(f"{name}: rows must have the model's {wanted} values. Found: shape {array.shape}")
