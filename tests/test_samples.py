@@ -77,7 +77,7 @@ def test_images_may_have_their_channels_first():
     spec = Spec(image_shape=(4, 5, 3), audio_grid=(2, 2), class_names=("a", "b"), pixel_max=1)
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5), dtype=np.uint8)
     rows = rows_of(read_samples({"image": images}, spec), spec)
-    np.testing.assert_allclose(rows.read(0, 2).image * 255, np.moveaxis(images, 1, -1), rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(rows.read(0, 2).image) * 255, np.moveaxis(images, 1, -1), rtol=1e-6)
 
 
 def test_a_sound_may_be_frames_and_coefficients():
