@@ -187,7 +187,7 @@ def test_answers_that_are_none_of_ours_are_told():
         (b"x", SOUNDS, "must both be files or both be arrays"),
         (IMAGES, SOUNDS[:2], "same number of rows"),
         (np.zeros(3), None, "'image' must have 2, 3 or 4 axes"),
-        (None, np.zeros((1, 2, 3)), "'audio' must have 1 or 2 axes"),
+        (None, np.zeros((1, 2, 3, 4)), "'audio' must have 1 to 3 axes"),
     ],
 )
 def test_wrong_input_is_refused_before_anything_is_sent(image, audio, sentence):

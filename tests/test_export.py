@@ -27,17 +27,6 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.fixture(scope="module")
-def run_of_files(trained_run, tmp_path_factory) -> Path:
-    """The trained run, as if its features had come from files of unknown making; its export has no `raw_bytes`."""
-    folder = tmp_path_factory.mktemp("runs") / "of_files"
-    shutil.copytree(trained_run, folder, ignore=shutil.ignore_patterns("checkpoint.npz", "calibration.json"))
-    facts = json.loads((folder / "data.json").read_text())
-    facts["source"] |= {"front_end": None, "name": "/home/person/digits"}
-    (folder / "data.json").write_text(json.dumps(facts))
-    return folder
-
-
 def test_the_proof_is_shown_within_80_columns_and_all_of_it_passed(exported_model):
     said = (exported_model.parents[2] / "exported_model.txt").read_text()
     assert said.count("passed") == len([line for line in said.splitlines() if "  passed  " in line]) >= 8
@@ -115,16 +104,17 @@ def kill_while_it_writes(run: Path, cwd: Path) -> None:
     process.communicate()
 
 
-def test_a_killed_export_leaves_no_version_and_the_next_one_is_the_first(run_of_files, tmp_path):
+def test_a_killed_export_leaves_no_version_and_the_next_one_is_the_first(tiny_run, tmp_path):
     model = tmp_path / "saved_models" / "kfusion"
-    kill_while_it_writes(run_of_files, tmp_path)
+    kill_while_it_writes(tiny_run, tmp_path)
     assert [name[:9] for name in numbers(model)] == [".partial-"]
-    done = in_process("kfusion.export", run_of_files, "--no-verify", cwd=tmp_path)
+    done = in_process("kfusion.export", tiny_run, "--no-verify", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert numbers(model) == ["1"]
     card = (model / "1" / "assets.extra" / "model_card.md").read_text()
     assert "`raw_bytes` is left out: how sounds became this data's features is not known." in card
-    assert "- source: digits; pairs:" in card and "/home" not in card  # Nobody's folders travel with a model.
+    # Nobody's folders travel with a model.
+    assert "- source: training_data; pairs:" in card and str(tiny_run.parent) not in card
     assert set(read_signatures(model / "1")) & {"raw_bytes", "image_only"} == {"image_only"}
     replies = ask_apart(model / "1", read_warmup(model / "1")).replies
     assert [reply.code for reply in replies] == ["OK"] * len(read_warmup(model / "1"))
@@ -151,9 +141,9 @@ def test_versions_published_at_once_get_the_next_numbers(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_exports_at_once_get_the_next_two_numbers(run_of_files, tmp_path):
+def test_two_exports_at_once_get_the_next_two_numbers(tiny_run, tmp_path):
     model = tmp_path / "saved_models" / "kfusion"
-    words = ("kfusion.export", run_of_files, "--no-verify")
+    words = ("kfusion.export", tiny_run, "--no-verify")
     for process in [start_verb(*words, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]:
         _, said = process.communicate(timeout=300)
         assert process.returncode == 0, said
@@ -161,8 +151,8 @@ def test_two_exports_at_once_get_the_next_two_numbers(run_of_files, tmp_path):
     assert contents(model / "1").keys() == contents(model / "2").keys()
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(run_of_files, tmp_path):
+def test_a_full_disk_is_one_line_and_leaves_nothing(tiny_run, tmp_path):
     with full_disk():
-        done = in_process("kfusion.export", run_of_files, "--to", tmp_path)
+        done = in_process("kfusion.export", tiny_run, "--to", tmp_path)
     fails(done, "File too large")
     assert numbers(tmp_path / "kfusion") == []

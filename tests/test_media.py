@@ -206,7 +206,9 @@ def test_a_run_whose_files_were_read_by_another_version_keeps_its_data(made, not
     facts["source"]["fingerprints"] = noted
     if noted is None:
         del facts["source"]["fingerprints"]
-    run: Any = SimpleNamespace(folder=made, config=lambda: config, data=lambda: facts, split=material.rows)
+    run: Any = SimpleNamespace(
+        folder=made, config=lambda: config, data=lambda: facts, split=material.rows, spec=lambda: material.spec
+    )
     np.testing.assert_array_equal(load_own(run)[0].audio, material.source.audio)
     told = "files of images and sounds are read otherwise than at training, by another version of kfusion"
     assert note_on(facts["source"]) == (told if noted else "")

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from kfusion.config import Config, DataConfig
+from kfusion.data.media_cache import FrontEnd
 from kfusion.data.media_files import Listing, list_media
 from kfusion.data.media_manifest import read_manifest
 from kfusion.data.sources import load
@@ -180,11 +181,9 @@ def test_labels_of_a_typed_table_are_those_of_a_csv(tmp_path):
 def undecoded(monkeypatch) -> None:
     """Features drawn by a file's content stand in for those of its media: tested is who goes where."""
 
-    def features(
-        paths: list[Path], front_end: str, read: Any, shape: tuple[int, ...], dtype: type, console: Any
-    ) -> Any:
-        drawn = [np.random.default_rng(list(path.read_bytes())).integers(0, 256, shape) for path in paths]
-        return np.array(drawn, dtype), "key"
+    def features(paths: list[Path], front_end: FrontEnd, console: Any) -> Any:
+        rngs = [np.random.default_rng(list(path.read_bytes())) for path in paths]
+        return np.array([rng.integers(0, 256, front_end.shape) for rng in rngs], front_end.dtype), "key"
 
     monkeypatch.setattr("kfusion.data.media.features", features)
 
@@ -226,7 +225,9 @@ def test_parts_of_the_data_are_the_parts_of_the_split_and_share_nothing(parted):
 
 
 def test_another_run_is_judged_by_the_part_that_is_held_out(parted):
-    run: Any = SimpleNamespace(spec=lambda: Spec(class_names=("TWO", "one")), data=dict, config=Config)
+    run: Any = SimpleNamespace(
+        spec=lambda: Spec(class_names=("TWO", "one")), data=lambda: {"audio_range": [0, 255]}, config=Config
+    )
     for part, num in (("test", 4), ("validation", 2)):
         subject = other_data(run, str(parted), "", 0, force=True)
         assert (subject.part, len(subject.pairs), len(subject.group)) == (f"{part} files", num, num)

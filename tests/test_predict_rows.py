@@ -38,6 +38,7 @@ MODEL: Any = SimpleNamespace(
     spec=Spec(),
     audio_range=None,
     said="",
+    note="",
     identity="stub",
     unreadable={},
     prepare=lambda rows: rows,
