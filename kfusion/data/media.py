@@ -142,7 +142,8 @@ def _reader(kind: str, image_shape: tuple[int, int, int]) -> Any:
     """The front end as a graph, traced once: string (batch,) -> features and reasons."""
     spec = Spec(image_shape)
     read = read_images if kind == "image" else read_sounds
-    graph = tf.function(lambda contents: read(contents, spec), input_signature=[tf.TensorSpec([None], tf.string)])
+    signature = [tf.TensorSpec([None], tf.string)]
+    graph = tf.function(functools.partial(read, spec=spec), input_signature=signature, autograph=False)
 
     def read_quietly(contents: tf.Tensor) -> Any:
         with quiet():

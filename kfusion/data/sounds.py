@@ -38,6 +38,7 @@ def can_read_sounds(front_end: str | None, spec: Spec) -> bool:
     return front_end in (FRONT_END, SOUND_FRONT_END) and spec.audio_grid == (NUM_FRAMES, NUM_COEFFICIENTS)
 
 
+@tf.autograph.experimental.do_not_convert
 def read_sounds(contents: Any, spec: Spec, trim: bool = True) -> tuple[tf.Tensor, tf.Tensor]:
     """The features of WAV files: 8 or 16 bit PCM, mono or stereo, 8 to 48 kHz, up to a minute.
 
@@ -61,6 +62,8 @@ def read_sounds(contents: Any, spec: Spec, trim: bool = True) -> tuple[tf.Tensor
         return audio, tf.where(content == b"", "", reason)
 
     signature = (tf.TensorSpec((spec.num_audio,), tf.float32), tf.TensorSpec((), tf.string))
+    # Everything here is written for the graph: to have AutoGraph look for loops would take longer than the rest.
+    row = tf.autograph.experimental.do_not_convert(row)
     return tf.map_fn(row, contents, fn_output_signature=signature)
 
 

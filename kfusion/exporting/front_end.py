@@ -1,6 +1,7 @@
 """What turns files into what a run's network takes, where that is known."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -27,7 +28,10 @@ def front_end_of(run: Run) -> tuple[dict[str, Reader], str]:
         return {}, f"sound files cannot be turned into features of the front end {front_end!r}"
     if channels not in (1, 3):
         return {}, f"picture files have 1 or 3 channels, this data's images {channels}"
-    return {
-        "image": lambda contents: read_images(contents, spec),
-        "audio": lambda contents: read_sounds(contents, spec),
-    }, ""
+    readers = {"image": read_images, "audio": read_sounds}
+    return {name: _traced_once(partial(read, spec=spec)) for name, read in readers.items()}, ""
+
+
+def _traced_once(read: Reader) -> Reader:
+    """A reader as one function of the graph, which every endpoint calls: tracing it takes most of an export's time."""
+    return tf.function(read, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)

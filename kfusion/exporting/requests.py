@@ -88,9 +88,7 @@ class Samples:
     @cached_property
     def read(self) -> Arrays:
         """What the front end makes of the files, asked outside the exported graph."""
-        return {
-            name: np.asarray(tf.function(self.readers[name])(tf.constant(self.files[name]))[0]) for name in MODALITIES
-        }
+        return {name: np.asarray(self.readers[name](tf.constant(self.files[name]))[0]) for name in MODALITIES}
 
     def request(self, signature: str, size: int) -> Arrays:
         """A batch of the first `size` pairs, going round; of files, some are absent."""

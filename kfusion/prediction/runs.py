@@ -1,6 +1,7 @@
 """The network of a run folder as a model, asked through Keras."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,8 @@ class RunModel:
         if kind not in self._readers:
             read = {"image": read_images, "audio": read_sounds}[kind]
             signature = [tf.TensorSpec((None,), tf.string)]
-            self._readers[kind] = tf.function(lambda contents: read(contents, self.spec), input_signature=signature)
+            reader = partial(read, spec=self.spec)
+            self._readers[kind] = tf.function(reader, input_signature=signature, autograph=False)
         return self._readers[kind]
 
     def answer(self, rows: Arrays | Files) -> Answers:
