@@ -22,7 +22,7 @@ from kfusion.system.files import read_back, same_arrays
 PARTS = ("train", "val", "test")
 REMARKS = ("licence", "num_ignored", "fingerprints")
 """What a run notes of its data that may change although the data do not: a README beside the files, a longer text, or
-another version of a front end, of which `fingerprint.note_on` tells."""
+another version of a front end, of which `front_ends.note_on` tells."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import pytest
 
 from kfusion.config import Config, DataConfig
 from kfusion.data import ink, media_cache, mfcc, silence
-from kfusion.data.fingerprint import note_on
+from kfusion.data.front_ends import note_on
 from kfusion.data.pairs import Source
 from kfusion.data.pictures import IMAGE_FRONT_END
 from kfusion.data.sounds import SOUND_FRONT_END

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
+from kfusion.data.front_ends import file_reader
 from kfusion.data.sounds import read_sounds
 from kfusion.prediction import contents, stream
 from kfusion.prediction.job import Job, predict, run_job
@@ -115,11 +116,12 @@ def test_a_decoder_that_fails_a_whole_batch_is_asked_row_by_row(trained_run, tmp
     images = write_media(tmp_path / "media", 5)
     (tmp_path / "media" / "row002.png").write_bytes(b"no picture")
 
-    def plain(files, spec):
+    def plain(files):
         decoded = tf.map_fn(lambda file: tf.cast(tf.io.decode_png(file, 1), tf.float32), files, tf.float32)
         return tf.ensure_shape(decoded, (None, 28, 28, 1)), tf.fill(tf.shape(files), "")
 
-    monkeypatch.setattr("kfusion.prediction.runs.read_images", plain)
+    readers = {"image": tf.function(plain), "audio": file_reader("audio", Spec())}
+    monkeypatch.setattr("kfusion.prediction.runs.file_reader", lambda name, spec: readers[name])
     outcome = predict(Job(trained_run, tmp_path / "media", tmp_path / "out.csv"))
     assert (outcome.num_rows, outcome.num_bad) == (5, 1)
     label = pd.read_csv(tmp_path / "out.csv")["label"]

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kfusion.data.media import _reader
+from kfusion.data.front_ends import file_reader
+from kfusion.data.media_cache import FrontEnd, features
 from kfusion.prediction.chunks import Files
 from kfusion.prediction.runs import RunModel
 from kfusion.prediction.versions import VersionModel
@@ -30,15 +31,17 @@ def test_libjpeg_does_say_something(smeared, capfd):
     assert "Corrupt JPEG data" in capfd.readouterr().err
 
 
-def test_nothing_of_libjpeg_is_seen_while_files_are_read_for_training(smeared, capfd):
-    read = _reader("image", (8, 8, 3))
-    assert read(tf.constant([smeared]))[1].numpy().tolist() == [b""]
+def test_nothing_of_libjpeg_is_seen_while_files_are_read_for_training(smeared, capfd, tmp_path, monkeypatch):
+    monkeypatch.setenv("KFUSION_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "smeared.jpg").write_bytes(smeared)
+    front_end = FrontEnd("any", "", file_reader("image", Spec((8, 8, 3))), (8, 8, 3), np.uint8)
+    assert features([tmp_path / "smeared.jpg"], front_end, None)[0].any()
     assert capfd.readouterr().err == ""
 
 
 def test_nothing_of_libjpeg_is_seen_while_a_run_or_a_version_reads_files(smeared, capfd):
     run, version = RunModel.__new__(RunModel), VersionModel.__new__(VersionModel)
-    run.spec, run._readers = Spec((8, 8, 3)), {}
+    run.spec = Spec((8, 8, 3))
     assert run._read("image", [smeared, b""])[1] == ["", ""]
 
     def refused(*_: object) -> None:

@@ -1,27 +1,23 @@
 """Picture and sound files -> a `Source`: decoded once, kept as arrays, scanned as any other data."""
 
-import functools
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from rich.console import Console
 
 from kfusion.config import DataConfig
-from kfusion.data.fingerprint import fingerprints
+from kfusion.data.front_ends import file_reader, fingerprints
 from kfusion.data.media_cache import FrontEnd, features
 from kfusion.data.media_files import TEST, TRAINING, VALIDATION, Item, Listing, list_media
 from kfusion.data.media_manifest import read_manifest
 from kfusion.data.pairs import Source
 from kfusion.data.parts import joined
-from kfusion.data.pictures import image_front_end, read_images
+from kfusion.data.pictures import image_front_end
 from kfusion.data.scan import blank_lines, group_ids, scan
-from kfusion.data.sounds import SOUND_FRONT_END, read_sounds
+from kfusion.data.sounds import SOUND_FRONT_END
 from kfusion.data.speakers import hold_out
 from kfusion.spec import Spec
-from kfusion.system.terminal import quiet
 
 
 def load_media(config: DataConfig, console: Console | None = None) -> Source:
@@ -44,8 +40,8 @@ def load_media(config: DataConfig, console: Console | None = None) -> Source:
     shape = config.image_shape
     spec = Spec((shape[0], shape[1], shape[2]), class_names=listing.class_names)
     made_by = fingerprints()
-    pictures = FrontEnd(image_front_end(spec), made_by["images"], _reader("image", shape), shape, np.uint8)
-    sounds = FrontEnd(SOUND_FRONT_END, made_by["sounds"], _reader("audio", shape), (spec.num_audio,), np.float32)
+    pictures = FrontEnd(image_front_end(spec), made_by["images"], file_reader("image", spec), shape, np.uint8)
+    sounds = FrontEnd(SOUND_FRONT_END, made_by["sounds"], file_reader("audio", spec), (spec.num_audio,), np.float32)
     images, image_row, image_key = _arrays(listing.images, pictures, console)
     audio, audio_row, audio_key = _arrays(listing.sounds, sounds, console)
     image_scan, audio_scan = scan(images, image_row), scan(audio, audio_row)
@@ -135,21 +131,6 @@ def _arrays(
         rows.setdefault(item.path, len(rows))
     array, key = features(list(rows), front_end, console)
     return array, np.array([rows[item.path] for item in items], np.int64), key
-
-
-@functools.cache
-def _reader(kind: str, image_shape: tuple[int, int, int]) -> Any:
-    """The front end as a graph, traced once: string (batch,) -> features and reasons."""
-    spec = Spec(image_shape)
-    read = read_images if kind == "image" else read_sounds
-    signature = [tf.TensorSpec([None], tf.string)]
-    graph = tf.function(functools.partial(read, spec=spec), input_signature=signature, autograph=False)
-
-    def read_quietly(contents: tf.Tensor) -> Any:
-        with quiet():
-            return graph(contents)
-
-    return read_quietly
 
 
 def _labels(items: tuple[Item, ...], spec: Spec) -> np.ndarray:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +20,12 @@ from rich.console import Console
 from rich.progress import track
 
 from kfusion.data.checks import broken
+from kfusion.data.front_ends import Reader
 from kfusion.rules import UserError
 from kfusion.system.files import write_atomically, write_json
 from kfusion.system.progress import is_live
+from kfusion.system.terminal import quiet
 
-Reader = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
-"""string (batch,) -> features float32 (batch, ...) and reasons string (batch,)."""
 BATCH = 64
 MAX_BYTES = 2**26
 """Larger files are refused before they are read."""
@@ -124,7 +124,9 @@ def _made(paths: Sequence[Path], front_end: FrontEnd, console: Console | None) -
     label = f"reading {len(paths):,} files"
     for start in track(starts, label, console=console, transient=True, disable=not shown):
         batch = paths[start : start + BATCH]
-        values, reasons = front_end.read(tf.constant([_content(path) for path in batch]))
+        contents = tf.constant([_content(path) for path in batch])
+        with quiet():  # What libjpeg has to say of a file.
+            values, reasons = front_end.read(contents)
         array[start : start + len(batch)] = values
         refused += [(path, reason.decode()) for path, reason in zip(batch, reasons.numpy(), strict=True) if reason]
     if refused:

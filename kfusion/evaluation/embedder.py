@@ -16,7 +16,7 @@ from rich.console import Console
 from kfusion import run as runs
 from kfusion.analysis import projections
 from kfusion.analysis.embedding_tables import separation_table, verdict
-from kfusion.data.fingerprint import note_on
+from kfusion.data.front_ends import note_on
 from kfusion.data.limit import first_of_each_class
 from kfusion.data.pairs import Pairs, Source
 from kfusion.data.pipeline import evaluation_batches, readers_errors

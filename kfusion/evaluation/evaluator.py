@@ -13,7 +13,7 @@ from rich.console import Console
 from kfusion import run as runs
 from kfusion.analysis.evaluation_tables import evaluation_tables, robustness_tables
 from kfusion.contents import INSIDE
-from kfusion.data.fingerprint import note_on
+from kfusion.data.front_ends import note_on
 from kfusion.data.limit import first_of_each_class
 from kfusion.evaluation import answers as asking
 from kfusion.evaluation.answers import Answers

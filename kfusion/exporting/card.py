@@ -6,7 +6,7 @@ from typing import Any
 
 from kfusion.contents import CLASSES, OWN_DATA
 from kfusion.data.classes import read_classes, write_classes
-from kfusion.data.fingerprint import note_on
+from kfusion.data.front_ends import note_on
 from kfusion.exporting.signatures import OUTPUTS
 from kfusion.run import Run
 from kfusion.runtime.saved_model import Tensors, read_signatures

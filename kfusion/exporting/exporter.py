@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 from rich.console import Console
 
-from kfusion.data.fingerprint import note_on
+from kfusion.data.front_ends import note_on
 from kfusion.data.pairs import Pairs
 from kfusion.data.scale import as_range, largest
 from kfusion.exporting.bad_requests import BadRequest, bad_arrays, bad_files

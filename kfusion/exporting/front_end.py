@@ -1,17 +1,9 @@
 """What turns files into what a run's network takes, where that is known."""
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
-
-import tensorflow as tf
-
-from kfusion.data.pictures import read_images
-from kfusion.data.sounds import can_read_sounds, read_sounds
+from kfusion.data.front_ends import Reader, file_reader
+from kfusion.data.sounds import can_read_sounds
 from kfusion.run import Run
-
-Reader = Callable[[Any], tuple[tf.Tensor, tf.Tensor]]
-"""Contents of files, string (batch,) -> what the network takes, and why each could not be read, "" where it could."""
+from kfusion.spec import MODALITIES
 
 
 def front_end_of(run: Run) -> tuple[dict[str, Reader], str]:
@@ -28,10 +20,5 @@ def front_end_of(run: Run) -> tuple[dict[str, Reader], str]:
         return {}, f"sound files cannot be turned into features of the front end {front_end!r}"
     if channels not in (1, 3):
         return {}, f"picture files have 1 or 3 channels, this data's images {channels}"
-    readers = {"image": read_images, "audio": read_sounds}
-    return {name: _traced_once(partial(read, spec=spec)) for name, read in readers.items()}, ""
-
-
-def _traced_once(read: Reader) -> Reader:
-    """A reader as one function of the graph, which every endpoint calls: tracing it takes most of an export's time."""
-    return tf.function(read, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    # Every endpoint calls the same functions: tracing them takes most of an export's time.
+    return {name: file_reader(name, spec) for name in MODALITIES}, ""

@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from kfusion.analysis.calibration import temper
+from kfusion.data.front_ends import Reader
 from kfusion.data.pairs import Pairs
 from kfusion.exporting.files import picture_file, sound_file
-from kfusion.exporting.front_end import Reader
 from kfusion.exporting.signatures import READ_BYTES
 from kfusion.spec import FUSED, MODALITIES, VIEWS
 

@@ -19,9 +19,9 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from kfusion.data.front_ends import Reader
 from kfusion.data.scale import MAX_MAGNITUDE
 from kfusion.exporting import guards
-from kfusion.exporting.front_end import Reader
 from kfusion.spec import FUSED, MODALITIES, VIEWS, Spec
 
 SIGNATURES = ("serving_default", "image_only", "audio_only")

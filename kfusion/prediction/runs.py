@@ -1,7 +1,6 @@
 """The network of a run folder as a model, asked through Keras."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from kfusion.analysis.calibration import temper
-from kfusion.data.fingerprint import note_on
-from kfusion.data.pictures import read_images
+from kfusion.data.front_ends import file_reader, note_on
 from kfusion.data.scale import as_range
-from kfusion.data.sounds import can_read_sounds, read_sounds
+from kfusion.data.sounds import can_read_sounds
 from kfusion.finished import load_fitting, open_finished
 from kfusion.model.build import with_all_views
 from kfusion.prediction.chunks import Arrays, Files
@@ -55,7 +53,6 @@ class RunModel:
 
         # Concrete: to TensorFlow, the functions of several runs in one process look like one that is traced again.
         self._answer = tf.function(answer, input_signature=[signature]).get_concrete_function()
-        self._readers: dict[str, Any] = {}
 
     def prepare(self, rows: Arrays | Files) -> Arrays:
         if isinstance(rows, Arrays):
@@ -73,7 +70,7 @@ class RunModel:
             return np.zeros((len(contents), *shape), np.float32), [""] * len(contents)
         try:
             with quiet(even_if_failing=True):
-                values, reason = self._reader(kind)(tf.constant(contents))
+                values, reason = file_reader(kind, self.spec)(tf.constant(contents))
             return values.numpy(), [f"{kind}: {text.decode()}" if text else "" for text in reason.numpy()]
         except tf.errors.OpError as error:
             # What only the decoder finds damaged fails the whole batch: in halves, it fails alone in the end.
@@ -82,15 +79,6 @@ class RunModel:
             middle = len(contents) // 2
             halves = [self._read(kind, half) for half in (contents[:middle], contents[middle:])]
             return np.concatenate([values for values, _ in halves]), [text for _, reason in halves for text in reason]
-
-    def _reader(self, kind: str) -> Callable[[tf.Tensor], Any]:
-        """The files' reader as one graph, made when it is first needed."""
-        if kind not in self._readers:
-            read = {"image": read_images, "audio": read_sounds}[kind]
-            signature = [tf.TensorSpec((None,), tf.string)]
-            reader = partial(read, spec=self.spec)
-            self._readers[kind] = tf.function(reader, input_signature=signature, autograph=False)
-        return self._readers[kind]
 
     def answer(self, rows: Arrays | Files) -> Answers:
         rows = self.prepare(rows)

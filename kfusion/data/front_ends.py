@@ -1,7 +1,7 @@
-"""What a front end does, as a short name: it changes whenever the features that are made may change.
+"""The front ends of pictures and sounds: what reads their files, as a graph, and a fingerprint of what it does.
 
 A network must read files as its training data were read, and features that were kept must be those that would be made
-now. So the name is made from the front end itself: the source of its function and of every function and class of
+now. So the fingerprint is made from the front end itself: the source of its function and of every function and class of
 kfusion that this one uses, without comments and docstrings, and the value of every constant that they name.
 """
 
@@ -10,17 +10,42 @@ import hashlib
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import cache, partial
 from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from kfusion.data.pictures import read_images
 from kfusion.data.sounds import read_sounds
+from kfusion.spec import DIGITS, Spec
 
 _PACKAGE = "kfusion."
 _PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, type(None))
 """Constants whose text says all."""
+
+
+Reader = Callable[[Any], tuple[tf.Tensor, tf.Tensor]]
+"""Contents of files, string (batch,) -> what the network takes, and why each could not be read, "" where it could."""
+READERS = {"image": read_images, "audio": read_sounds}
+
+
+def file_reader(modality: str, spec: Spec) -> Reader:
+    """What reads the files of a modality, as one graph, which is traced once for each shape: that takes seconds.
+
+    Args:
+        modality: one of the `MODALITIES`.
+        spec: the shapes of what is read.
+    """
+    return _traced(modality, replace(spec, class_names=DIGITS))
+
+
+@cache
+def _traced(modality: str, spec: Spec) -> Reader:
+    signature = [tf.TensorSpec([None], tf.string)]
+    return tf.function(partial(READERS[modality], spec=spec), input_signature=signature, autograph=False)
 
 
 def fingerprints() -> dict[str, str]:

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from kfusion.data import fingerprint as module
-from kfusion.data.fingerprint import fingerprint, fingerprints
+from kfusion.data import front_ends as module
+from kfusion.data.front_ends import fingerprint, fingerprints
 from kfusion.data.sounds import read_sounds
 
 TOP = '''
