@@ -19,6 +19,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores: some tests wait for servers and browsers."""
+    return min((os.cpu_count() or 1) + 1, 4)
+
+
 @pytest.fixture
 def deterministic() -> Iterator[None]:
     """A training in this process may be deterministic: what it switches on is off again after the test."""

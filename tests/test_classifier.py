@@ -312,6 +312,7 @@ def test_own_data_are_put_in_place_whole_and_read_from_there(tmp_path):
     assert [path.name for path in tmp_path.rglob("*") if path.is_dir()] == ["runs", "a", "training_data"]
 
 
+@pytest.mark.slow
 def test_a_table_is_fitted_stopped_by_a_callback_pickled_and_its_folder_goes_with_it():
     data = table()
     estimator = FusionClassifier(**TINY, epochs=50).fit(data, callbacks=[StopAtOnce()])

@@ -63,6 +63,7 @@ class Traffic:
         return self.statuses
 
 
+@pytest.mark.slow  # In one process, by test_models.py.
 def test_a_new_version_takes_over_under_traffic_without_a_failed_request(shelf, tmp_path):
     with serve(shelf, tmp_path / "log.txt", "--poll-s", "0.1") as server:
         traffic = Traffic(server)
@@ -81,6 +82,7 @@ def test_a_new_version_takes_over_under_traffic_without_a_failed_request(shelf, 
     assert events == [*loads, ("version unloaded", 2)]
 
 
+@pytest.mark.slow  # In one process, by test_models.py.
 def test_a_broken_version_is_told_and_the_old_one_goes_on(shelf, tmp_path):
     with serve(shelf, tmp_path / "log.txt", "--poll-s", "0.1", "--label", "old=1") as server:
         (shelf / "2").mkdir()
