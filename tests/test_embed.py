@@ -72,6 +72,7 @@ def test_two_runs_agree_in_figures_and_sprites_too(embedded, tmp_path):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_a_sample_is_even_over_the_classes_and_part_of_the_test_and_two_runs_agree(embedded, tmp_path, undrawn):
     shutil.copytree(embedded, tmp_path / "run")
     place = embed(tmp_path / "run", samples=30, seed=5)

@@ -111,7 +111,7 @@ def test_rows_of_one_batch_may_lack_different_modalities(files, known, pairs, ex
 
 
 @pytest.mark.parametrize("extra", EXTRAS)
-@pytest.mark.parametrize("head", ["attention", "late"])
+@pytest.mark.parametrize("head", [pytest.param("attention", marks=pytest.mark.slow), "late"])
 def test_the_other_heads_convert_and_a_temperature_is_in_the_file(run, pairs, tmp_path, extra, head):
     config = ModelConfig(fusion=head, filters=(4,), embed_dim=16, hidden_dim=16, audio_units=(16,), utterance_trim=0.3)
     features, path = run.data(), tmp_path / f"model{SUFFIXES[extra]}"

@@ -105,6 +105,7 @@ def test_all_views_are_the_networks_answers_to_each(fusion):
     np.testing.assert_allclose(answers[1], np.tile(model(mixed)[1], (3, 1)), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_all_views_of_loaded_networks_of_every_head_in_another_process(tmp_path):
     """There, names that are free here may be taken by those of the loaded network."""
     paths = [tmp_path / f"{fusion}.keras" for fusion in ("lstm", "attention", "late")]

@@ -154,6 +154,7 @@ def test_limits_refuse_with_a_sentence_and_the_server_goes_on(served_model, tmp_
         assert wait_for(lambda: server.predict(SILENCE)[0] == 200)
 
 
+@pytest.mark.slow  # In one process, by test_batching.py.
 def test_requests_that_come_together_are_answered_together_and_as_alone(served_model, tmp_path):
     rng = np.random.default_rng(3)
     sounds = rng.normal(size=(24, 507)).astype(np.float32).astype(float)

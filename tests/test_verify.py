@@ -25,7 +25,7 @@ def small(tmp_path_factory) -> Exported:
     return export_small(tmp_path_factory.mktemp("small") / "model", small_network())
 
 
-@pytest.mark.parametrize("fusion", ["lstm", "attention"])
+@pytest.mark.parametrize("fusion", [pytest.param("lstm", marks=pytest.mark.slow), "attention"])
 def test_each_head_and_any_shape_is_exported_and_proved_with_its_temperatures(fusion, tmp_path):
     exported = export_small(tmp_path / "model", small_network(fusion), WARM)
     assert [check for check in exported.checks().values() if not check.passed] == []

@@ -75,6 +75,7 @@ def test_no_microphone_is_told(page):
     page.wait_for("There is no microphone. Open a sound file instead.", "#sound-problem")
 
 
+@pytest.mark.slow
 def test_a_version_that_was_replaced_and_a_server_that_is_gone_are_told(browser, served_model, tmp_path):
     folder = tmp_path / "kfusion"
     shutil.copytree(served_model, folder)
