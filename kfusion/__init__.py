@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kfusion.classifier import FusionClassifier, load
-    from kfusion.config import AugmentConfig, Config, DataConfig, ModelConfig, TrainingConfig
+    from kfusion.config import RECIPES, AugmentConfig, Config, DataConfig, ModelConfig, TrainingConfig
+    from kfusion.modalities.audio.encoder import UtteranceNorm
+    from kfusion.modalities.encoders import encode_audio, encode_image
     from kfusion.model.build import build_model
-    from kfusion.model.encoders import encode_audio, encode_image
     from kfusion.model.fusion import HEADS, JoinedPosteriors, ModalityTokens
-    from kfusion.model.utterance import UtteranceNorm
-    from kfusion.recipes import RECIPES
-    from kfusion.rules import UserError
     from kfusion.spec import Spec
-    from kfusion.training.schedule import WarmupCosine
+    from kfusion.training.optimizers import WarmupCosine
+    from kfusion.validation import UserError
 
 __version__ = "0.1.0"
 __all__ = [
@@ -50,15 +49,14 @@ __all__ = [
 
 _HOMES = {
     "kfusion.classifier": ("FusionClassifier", "load"),
-    "kfusion.config": ("AugmentConfig", "Config", "DataConfig", "ModelConfig", "TrainingConfig"),
+    "kfusion.config": ("AugmentConfig", "Config", "DataConfig", "ModelConfig", "TrainingConfig", "RECIPES"),
     "kfusion.model.build": ("build_model",),
-    "kfusion.model.encoders": ("encode_audio", "encode_image"),
+    "kfusion.modalities.encoders": ("encode_audio", "encode_image"),
     "kfusion.model.fusion": ("HEADS", "JoinedPosteriors", "ModalityTokens"),
-    "kfusion.model.utterance": ("UtteranceNorm",),
-    "kfusion.recipes": ("RECIPES",),
-    "kfusion.rules": ("UserError",),
+    "kfusion.modalities.audio.encoder": ("UtteranceNorm",),
+    "kfusion.validation": ("UserError",),
     "kfusion.spec": ("Spec",),
-    "kfusion.training.schedule": ("WarmupCosine",),
+    "kfusion.training.optimizers": ("WarmupCosine",),
 }
 """Where each public name lives."""
 
@@ -67,7 +65,7 @@ def __getattr__(name: str) -> Any:
     home = next((module for module, names in _HOMES.items() if name in names), None)
     if home is None:
         raise AttributeError(f"module 'kfusion' has no attribute {name!r}")
-    from kfusion.system.terminal import quiet
+    from kfusion.cli import quiet
 
     with quiet():  # TensorFlow's start-up chatter, where it is this that starts it.
         value = getattr(importlib.import_module(home), name)
@@ -79,7 +77,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-LAYERS = ("kfusion.model.fusion", "kfusion.model.utterance")
+LAYERS = ("kfusion.model.fusion", "kfusion.modalities.audio.encoder")
 """The modules whose layers a saved network may hold; importing them makes the layers known to Keras."""
 
 

@@ -23,19 +23,17 @@ import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from kfusion import run as runs
+from kfusion import run_dir as runs
+from kfusion.cli import console, quiet, without_tracing_advice
 from kfusion.config import Config
-from kfusion.contents import CLASSES, LOCK, OWN_DATA
 from kfusion.data.classes import Classes
-from kfusion.data.own import OwnData, own_data, write_samples
-from kfusion.data.samples import read_samples
-from kfusion.finished import load_fitting, open_finished
+from kfusion.data.in_memory import OwnData, own_data, read_samples, write_samples
+from kfusion.io import PARTIAL, read_json
 from kfusion.parameters import OWN, SETTINGS, config_of, parameters_of, signature, unknown, with_data
 from kfusion.prediction.estimator import ExportedClassifier, Predictions, ask_each, classes_of, label_of
 from kfusion.prediction.models import Model, load_model
-from kfusion.rules import UserError
-from kfusion.system.files import PARTIAL, read_json
-from kfusion.system.terminal import console, quiet, without_tracing_advice
+from kfusion.run_dir import CLASSES, LOCK, OWN_DATA, open_finished
+from kfusion.validation import UserError
 
 if TYPE_CHECKING:
     import keras
@@ -127,7 +125,7 @@ class FusionClassifier(Predictions, ClassifierMixin, BaseEstimator):
     def _train(self, config: Config, folder: Path, X: Any, y: Any, groups: Any, callbacks: tuple[Any, ...]) -> None:
         """One call of what the command calls."""
         with quiet():
-            from kfusion.trainer import train
+            from kfusion.training.trainer import train
 
         def start(own: OwnData | None, data: str) -> None:
             flags = {name: bool(getattr(self, name)) for name in ("resume", "overwrite", "tensorboard")}
@@ -165,6 +163,8 @@ class FusionClassifier(Predictions, ClassifierMixin, BaseEstimator):
         self._check_fitted()
         if self._network is None:
             with quiet():
+                from kfusion.inference import load_fitting
+
                 self._network = load_fitting(open_finished(self.run_dir_))
         return self._network
 
@@ -227,7 +227,7 @@ class FusionClassifier(Predictions, ClassifierMixin, BaseEstimator):
         """
         self._check_fitted()
         with quiet():
-            from kfusion.evaluation.embedder import embed
+            from kfusion.evaluation.embeddings import embed
 
         place, model = embed(self.run_dir_, samples, seed, umap, self._console), self._asked()
         arrays = {name: np.load(place / f"{name}.npy") for name in ("image", "audio", "fused", "labels")}
@@ -260,10 +260,10 @@ class FusionClassifier(Predictions, ClassifierMixin, BaseEstimator):
         """
         self._check_fitted()
         with quiet():
-            from kfusion.exporting.exporter import Options, export
-            from kfusion.exporting.formats import export_portable
-            from kfusion.exporting.portable import FORMATS
-            from kfusion.exporting.publish import Shelf
+            from kfusion.exporting.model_store import Shelf
+            from kfusion.exporting.portable import export_portable
+            from kfusion.exporting.portable_runtime import FORMATS
+            from kfusion.exporting.saved_model import Options, export
         if format != "savedmodel" and format not in FORMATS:
             raise UserError(f"'format' must be one of savedmodel, {', '.join(FORMATS)}. Received: {format!r}")
         if version is not None and (type(version) is not int or version < 1):

@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from kfusion.asking.inputs import read_inputs
-from kfusion.asking.transport import ClientError, Model, Rejected, Rest, TooLate, Unreachable, with_retries
-from kfusion.rules import UserError
+from kfusion.transport import ClientError, Model, Rejected, Rest, TooLate, Unreachable, read_inputs, with_retries
+from kfusion.validation import UserError
 
 __all__ = ["Client", "ClientError", "Prediction", "Rejected", "TooLate", "Unreachable"]
 PROG = "python -m kfusion.client"
@@ -86,7 +85,7 @@ class Client:
         self._model, self._timeout_s, self._retries = Model(model, version, label), timeout_s, retries
         scheme, _, target = url.partition("://")
         if scheme in ("grpc", "grpcs"):
-            from kfusion.asking.grpc_transport import Grpc
+            from kfusion.grpc_transport import Grpc
 
             self._way: Any = Grpc(target, scheme == "grpcs")
         else:

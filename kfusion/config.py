@@ -1,13 +1,20 @@
 """Every setting of a training run, with its default and its range; and the recipes, which are named settings.
 
 `Config` is what `python -m kfusion.train --help` lists, what `config.json` in a run folder holds, and what
-`--config FILE` reads back (`config_file.py`).
+`--config FILE` reads back.
+
+Configs as JSON: what `--config FILE` and a run folder's config.json hold.
+
+Recipes: named configs.
+
+`paper` is the student paper's training, flips included. `robust` is what did best on people never heard, on images or
+sounds alone, and on conflicts between them; the README holds the measured comparison.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
-from kfusion.rules import check_fields, require
+from kfusion.validation import UserError, check_fields, require
 
 
 @dataclass(frozen=True)
@@ -193,5 +200,81 @@ class Config:
         return self.data.split_seed if self.data.split_seed >= 0 else self.training.seed
 
     def to_json(self) -> dict[str, Any]:
-        """Ready for JSON; `config_file.config_from_json` reads it back."""
+        """Ready for JSON; `config_from_json` reads it back."""
         return asdict(self)
+
+
+def config_from_json(values: Any) -> Config:
+    """Reads what `Config.to_json` gave; settings that are left out keep their defaults.
+
+    Raises:
+        UserError: a section or a setting that does not exist, or a value of another type or out of its range.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"a config must be a JSON object. Received: {type(values).__name__}")
+    _known(values, Config, "config")
+    default = Config()
+    return replace(default, **{name: _section(getattr(default, name), name, part) for name, part in values.items()})
+
+
+def _known(values: dict[str, Any], kind: Any, where: str) -> None:
+    names = [f.name for f in fields(kind)]
+    unknown = sorted(set(values) - set(names))
+    require(not unknown, where, f"made of {', '.join(names)}", unknown)
+
+
+def _section(default: Any, name: str, values: Any) -> Any:
+    if not isinstance(values, dict):
+        raise UserError(f"'{name}' must be a JSON object. Received: {values!r}")
+    _known(values, type(default), name)
+    return replace(default, **{key: _value(getattr(default, key), value) for key, value in values.items()})
+
+
+def _value(default: Any, value: Any) -> Any:
+    """The value in the type of its default: JSON knows no tuples, and writes 1 for 1.0."""
+    if isinstance(default, tuple) and isinstance(value, list):
+        return tuple(value)
+    return float(value) if isinstance(default, float) and type(value) is int else value
+
+
+RECIPES: dict[str, Config] = {
+    "paper": Config(),
+    "robust": Config(
+        model=ModelConfig(image_dropout=0.4, embed_dropout=0.3, utterance_trim=0.3, utterance_jitter=2.0),
+        augment=AugmentConfig(
+            flip="none",
+            rotation=12 / 360,
+            crop=2,
+            zoom=0.1,
+            shear=0.1,
+            background=0.5,
+            time_shift=4.0,
+            time_stretch=0.2,
+            time_warp=0.25,
+            repair=True,
+            wrong_sound=0.06,
+            wrong_image=0.03,
+        ),
+        training=TrainingConfig(epochs=30, views="all", late_teacher=2.0),
+    ),
+}
+
+
+def recipe(name: str) -> Config:
+    """The config of that name.
+
+    Raises:
+        UserError: there is no such recipe.
+    """
+    if name not in RECIPES:
+        raise UserError(f"'recipe' must be one of {', '.join(RECIPES)}. Received: {name!r}")
+    return RECIPES[name]
+
+
+def differences(one: Config, other: Config) -> list[str]:
+    """The settings in which two configs differ, as `section.name`."""
+    found = []
+    for section in fields(Config):
+        left, right = getattr(one, section.name), getattr(other, section.name)
+        found += [f"{section.name}.{f.name}" for f in fields(left) if getattr(left, f.name) != getattr(right, f.name)]
+    return found

@@ -19,8 +19,7 @@ from typing import Annotated
 
 import tyro
 
-from kfusion.system.commandline import parse
-from kfusion.system.terminal import console, quiet, run_main
+from kfusion.cli import console, parse, quiet, run_main
 
 PROG = "python -m kfusion.embed"
 
@@ -42,7 +41,7 @@ class Command:
 def main() -> None:
     command = parse(Command, PROG)
     with quiet():
-        from kfusion.evaluation.embedder import embed
+        from kfusion.evaluation.embeddings import embed
     place = embed(command.run, command.samples, command.seed, command.umap, console)
     console.print(f"\nembeddings: {place}", soft_wrap=True)
 

@@ -10,11 +10,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from kfusion.exporting.portable import FORMATS, check_extra
-from kfusion.exporting.publish import Shelf
-from kfusion.rules import UserError
-from kfusion.system.commandline import parse
-from kfusion.system.terminal import console, fail, quiet, run_main
+from kfusion.cli import console, fail, parse, quiet, run_main
+from kfusion.exporting.model_store import Shelf
+from kfusion.exporting.portable_runtime import FORMATS, check_extra
+from kfusion.validation import UserError
 
 PROG = "python -m kfusion.export"
 
@@ -59,10 +58,11 @@ def main() -> None:
     if version is not None:
         shelf.check_free(version)
     with quiet():
-        from kfusion.exporting.exporter import Options, export
-        from kfusion.exporting.formats import export_portable
+        from kfusion.exporting.portable import export_portable
+        from kfusion.exporting.saved_model import Options, export
         from kfusion.exporting.verify import Unproven
-        from kfusion.finished import load_fitting, open_finished
+        from kfusion.inference import load_fitting
+        from kfusion.run_dir import open_finished
 
     run = open_finished(command.run)
     with quiet():

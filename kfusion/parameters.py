@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kfusion.config import Config
-from kfusion.config_file import config_from_json
-from kfusion.recipes import RECIPES, differences, recipe
+from kfusion.config import RECIPES, Config, config_from_json, differences, recipe
 
 SECTIONS = {setting.name: part.name for part in fields(Config) for setting in fields(getattr(Config(), part.name))}
 """The section of each setting."""

@@ -12,9 +12,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from kfusion.rules import UserError
-from kfusion.system.commandline import parse
-from kfusion.system.terminal import console, fail, quiet, run_main
+from kfusion.cli import console, fail, parse, quiet, run_main
+from kfusion.validation import UserError
 
 PROG = "python -m kfusion.predict"
 
@@ -61,8 +60,8 @@ def main() -> None:
     if command.workers < 1:
         raise UserError(f"'workers' must be ≥ 1. Received: {command.workers}")
     with quiet():
+        from kfusion.prediction.engine import answer_shards
         from kfusion.prediction.job import Job, predict
-        from kfusion.prediction.shards import answer_shards
     engine = answer_shards
     if command.engine == "ray":
         from kfusion.prediction.ray_engine import RayEngine

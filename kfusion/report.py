@@ -12,8 +12,7 @@ from typing import Annotated
 
 import tyro
 
-from kfusion.system.commandline import parse
-from kfusion.system.terminal import console, quiet, run_main
+from kfusion.cli import console, parse, quiet, run_main
 
 PROG = "python -m kfusion.report"
 

@@ -9,10 +9,9 @@ from typing import Annotated
 
 import tyro
 
-from kfusion.rules import UserError, require
-from kfusion.serving.limits import Limits
-from kfusion.system.commandline import parse
-from kfusion.system.terminal import console, quiet, run_main
+from kfusion.cli import console, parse, quiet, run_main
+from kfusion.serving.middleware import Limits
+from kfusion.validation import UserError, require
 
 PROG = "python -m kfusion.serve"
 NEEDED = ("starlette", "uvicorn", "uvloop", "httptools", "orjson", "prometheus_client")
@@ -72,7 +71,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         UserError: it does not.
     """
-    from kfusion.serving.models import version_numbers
+    from kfusion.serving.model_manager import version_numbers
 
     if not folder.is_dir():
         raise UserError(f"{folder}: must be a folder with exported versions. Found: no folder")
@@ -87,8 +86,8 @@ def main() -> None:
     labels = read_labels(command.label)
     check_folder(command.model)
     try:
-        from kfusion.runtime.capi import library
-        from kfusion.serving.process import Service, listen, run
+        from kfusion.runtime.c_api import library
+        from kfusion.serving.server import Service, listen, run
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in NEEDED:
             raise

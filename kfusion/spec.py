@@ -7,7 +7,10 @@ A batch is `{"image": (batch, height, width, channels), "audio": (batch, num_aud
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kfusion.rules import UserError
+from kfusion.validation import UserError
+
+MAX_CHANNELS = 4
+
 
 MODALITIES = ("image", "audio")
 FUSED = "fused"
@@ -72,3 +75,20 @@ class Spec:
             class_names=tuple(values["class_names"]),
             pixel_max=values["pixel_max"],
         )
+
+
+def are_channels_first(shape: tuple[int, int, int]) -> bool:
+    """Whether an image is (channels, height, width), as PyTorch has it, and not (height, width, channels).
+
+    It is where its last axis is too long for channels and its first is not, or where it is square in its last two axes
+    alone.
+    """
+    first, second, last = shape
+    return last > MAX_CHANNELS and (first <= MAX_CHANNELS or first != second == last)
+
+
+def without_channel(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of one sound without the axis of length 1 that networks for pictures want at its end or beginning."""
+    if len(shape) == 3 and 1 in (shape[0], shape[-1]):
+        return shape[:2] if shape[-1] == 1 else shape[1:]
+    return shape

@@ -9,11 +9,10 @@ from typing import Annotated
 
 import tyro
 
-from kfusion import run as runs
+from kfusion import run_dir as runs
+from kfusion.cli import Starting, console, parse, quiet, run_main, starting_settings
 from kfusion.config import Config
-from kfusion.rules import UserError
-from kfusion.system.commandline import Starting, parse, starting_settings
-from kfusion.system.terminal import console, quiet, run_main
+from kfusion.validation import UserError
 
 PROG = "python -m kfusion.train"
 
@@ -52,7 +51,7 @@ def main() -> None:
         raise UserError("'--resume' and '--overwrite' must not be given together. Received: both")
     folder = folder_of(command)
     with quiet():
-        from kfusion.trainer import train
+        from kfusion.training.trainer import train
     run = train(
         command.settings,
         folder,

@@ -11,17 +11,17 @@ import pytest
 import tensorflow as tf
 
 from kfusion.config import ModelConfig
-from kfusion.data.pairs import Pairs
-from kfusion.exporting.exporter import plan_of
-from kfusion.exporting.portable import PACKAGES
-from kfusion.exporting.prove import Request
-from kfusion.exporting.requests import Expected, Samples
+from kfusion.data.dataset import Pairs
+from kfusion.exporting.assets import BATCHES, write_warmup
+from kfusion.exporting.portable_runtime import PACKAGES
+from kfusion.exporting.sample_requests import Expected, Samples
+from kfusion.exporting.saved_model import plan_of
 from kfusion.exporting.signatures import SIGNATURES, Endpoints, write_saved_model
+from kfusion.exporting.subprocess_runner import Request
 from kfusion.exporting.verify import Check, Plan, verify
-from kfusion.exporting.warmup import BATCHES, write_warmup
+from kfusion.inference import load_network, predict_views
 from kfusion.model.build import build_model
-from kfusion.predictor import load_network, predict_views
-from kfusion.run import Run
+from kfusion.run_dir import Run
 from kfusion.spec import Spec
 
 SMALL = Spec(image_shape=(9, 8, 3), audio_grid=(4, 3), class_names=("hut", "tür", "zaun"), pixel_max=1)

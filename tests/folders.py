@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kfusion.config import DataConfig
-from kfusion.data.sources import load
-from kfusion.rules import UserError
+from kfusion.data.loaders import load
+from kfusion.validation import UserError
 
 NAMES = {
     "competition": ("x_train_wr.npy", "x_train_sp.npy", "y_train.csv", "x_test_wr.npy", "x_test_sp.npy", "hidden.csv"),

@@ -17,8 +17,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from kfusion.runtime.capi import Refused
-from kfusion.runtime.model import ServedModel
+from kfusion.runtime.c_api import Refused, ServedModel
 
 
 def listed(values: np.ndarray) -> Any:

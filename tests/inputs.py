@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kfusion.data.builtin import load_builtin
+from kfusion.data.loaders import load_builtin
 from tests.media import encoded, tone_bytes
 from tests.processes import in_process
 

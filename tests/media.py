@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kfusion.data.builtin import load_builtin
-from kfusion.exporting.files import png_file, wav_file
+from kfusion.data.loaders import load_builtin
+from kfusion.exporting.sample_requests import png_file, wav_file
 
 RATE_HZ = 8000
 FSDD = Path(__file__).resolve().parents[2] / "shared" / "data" / "fsdd.npz"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from kfusion.system.terminal import console, run_main
+from kfusion.cli import console, run_main
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("--limit", "1000", "--filters", "8", "16", "--precision", "float32")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.processes import SMALL, environment, run_verb, start_verb
-from tuning.plan import Plan, Settings
+from tuning.space import Plan, Settings
 from tuning.trials import Repeat, Trial, read_trials
 
 PROC = Path("/proc")

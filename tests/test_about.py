@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from starlette.responses import JSONResponse
 
-from kfusion.serving.about import about
-from kfusion.serving.models import Models
+from kfusion.serving.app import about
+from kfusion.serving.model_manager import Models
 from tests.exports import export_tiny
 
 EXAMPLE = {"class_name": "a", "image": "QUJD", "audio": [1.5, 2]}

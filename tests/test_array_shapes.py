@@ -9,15 +9,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kfusion.asking.inputs import read_inputs
 from kfusion.config import Config, DataConfig
-from kfusion.data.sources import load
+from kfusion.data.loaders import load
 from kfusion.data.splits import split
-from kfusion.evaluation.subject import Subject, other_data
-from kfusion.material import gather
+from kfusion.evaluation.inference import Subject, other_data
 from kfusion.prediction.arrays import open_arrays
-from kfusion.prediction.scale import on_scale
+from kfusion.prediction.job import on_scale
+from kfusion.prepared_data import gather
 from kfusion.spec import Spec
+from kfusion.transport import read_inputs
 from tests.folders import line, write_digits, write_own
 
 NUM = 30

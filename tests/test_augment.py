@@ -6,12 +6,11 @@ import pytest
 import tensorflow as tf
 
 from kfusion.config import AugmentConfig
-from kfusion.data.augment import RandomWarp, warp_coefficients
-from kfusion.data.augment import warp as warp_all
-from kfusion.data.augment_audio import RandomSound, hidden_span, warp_time
-from kfusion.data.augmentation import Augmentation
-from kfusion.data.background import add_background
-from kfusion.data.keyed import sample_keys
+from kfusion.modalities.audio.augmentation import RandomSound, add_background, hidden_span, warp_time
+from kfusion.modalities.augmentation import Augmentation
+from kfusion.modalities.image.augmentation import RandomWarp, warp_coefficients
+from kfusion.modalities.image.augmentation import warp as warp_all
+from kfusion.random_streams import sample_keys
 from kfusion.spec import Spec
 
 

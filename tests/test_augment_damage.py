@@ -7,9 +7,9 @@ import tensorflow as tf
 from scipy.ndimage import rotate
 
 from kfusion.config import AugmentConfig
-from kfusion.data.augment_damage import RandomDamage, turned
-from kfusion.data.augmentation import Augmentation
-from kfusion.data.keyed import sample_keys
+from kfusion.modalities.augmentation import Augmentation
+from kfusion.modalities.image.augmentation import RandomDamage, turned
+from kfusion.random_streams import sample_keys
 from kfusion.spec import Spec
 
 NUM = 600

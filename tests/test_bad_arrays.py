@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kfusion.config import DataConfig
-from kfusion.data.sources import load
+from kfusion.data.loaders import load
 from tests.folders import line, write_digits, write_own
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kfusion.runtime.capi import Refused
+from kfusion.runtime.c_api import Refused
 from kfusion.serving.batching import Batcher
-from kfusion.serving.versions import Version
+from kfusion.serving.model_manager import Version
 
 
 @pytest.fixture(scope="module")

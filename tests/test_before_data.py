@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from kfusion import material
+from kfusion import prepared_data as material
 from kfusion.config import Config, DataConfig
-from kfusion.data.sources import load
-from kfusion.evaluation import embedder, evaluator, subject
+from kfusion.data.loaders import load
+from kfusion.evaluation import embeddings as embedder
+from kfusion.evaluation import evaluator
+from kfusion.evaluation import inference as subject
 from kfusion.evaluation.evaluator import Request
-from kfusion.material import gather
-from kfusion.run import Run, lock
+from kfusion.prepared_data import gather
+from kfusion.run_dir import Run, lock
 from kfusion.spec import Spec
-from kfusion.trainer import train
+from kfusion.training.trainer import train
 from tests.test_run import started
 
 

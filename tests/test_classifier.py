@@ -18,18 +18,17 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.utils.estimator_checks import check_estimator
 
-from kfusion import RECIPES, FusionClassifier, UserError, load, parameters, trainer
+from kfusion import RECIPES, FusionClassifier, UserError, load, parameters
 from kfusion.config import Config
-from kfusion.config_file import load_config
-from kfusion.contents import FILES
-from kfusion.data.own import own_data
-from kfusion.data.samples import read_samples
-from kfusion.evaluation import embedder, evaluator
-from kfusion.exporting import exporter
+from kfusion.data.in_memory import own_data, read_samples
+from kfusion.evaluation import embeddings as embedder
+from kfusion.evaluation import evaluator
+from kfusion.exporting import saved_model as exporter
+from kfusion.io import write_json
 from kfusion.parameters import SETTINGS, config_of, parameters_of, with_data
-from kfusion.run import Run, check_new
+from kfusion.run_dir import FILES, Run, check_new, load_config
 from kfusion.spec import MODALITIES
-from kfusion.system.files import write_json
+from kfusion.training import trainer
 from tests.classifiers import TINY, VALUES, StopAtOnce, pairs, table
 from tests.exports import copied, views
 from tests.inputs import digits

@@ -6,13 +6,11 @@ import subprocess
 import numpy as np
 import pytest
 
-from kfusion.asking.inputs import read_inputs
 from kfusion.client import Client, Rejected, TooLate
-from kfusion.data.builtin import load_builtin
-from kfusion.runtime.capi import Refused
-from kfusion.runtime.model import ServedModel
-from kfusion.runtime.protos import message
-from kfusion.runtime.wire import fill_tensor, read_array
+from kfusion.data.loaders import load_builtin
+from kfusion.runtime.c_api import Refused, ServedModel
+from kfusion.runtime.protos import fill_tensor, message, read_array
+from kfusion.transport import read_inputs
 from tests.media import encoded, tone_bytes
 from tests.processes import ROOT, fails, in_process, run_python, run_verb, start_verb
 from tests.servers import serve

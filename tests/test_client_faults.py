@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from kfusion.asking.inputs import read_inputs
 from kfusion.client import Client, ClientError, Rejected, TooLate, Unreachable
-from tuning.crew import free_port
+from kfusion.transport import read_inputs
+from tuning.process_pool import free_port
 
 IMAGES = np.random.default_rng(5).random((3, 28, 28)).astype(np.float32)
 SOUNDS = np.random.default_rng(6).normal(size=(3, 507)).astype(np.float32)

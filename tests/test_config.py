@@ -5,9 +5,18 @@ from dataclasses import replace
 
 import pytest
 
-from kfusion.config import AugmentConfig, Config, DataConfig, ModelConfig, TrainingConfig
-from kfusion.config_file import config_from_json, load_config
-from kfusion.recipes import RECIPES, differences, recipe
+from kfusion.config import (
+    RECIPES,
+    AugmentConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    TrainingConfig,
+    config_from_json,
+    differences,
+    recipe,
+)
+from kfusion.run_dir import load_config
 
 
 @pytest.mark.parametrize(

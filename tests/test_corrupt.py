@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.fft import dct
 
-from kfusion.analysis.corrupt import IMAGE_CORRUPTIONS, SEVERITIES, corrupt
-from kfusion.analysis.corrupt_audio import AUDIO_CORRUPTIONS, Surroundings, _levels_db, fitting
-from kfusion.data.builtin import load_builtin
-from kfusion.evaluation.draws import draw
+from kfusion.data.loaders import load_builtin
+from kfusion.evaluation.inference import draw
+from kfusion.modalities.audio.corruption import AUDIO_CORRUPTIONS, Surroundings, _levels_db, fitting
+from kfusion.modalities.image.corruption import IMAGE_CORRUPTIONS, SEVERITIES, corrupt
 
 ROWS = np.arange(60)
 

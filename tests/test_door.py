@@ -13,7 +13,7 @@ from rich.console import Console
 
 import kfusion
 from kfusion import __main__ as command
-from kfusion.system.progress import is_live, progress
+from kfusion.io import is_live, progress
 from tests.exports import views
 from tests.inputs import digits
 from tests.processes import ROOT, environment
@@ -84,7 +84,7 @@ def test_the_command_lists_all_commands_without_tensorflow():
     for name in ("train", "evaluate", "embed", "report", "predict", "export", "serve", "client", "tune"):
         assert f"\n  {name} " in shown
     assert "Train a fusion model: pairs in, run folder out." in shown
-    verbs = {path.stem for path in (ROOT / "kfusion").glob("*.py") if "run_main(main" in path.read_text("utf-8")}
+    verbs = {path.stem for path in (ROOT / "kfusion").glob("*.py") if "\n    run_main(main" in path.read_text("utf-8")}
     assert verbs | {"client", "tune"} == set(command.COMMANDS)
 
 

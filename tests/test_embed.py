@@ -10,12 +10,11 @@ import tensorflow as tf
 from google.protobuf import text_format
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
-from kfusion.evaluation.embedder import contents, embed
-from kfusion.evaluation.projector import sprite
-from kfusion.material import load_own
-from kfusion.model.embeddings import LAYERS
-from kfusion.predictor import load_network
-from kfusion.run import open_run
+from kfusion.evaluation.embeddings import contents, embed, sprite
+from kfusion.inference import load_network
+from kfusion.model.build import LAYERS
+from kfusion.prepared_data import load_own
+from kfusion.run_dir import open_run
 from tests.processes import fails, in_process
 
 FILES = ["image.npy", "audio.npy", "fused.npy", "rows.npy", "labels.npy", "projections.npz", "embeddings.json"]

@@ -7,20 +7,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kfusion.analysis import metrics
+from kfusion.cli import run_main
 from kfusion.config import AugmentConfig, ModelConfig, TrainingConfig
-from kfusion.data.pairs import Pairs
+from kfusion.data.dataset import Pairs
 from kfusion.data.pipeline import TrainingReader, evaluation_batches, readers_errors, training_batches
+from kfusion.inference import load_network
+from kfusion.io import read_arrays, write_atomically
+from kfusion.metrics import classification as metrics
 from kfusion.model.build import build_model
-from kfusion.predictor import load_network
-from kfusion.rules import UserError, reason
-from kfusion.run import Run
+from kfusion.run_dir import Run
 from kfusion.spec import Spec
-from kfusion.system.files import read_arrays, write_atomically
-from kfusion.system.terminal import run_main
 from kfusion.training.fit import Task, fit
-from kfusion.training.loss import ViewsLoss
-from kfusion.training.schedule import WarmupCosine
+from kfusion.training.optimizers import ViewsLoss, WarmupCosine
+from kfusion.validation import UserError, reason
 
 
 def test_a_users_error_is_one_line_and_status_2(capsys):

@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-from kfusion.analysis.calibration import temper
-from kfusion.data.sources import load
+from kfusion.data.loaders import load
 from kfusion.data.splits import split
-from kfusion.evaluation import answers as asking
+from kfusion.evaluation import inference as asking
 from kfusion.evaluation.evaluator import Request, evaluate, robustness_of
-from kfusion.evaluation.subject import own_data
-from kfusion.model.halves import Halves
-from kfusion.predictor import load_network, predict_views
-from kfusion.run import Run
+from kfusion.evaluation.inference import own_data
+from kfusion.inference import load_network, predict_views
+from kfusion.io import read_json
+from kfusion.metrics.classification import temper
+from kfusion.model.build import Halves
+from kfusion.run_dir import Run
 from kfusion.spec import VIEWS
-from kfusion.system.files import read_json
 
 QUICK = Request(grid_rows=40)
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from kfusion.evaluation.evaluator import Request, evaluate
-from kfusion.evaluation.subject import other_data, own_data
-from kfusion.run import Run, check_new, new_run
-from kfusion.system.files import read_json
+from kfusion.evaluation.inference import other_data, own_data
+from kfusion.io import read_json
+from kfusion.run_dir import Run, check_new, new_run
 from tests.processes import fails, in_process
 
 QUICK = Request(grid_rows=40)

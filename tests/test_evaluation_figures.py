@@ -5,18 +5,16 @@ import pytest
 from matplotlib.axes import Axes
 from rich.console import Console
 
-from kfusion.analysis.corrupt import IMAGE_CORRUPTIONS, SEVERITIES
-from kfusion.analysis.corrupt_audio import fitting
-from kfusion.analysis.evaluation_tables import evaluation_tables, p_value, robustness_tables
-from kfusion.analysis.grid import CLEAN, grid_summary
-from kfusion.analysis.reliability import bin_sums
-from kfusion.analysis.robustness_figures import heat_map, severity_curves
-from kfusion.analysis.worst import worst_rows
-from kfusion.data.pairs import Pairs
-from kfusion.evaluation.answers import Answers
-from kfusion.evaluation.pictures import figures
-from kfusion.evaluation.subject import Subject
+from kfusion.data.dataset import Pairs
+from kfusion.evaluation.evaluator import figures
+from kfusion.evaluation.inference import Answers, Subject
 from kfusion.evaluation.summary import summarize
+from kfusion.metrics.classification import bin_sums
+from kfusion.metrics.robustness import CLEAN, grid_summary
+from kfusion.modalities.audio.corruption import fitting
+from kfusion.modalities.image.corruption import IMAGE_CORRUPTIONS, SEVERITIES
+from kfusion.plots.evaluation import heat_map, severity_curves, worst_rows
+from kfusion.plots.tables import evaluation_tables, p_value, robustness_tables
 from kfusion.spec import FUSED, VIEWS, Spec
 from tests.test_figures import LETTERS, overlaps, picture, sweep, texts
 

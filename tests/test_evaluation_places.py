@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kfusion.evaluation.evaluator import fingerprint_of, place_of
-from kfusion.run import Run
+from kfusion.run_dir import Run
 
 
 @pytest.fixture

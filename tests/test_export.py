@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from kfusion.exporting.prove import ask_apart
-from kfusion.exporting.publish import Shelf
-from kfusion.exporting.warmup import FILE, read_warmup
-from kfusion.runtime.saved_model import read_signatures
+from kfusion.exporting.assets import WARMUP_FILE, read_warmup
+from kfusion.exporting.model_store import Shelf
+from kfusion.exporting.subprocess_runner import ask_apart
+from kfusion.runtime.protos import read_signatures
 from tests.processes import fails, full_disk, in_process, start_verb
 
 
@@ -48,7 +48,7 @@ def test_a_version_holds_what_a_server_and_a_person_need(exported_model, trained
 
 def test_the_warmup_file_is_what_tensorflow_servings_own_classes_read(exported_model):
     logs = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2", reason="needs tensorflow-serving-api")
-    records = tf.data.TFRecordDataset(str(exported_model / FILE)).as_numpy_iterator()
+    records = tf.data.TFRecordDataset(str(exported_model / WARMUP_FILE)).as_numpy_iterator()
     asked = [logs.PredictionLog.FromString(record).predict_log.request for record in records]
     for request, ours in zip(asked, read_warmup(exported_model), strict=True):
         assert request.model_spec.name == "kfusion"

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from kfusion.analysis import figures
+from kfusion.plots import training as figures
 
 DIGITS = [str(digit) for digit in range(10)]
 LETTERS = [f"the letter {chr(code)} as it is written" for code in range(ord("a"), ord("z") + 1)]

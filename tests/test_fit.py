@@ -8,11 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 from kfusion.config import TrainingConfig
-from kfusion.system.files import write_atomically
-from kfusion.training import compile as compiling
-from kfusion.training.callbacks import read_history
+from kfusion.io import write_atomically
+from kfusion.training import optimizers as compiling
+from kfusion.training.callbacks import TrainingState, read_history
 from kfusion.training.fit import Task, fit, one_epoch
-from kfusion.training.state import Progress
 
 STEPS, BATCH_ROWS, EPOCHS = 37, 4, 2
 
@@ -39,7 +38,7 @@ class Returns(keras.callbacks.Callback):
         self.batches.append(batch)
 
 
-def trained(folder: Path, epochs: int = EPOCHS) -> tuple[np.ndarray, Progress, list[int]]:
+def trained(folder: Path, epochs: int = EPOCHS) -> tuple[np.ndarray, TrainingState, list[int]]:
     """A classifier of two numbers: its weights, its progress, and the last step of each return to Python."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation="softmax")])
@@ -61,7 +60,7 @@ def trained(folder: Path, epochs: int = EPOCHS) -> tuple[np.ndarray, Progress, l
     return np.concatenate([np.ravel(values) for values in model.get_weights()]), progress, returns.batches
 
 
-def figures(progress: Progress) -> list[tuple[float, ...]]:
+def figures(progress: TrainingState) -> list[tuple[float, ...]]:
     return [tuple(row[name] for name in ("loss", "accuracy", "val_loss", "learning_rate")) for row in progress.history]
 
 

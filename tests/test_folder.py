@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kfusion.config import DataConfig
-from kfusion.data.sources import load
+from kfusion.data.loaders import load
 from kfusion.data.splits import split
 from kfusion.spec import DIGITS
 from tests.folders import NAMES, write_digits, write_own

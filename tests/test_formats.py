@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 
 from kfusion.config import ModelConfig
-from kfusion.data.pairs import Pairs
-from kfusion.exporting.exporter import held_out_pairs
-from kfusion.exporting.formats import facts_of, write_litert, write_onnx
-from kfusion.exporting.parity import same_accuracy, same_answers
-from kfusion.exporting.portable import OUTPUTS, open_portable
+from kfusion.data.dataset import Pairs
+from kfusion.exporting.portable import facts_of, same_accuracy, same_answers, write_litert, write_onnx
+from kfusion.exporting.portable_runtime import OUTPUTS, open_portable
+from kfusion.exporting.saved_model import held_out_pairs
 from kfusion.exporting.verify import Unproven
+from kfusion.inference import load_network, predict_views
 from kfusion.model.build import build_model
-from kfusion.predictor import load_network, predict_views
-from kfusion.run import Run
+from kfusion.run_dir import Run
 from kfusion.spec import VIEWS
 from tests.exports import EXTRAS, MISSING, needs_litert
 
@@ -186,7 +185,7 @@ def test_a_file_that_classifies_worse_is_seen(files, run, pairs, tmp_path):
 
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_a_file_that_answers_otherwise_is_not_put_in_place(files, network, run, pairs, tmp_path, extra):
-    from kfusion.exporting.formats import put_in_place
+    from kfusion.exporting.portable import put_in_place
 
     other = build_model(run.config().model, run.spec(), np.zeros(507), np.ones(507))
     other.set_weights(network.get_weights())

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from kfusion.data import front_ends as module
-from kfusion.data.front_ends import fingerprint, fingerprints
-from kfusion.data.sounds import read_sounds
+from kfusion.modalities import front_ends as module
+from kfusion.modalities.audio.features import read_sounds
+from kfusion.modalities.front_ends import fingerprint, fingerprints
 
 TOP = '''
 """A front end."""
@@ -98,4 +98,8 @@ def test_front_ends_of_pictures_and_sounds_have_names_that_last():
     assert fingerprints() == fingerprints()
     assert fingerprints()["sounds"] == fingerprint(read_sounds) != fingerprints()["images"]
     parts = module._used(read_sounds)
-    assert {"kfusion.data.silence.SPEECH", "kfusion.data.mfcc.mel_bands", "kfusion.data.wav.Header"} <= parts.keys()
+    assert {
+        "kfusion.modalities.audio.features.SPEECH",
+        "kfusion.modalities.audio.features.mel_bands",
+        "kfusion.modalities.audio.decoding.Header",
+    } <= parts.keys()

@@ -14,8 +14,8 @@ import pytest
 import tensorflow as tf
 
 from kfusion.config import AugmentConfig
-from kfusion.data.augmentation import Augmentation
-from kfusion.data.keyed import sample_keys, uniform
+from kfusion.modalities.augmentation import Augmentation
+from kfusion.random_streams import sample_keys, uniform
 from kfusion.spec import Spec
 from tests.processes import SMALL, environment, run_train, run_verb
 
@@ -89,10 +89,10 @@ def test_the_processor_answers_as_the_gpu_does(gpu_run, tmp_path):
     """No TensorFloat-32, no bfloat16 in the figures of a run: float32 on both."""
     program = (
         "import sys, numpy as np\nfrom pathlib import Path\n"
-        "from kfusion.system.terminal import quiet\n"
+        "from kfusion.cli import quiet\n"
         "with quiet():\n"
-        "    from kfusion.material import gather; from kfusion.predictor import load_network, predict_views\n"
-        "    from kfusion.run import open_run\n"
+        "    from kfusion.prepared_data import gather; from kfusion.inference import load_network, predict_views\n"
+        "    from kfusion.run_dir import open_run\n"
         "    run = open_run(Path(sys.argv[1]))\n"
         "    np.savez(sys.argv[2], **predict_views(load_network(run), gather(run.config()).parts.test))\n"
     )

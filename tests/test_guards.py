@@ -7,17 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kfusion.analysis.calibration import temper
-from kfusion.exporting.bad_requests import bad_arrays, bad_files
-from kfusion.exporting.exporter import held_out_pairs
-from kfusion.exporting.files import picture_file, sound_file
-from kfusion.exporting.front_end import front_end_of
-from kfusion.exporting.prove import Request, ask_apart
-from kfusion.exporting.signatures import Endpoints
-from kfusion.predictor import load_network, predict_views
-from kfusion.run import open_run
+from kfusion.exporting.sample_requests import bad_arrays, bad_files, picture_file, sound_file
+from kfusion.exporting.saved_model import held_out_pairs
+from kfusion.exporting.signatures import Endpoints, front_end_of
+from kfusion.exporting.subprocess_runner import Request, ask_apart
+from kfusion.inference import load_network, predict_views
+from kfusion.metrics.classification import temper
+from kfusion.run_dir import open_run, read_temperature
 from kfusion.spec import Spec
-from kfusion.temperature import read_temperature
 
 ROWS = 12
 SENTENCES = {
@@ -136,7 +133,7 @@ def test_the_process_outlives_every_request_and_imports_no_python_tensorflow(ask
     assert asked.session.end == ""
     assert len(asked.replies) == len(asked.requests) > 35
     assert not any(name.partition(".")[0] in ("tensorflow", "keras") for name in asked.session.modules)
-    assert "kfusion.runtime.model" in asked.session.modules
+    assert "kfusion.runtime.c_api" in asked.session.modules
 
 
 @pytest.mark.parametrize(("title", "sentence"), SENTENCES.items(), ids=SENTENCES)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kfusion.data.keyed import sample_keys, uniform
+from kfusion.random_streams import sample_keys, uniform
 
 
 def draw(seed, epoch, rows, use=1, num=2):

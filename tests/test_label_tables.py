@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kfusion.data.labels import nearly_equal, plain_numbers, read_classes, read_digits
+from kfusion.data.tables import nearly_equal, plain_numbers, read_classes, read_digits
 
 
 def written(folder: Path, text: str, encoding: str = "utf-8", name: str = "labels.csv") -> Path:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from kfusion.config import TrainingConfig
 from kfusion.spec import VIEWS
-from kfusion.training.loss import TEMPERATURE, ViewsLoss
+from kfusion.training.optimizers import TEMPERATURE, ViewsLoss
 
 RNG = np.random.default_rng(3)
 ANSWERS = RNG.dirichlet(np.ones(4), size=(5, 3)).astype("float32")

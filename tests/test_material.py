@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from kfusion.config import Config, DataConfig
-from kfusion.exporting.exporter import Options, export, held_out_pairs
-from kfusion.exporting.formats import export_portable
-from kfusion.exporting.publish import Shelf
-from kfusion.material import gather, load_own, regather
-from kfusion.run import Run
-from kfusion.system.files import read_json
+from kfusion.exporting.model_store import Shelf
+from kfusion.exporting.portable import export_portable
+from kfusion.exporting.saved_model import Options, export, held_out_pairs
+from kfusion.io import read_json
+from kfusion.prepared_data import gather, load_own, regather
+from kfusion.run_dir import Run
 from tests.exports import EXTRAS
 from tests.folders import write_digits, write_own
 

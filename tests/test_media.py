@@ -12,15 +12,18 @@ import pandas as pd
 import pytest
 
 from kfusion.config import Config, DataConfig
-from kfusion.data import ink, media_cache, mfcc, silence
-from kfusion.data.front_ends import note_on
-from kfusion.data.pairs import Source
-from kfusion.data.pictures import IMAGE_FRONT_END
-from kfusion.data.sounds import SOUND_FRONT_END
-from kfusion.data.sources import load
+from kfusion.data import media_features as media_cache
+from kfusion.data.dataset import Source
+from kfusion.data.loaders import load
 from kfusion.data.splits import split
-from kfusion.material import gather, load_own
-from kfusion.run import open_run
+from kfusion.modalities.audio import features as mfcc
+from kfusion.modalities.audio import features as silence
+from kfusion.modalities.audio.features import SOUND_FRONT_END
+from kfusion.modalities.front_ends import note_on
+from kfusion.modalities.image import handwriting as ink
+from kfusion.modalities.image.decoding import IMAGE_FRONT_END
+from kfusion.prepared_data import gather, load_own
+from kfusion.run_dir import open_run
 from tests.folders import line
 from tests.media import digit_images, encoded, tone_bytes, wav_bytes, write_media
 from tests.processes import Done, fails, in_process

@@ -10,13 +10,12 @@ import pandas as pd
 import pytest
 
 from kfusion.config import Config, DataConfig
-from kfusion.data.media_cache import FrontEnd
-from kfusion.data.media_files import Listing, list_media
-from kfusion.data.media_manifest import read_manifest
-from kfusion.data.sources import load
+from kfusion.data.loaders import load
+from kfusion.data.media_features import FrontEnd
+from kfusion.data.media_files import Listing, list_media, read_manifest
 from kfusion.data.splits import split
-from kfusion.evaluation.subject import other_data
-from kfusion.material import gather
+from kfusion.evaluation.inference import other_data
+from kfusion.prepared_data import gather
 from kfusion.spec import Spec
 
 PAIR = ("1.png", "1.wav")
@@ -185,7 +184,7 @@ def undecoded(monkeypatch) -> None:
         rngs = [np.random.default_rng(list(path.read_bytes())) for path in paths]
         return np.array([rng.integers(0, 256, front_end.shape) for rng in rngs], front_end.dtype), "key"
 
-    monkeypatch.setattr("kfusion.data.media.features", features)
+    monkeypatch.setattr("kfusion.data.media_features.features", features)
 
 
 @pytest.fixture

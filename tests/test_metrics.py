@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import classification_report
 
-from kfusion.analysis import metrics
+from kfusion.metrics import classification as metrics
 
 # Two cats called cat, one called dog; one dog called dog. Rows are the truth.
 LABEL, PREDICTED, NAMES = [0, 0, 0, 1], [0, 0, 1, 1], ("cat", "dog")

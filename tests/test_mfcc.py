@@ -6,8 +6,8 @@ import tensorflow as tf
 from scipy.fft import dct
 from scipy.signal import get_window
 
-from kfusion.data.builtin import locate
-from kfusion.data.mfcc import mel_bands, mfcc_sequence
+from kfusion.data.loaders import locate
+from kfusion.modalities.audio.features import mel_bands, mfcc_sequence
 from tests.media import FSDD, Recordings
 
 sequence_of = tf.function(mfcc_sequence, input_signature=[tf.TensorSpec((None,), tf.float32)])

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kfusion.serving.models import Models
-from kfusion.serving.versions import fingerprint
+from kfusion.serving.model_manager import Models, fingerprint
 from tests.exports import export_tiny
 
 GRAPH, WEIGHTS, WARMUP = "saved_model.pb", "variables", "assets.extra"

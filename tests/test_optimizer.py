@@ -3,8 +3,7 @@
 import keras
 import numpy as np
 
-from kfusion.training.optimizer import FusedAdamW
-from kfusion.training.schedule import WarmupCosine
+from kfusion.training.optimizers import FusedAdamW, WarmupCosine
 
 
 def trained(kind):

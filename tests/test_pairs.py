@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from kfusion.data.pairs import Pairs, Source, pair_by_label
-from kfusion.data.rows import read_rows
-from kfusion.data.scan import group_ids, scan
+from kfusion.data.dataset import Pairs, Source, group_ids, pair_by_label, read_rows, scan
 from kfusion.spec import Spec
 
 SPEC = Spec(image_shape=(2, 3, 1), audio_grid=(1, 4), class_names=("a", "b"), pixel_max=255)

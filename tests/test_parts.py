@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kfusion.data.parts import deal, joined
+from kfusion.data.splits import deal, joined
 
 
 def test_rows_that_share_an_image_or_a_clip_hang_together_through_others():

@@ -8,11 +8,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kfusion.data.ink import ground
-from kfusion.data.orientation import jpeg_exif, orientation
-from kfusion.data.picture_files import png_notes
-from kfusion.data.pictures import IMAGE_FRONT_END, PLAIN_FRONT_END, decoded, image_front_end, read_images
-from kfusion.exporting.files import PNG_START, png_chunk
+from kfusion.exporting.sample_requests import PNG_START, png_chunk
+from kfusion.modalities.image.decoding import (
+    IMAGE_FRONT_END,
+    PLAIN_FRONT_END,
+    decoded,
+    image_front_end,
+    jpeg_exif,
+    orientation,
+    png_notes,
+    read_images,
+)
+from kfusion.modalities.image.handwriting import ground
 from kfusion.spec import Spec
 from tests.media import any_png, digit_images, encoded, header_only
 

@@ -5,10 +5,10 @@ import pytest
 import tensorflow as tf
 
 from kfusion.config import AugmentConfig
-from kfusion.data.augmentation import Augmentation
-from kfusion.data.keyed import sample_keys
-from kfusion.data.pairs import Pairs
+from kfusion.data.dataset import Pairs
 from kfusion.data.pipeline import TrainingReader, evaluation_batches, present_modalities, training_batches
+from kfusion.modalities.augmentation import Augmentation
+from kfusion.random_streams import sample_keys
 from kfusion.spec import Spec
 
 SPEC = Spec(image_shape=(2, 2, 1), audio_grid=(1, 3), class_names=("a", "b", "c"))

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kfusion.analysis.calibration import temper
-from kfusion.prediction import stream
+from kfusion.io import write_json
+from kfusion.metrics.classification import temper
+from kfusion.prediction import engine as stream
 from kfusion.prediction.job import Job, predict
 from kfusion.spec import FUSED, MODALITIES
-from kfusion.system.files import write_json
 from tests.exports import copied, views
 from tests.inputs import digits, write_arrays
 from tests.processes import in_process

@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from kfusion.data.front_ends import file_reader
-from kfusion.data.sounds import read_sounds
-from kfusion.prediction import contents, stream
+from kfusion.io import read_json, write_json
+from kfusion.modalities.audio.features import read_sounds
+from kfusion.modalities.front_ends import file_reader
+from kfusion.prediction import engine as stream
+from kfusion.prediction import inputs as contents
 from kfusion.prediction.job import Job, predict, run_job
 from kfusion.prediction.models import load_model
 from kfusion.spec import FUSED, Spec
-from kfusion.system.files import read_json, write_json
 from tests.exports import copied, views
 from tests.inputs import digits, wav, write_arrays, write_media
 from tests.media import encoded
@@ -121,7 +122,7 @@ def test_a_decoder_that_fails_a_whole_batch_is_asked_row_by_row(trained_run, tmp
         return tf.ensure_shape(decoded, (None, 28, 28, 1)), tf.fill(tf.shape(files), "")
 
     readers = {"image": tf.function(plain), "audio": file_reader("audio", Spec())}
-    monkeypatch.setattr("kfusion.prediction.runs.file_reader", lambda name, spec: readers[name])
+    monkeypatch.setattr("kfusion.prediction.run_model.file_reader", lambda name, spec: readers[name])
     outcome = predict(Job(trained_run, tmp_path / "media", tmp_path / "out.csv"))
     assert (outcome.num_rows, outcome.num_bad) == (5, 1)
     label = pd.read_csv(tmp_path / "out.csv")["label"]

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kfusion.prediction import work
+from kfusion.prediction import work_dir as work
 from kfusion.prediction.job import Job, predict
-from kfusion.prediction.work import Work
+from kfusion.prediction.work_dir import Work
 from tests.inputs import digits, write_arrays
 from tests.processes import in_process, start_verb
 

@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from kfusion.prediction import work
+from kfusion.prediction import work_dir as work
+from kfusion.prediction.inputs import write_listing
 from kfusion.prediction.job import Job, Outcome, run_job
-from kfusion.prediction.listing import write_listing
-from kfusion.prediction.work import Work
+from kfusion.prediction.work_dir import Work
 from kfusion.spec import FUSED, Spec
 
 GOOD = b"good"

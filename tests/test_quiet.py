@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kfusion.data.front_ends import file_reader
-from kfusion.data.media_cache import FrontEnd, features
-from kfusion.prediction.chunks import Files
-from kfusion.prediction.runs import RunModel
-from kfusion.prediction.versions import VersionModel
-from kfusion.runtime.capi import Refused
+from kfusion.cli import quiet
+from kfusion.data.media_features import FrontEnd, features
+from kfusion.modalities.front_ends import file_reader
+from kfusion.prediction.inputs import Files
+from kfusion.prediction.models import VersionModel
+from kfusion.prediction.run_model import RunModel
+from kfusion.runtime.c_api import Refused
 from kfusion.spec import Spec
-from kfusion.system.terminal import quiet
 from tests.media import encoded
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.processes import ROOT, in_process
 
-READMES = [ROOT / place / "README.md" for place in ("", "tuning", "saved_models", "tests/benchmarks")]
+READMES = [ROOT / place / "README.md" for place in ("", "kfusion", "tuning", "saved_models", "tests/benchmarks")]
 TEXTS = {path: path.read_text(encoding="utf-8") for path in READMES}
 BLOCKS = [block for text in TEXTS.values() for block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.M | re.S)]
 COMMAND = re.compile(r"python -m ((?:kfusion|tuning)\.[\w.]+)([^\n#|]*)")
@@ -23,7 +23,9 @@ def commands() -> dict[str, set[str]]:
 
 
 def test_every_verb_is_shown():
-    verbs = {f"kfusion.{path.stem}" for path in (ROOT / "kfusion").glob("*.py") if "run_main(main" in path.read_text()}
+    verbs = {
+        f"kfusion.{path.stem}" for path in (ROOT / "kfusion").glob("*.py") if "\n    run_main(main" in path.read_text()
+    }
     assert verbs | {"kfusion.client", "tuning.search"} == set(commands())
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, log_loss
 
-from kfusion.analysis.reliability import bin_sums, calibration_error, confidence_of, reliability
+from kfusion.metrics.classification import bin_sums, calibration_error, confidence_of, reliability
 
 # Four answers: .9 right, .8 wrong, .6 right, .6 right. In bins of width .1: .9 and .8 stand alone, both .6 together.
 SURE, RIGHT = np.array([0.9, 0.8, 0.6, 0.6]), np.array([True, False, True, True])

@@ -6,9 +6,9 @@ import shutil
 
 import numpy as np
 
-from kfusion.contents import foreign
-from kfusion.reporting import words
+from kfusion.reporting import components as words
 from kfusion.reporting.page import report
+from kfusion.run_dir import foreign
 from tests.pages import Page
 
 

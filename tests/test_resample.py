@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from scipy.signal import resample_poly
 
-from kfusion.data.resample import resample
+from kfusion.modalities.audio.decoding import resample
 from tests.media import FSDD, Recordings
 
 SIGNATURE = [tf.TensorSpec((None,), tf.float32), tf.TensorSpec((), tf.int64)]

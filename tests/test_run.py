@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from kfusion.run import Run, check_new, default_folder, lock, new_run, open_run, unfinished_folder
+from kfusion.run_dir import Run, check_new, default_folder, lock, new_run, open_run, unfinished_folder
 
 
 def started(folder, finished=False):

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from tensorflow.core.protobuf import saved_model_pb2
 
-from kfusion.runtime.capi import Refused, library, to_tensor
-from kfusion.runtime.model import ServedModel
-from kfusion.runtime.saved_model import LABELS, Signature, read_labels
+from kfusion.runtime.c_api import Refused, ServedModel, library, to_tensor
+from kfusion.runtime.protos import LABELS, Signature, read_labels
 from tests.exports import export_tiny
 
 

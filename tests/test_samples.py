@@ -9,15 +9,14 @@ import pandas as pd
 import pytest
 
 from kfusion.config import DataConfig
-from kfusion.data import own
+from kfusion.data import in_memory as own
 from kfusion.data.classes import Classes, encode, of_names, read_classes, write_classes
-from kfusion.data.media_manifest import read_manifest
-from kfusion.data.own import write_samples
-from kfusion.data.samples import read_samples
-from kfusion.data.sources import load
-from kfusion.prediction.memory import rows_of
-from kfusion.rules import UserError
+from kfusion.data.in_memory import read_samples, write_samples
+from kfusion.data.loaders import load
+from kfusion.data.media_files import read_manifest
+from kfusion.prediction.arrays import rows_of
 from kfusion.spec import Spec
+from kfusion.validation import UserError
 
 SMALL = Spec(image_shape=(2, 3, 1), audio_grid=(2, 2), class_names=("a", "b"))
 IMAGES, SOUNDS = np.arange(24.0).reshape(4, 2, 3), np.arange(16.0).reshape(4, 4)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kfusion.data.scale import as_range, largest, require_scale, require_within, same_scale
+from kfusion.data.statistics import as_range, largest, require_scale, require_within, same_scale
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import math
 import keras
 import pytest
 
-from kfusion.training.schedule import WarmupCosine
+from kfusion.training.optimizers import WarmupCosine
 
 
 def test_rate_equals_the_equation_at_every_update():

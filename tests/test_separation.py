@@ -7,9 +7,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from sklearn import metrics
 
-from kfusion.analysis import projections, separation
-from kfusion.analysis.cluster_figures import cluster_figure
-from kfusion.analysis.embedding_tables import verdict
+from kfusion.metrics import clustering as projections
+from kfusion.metrics import clustering as separation
+from kfusion.plots.evaluation import cluster_figure
+from kfusion.plots.tables import verdict
 from tests.test_figures import overlaps, texts
 
 

@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
-from kfusion.data.sources import load
+from kfusion.data.loaders import load
 from kfusion.data.splits import split
-from kfusion.predictor import load_network, predict_views
-from kfusion.run import open_run
+from kfusion.inference import load_network, predict_views
+from kfusion.run_dir import open_run
 from tests.processes import ROOT, fails, in_process, run_python
 from tests.servers import serve
 

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kfusion.data.builtin import load_builtin
+from kfusion.data.loaders import load_builtin
 from tests.media import encoded, wav_bytes
 from tests.mutations import PATH, bad_files, bad_framing, mutate
 from tests.servers import serve

@@ -8,13 +8,10 @@ import math
 import numpy as np
 import pytest
 
-from kfusion.runtime.saved_model import Signature
-from kfusion.serving.answers import Refusal
-from kfusion.serving.bodies import decompress
-from kfusion.serving.limits import Limits
-from kfusion.serving.paths import Target, read_path
-from kfusion.serving.protocol import read_inputs, read_json, read_request, write_outputs
-from kfusion.serving.tensors import read_tensor
+from kfusion.runtime.protos import Signature
+from kfusion.serving.json_codec import read_inputs, read_json, read_request, read_tensor, write_outputs
+from kfusion.serving.middleware import Limits, Refusal, decompress
+from kfusion.serving.rest_api import Target, read_path
 
 PAIR = Signature({"audio": ("a:0", 1, (-1, 3)), "image": ("i:0", 1, (-1, 2, 2, 1))}, {})
 ONE = Signature({"image": ("i:0", 1, (-1, 2, 2, 1))}, {})

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kfusion.data.mfcc import mel_power, mfcc_sequence
-from kfusion.data.silence import Word, find_word, frame_power, room_power
+from kfusion.modalities.audio.features import Word, find_word, frame_power, mel_power, mfcc_sequence, room_power
 from tests.benchmarks.listening import room_noise
 from tests.test_sounds import word
 

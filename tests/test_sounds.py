@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 from scipy.signal import lfilter, resample_poly
 
-from kfusion.data import builtin
-from kfusion.data.frames import to_frames
-from kfusion.data.sounds import (
+from kfusion.data import loaders as builtin
+from kfusion.exporting.sample_requests import sound_file
+from kfusion.modalities.audio.features import (
     LOWEST_HZ,
     SOUND_FRONT_END,
     can_read_sounds,
@@ -16,7 +16,7 @@ from kfusion.data.sounds import (
     stretch,
     without_direct_current,
 )
-from kfusion.exporting.files import sound_file
+from kfusion.modalities.audio.frames import to_frames
 from kfusion.spec import Spec
 from tests.media import FSDD, Recordings, wav_bytes
 

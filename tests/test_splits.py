@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kfusion.config import DataConfig
-from kfusion.data.pairs import Source
-from kfusion.data.sources import load
+from kfusion.data.dataset import Source
+from kfusion.data.loaders import load
 from kfusion.data.splits import split
 from kfusion.spec import Spec
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from kfusion.analysis.figures import confusion_matrix, learning_curves, save
-from kfusion.analysis.style import plain
+from kfusion.plots.style import plain
+from kfusion.plots.training import confusion_matrix, learning_curves, save
 
 
 def curves() -> Figure:

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 
 from kfusion.config import Config, DataConfig
-from kfusion.data.sources import load
-from kfusion.evaluation import answers as asking
-from kfusion.evaluation.answers import Answers
-from kfusion.evaluation.embedder import contents
+from kfusion.data.loaders import load
+from kfusion.evaluation import inference as asking
+from kfusion.evaluation.embeddings import contents
 from kfusion.evaluation.evaluator import answer
-from kfusion.evaluation.subject import _subject, other_data
-from kfusion.run import Run
+from kfusion.evaluation.inference import Answers, _subject, other_data
+from kfusion.run_dir import Run
 from kfusion.spec import Spec
 from tests.media import encoded, tone_bytes
 from tests.test_pairs import several_rows

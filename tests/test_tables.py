@@ -3,8 +3,8 @@
 import pytest
 from rich.console import Console
 
-from kfusion.analysis import metrics
-from kfusion.analysis.tables import report_table, results_table
+from kfusion.metrics import classification as metrics
+from kfusion.plots.tables import report_table, results_table
 
 
 def shown(table) -> list[str]:

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kfusion.data.sources import load
+from kfusion.data.loaders import load
 from kfusion.data.splits import split
-from kfusion.model.utterance import UtteranceNorm
-from kfusion.predictor import load_network, predict_views
-from kfusion.run import FILES, Run, lock, open_run
+from kfusion.inference import load_network, predict_views
+from kfusion.modalities.audio.encoder import UtteranceNorm
+from kfusion.run_dir import FILES, Run, lock, open_run
 from tests.processes import SMALL, fails, full_disk, in_process, run_python, run_train
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from tests.searches import completed, failed, plan, running
 from tests.test_figures import overlaps, sweep, texts
-from tuning import figures
+from tuning import plots as figures
 from tuning.axes import Scale, scale_of, scores_of
 from tuning.space import SPACE, as_text
 from tuning.trials import Trial

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from kfusion.config import Config
-from tuning.oracles import make_oracle
-from tuning.plan import Plan, Settings
+from tuning.space import Plan, Settings
+from tuning.tuner import make_oracle
 
 FOUR = ("hidden_dim=8,16", "embed_dim=8,16")
 

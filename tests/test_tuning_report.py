@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from kfusion.config import Config, TrainingConfig
-from kfusion.config_file import load_config
+from kfusion.run_dir import load_config
 from tests.searches import completed, failed, plan, running
 from tuning import report as reports
 from tuning.report import show, write_report

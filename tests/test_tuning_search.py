@@ -6,7 +6,7 @@ import signal
 import pandas as pd
 import pytest
 
-from kfusion.config_file import load_config
+from kfusion.run_dir import load_config
 from tests.processes import fails, in_process, wait_for
 from tests.searches import FOUR, SLICE, TWO, search, start, trials, workers
 from tuning.trials import TRIALS, read_trials

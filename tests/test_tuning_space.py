@@ -3,10 +3,8 @@
 import keras_tuner
 import pytest
 
-from kfusion.config import Config
-from kfusion.recipes import recipe
-from tuning.plan import Plan, Settings, check_same, read_plan
-from tuning.space import SPACE, apply, choose, current
+from kfusion.config import Config, recipe
+from tuning.space import SPACE, Plan, Settings, apply, check_same, choose, current, read_plan
 
 
 def test_every_parameter_of_the_table_is_a_setting_and_takes_all_its_values():

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from tests.searches import completed, failed, plan, running
-from tuning.statistics import best_of, comparable, indistinct, main_effects, mean_and_error, spread
+from tuning.trials import best_of, comparable, indistinct, main_effects, mean_and_error, spread
 
 
 def test_spread_pools_the_repeats_within_trials_by_their_degrees_of_freedom():

@@ -8,13 +8,12 @@ import time
 
 import pytest
 
-from kfusion.material import gather
+from kfusion.prepared_data import gather
 from tests.processes import fails, in_process, wait_for
 from tests.searches import FOUR, PROC, SLICE, said, search, start, trials, workers
-from tuning.crew import MAX_DEATHS, Crew, CrewError, Member, core_shares, free_port
-from tuning.hypermodel import FusionHyperModel
-from tuning.plan import read_plan
-from tuning.tuner import SearchTuner
+from tuning.process_pool import MAX_DEATHS, Crew, CrewError, Member, core_shares, free_port
+from tuning.space import read_plan
+from tuning.tuner import FusionHyperModel, SearchTuner
 from tuning.worker import PATIENCE_SECONDS, address, reachable
 
 

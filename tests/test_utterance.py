@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kfusion.model.utterance import UtteranceNorm
+from kfusion.modalities.audio.encoder import UtteranceNorm
 
 
 def grid(energy, second=None):

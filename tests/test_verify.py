@@ -10,11 +10,10 @@ import pytest
 import tensorflow as tf
 
 from kfusion import export as verb
-from kfusion.exporting import exporter
-from kfusion.exporting.ops import ALLOWED
-from kfusion.exporting.prove import _packed, _unpacked, ask_apart
-from kfusion.exporting.verify import _ops, distance, table
-from kfusion.runtime.saved_model import read_ops, read_signatures
+from kfusion.exporting import saved_model as exporter
+from kfusion.exporting.subprocess_runner import _packed, _unpacked, ask_apart
+from kfusion.exporting.verify import ALLOWED, _ops, distance, table
+from kfusion.runtime.protos import read_ops, read_signatures
 from tests.exports import SMALL, Exported, export_small, small_network
 
 WARM = {"fused": 1.5, "image": 0.6, "audio": 2.5}

@@ -12,12 +12,10 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
-from kfusion.analysis.checks import require
-from kfusion.analysis.style import plain
-from tuning.plan import Plan
-from tuning.statistics import comparable
-from tuning.trials import Trial
-from tuning.wording import counted, value_text
+from kfusion.metrics.classification import require
+from kfusion.plots.style import plain
+from tuning.space import Plan
+from tuning.trials import Trial, comparable, counted, value_text
 
 LOGARITHMIC = 4.0
 """Numbers whose largest is at least this many times their smallest are drawn on a logarithmic axis."""

@@ -15,14 +15,12 @@ from typing import Annotated
 
 import tyro
 
-from kfusion import run as runs
+from kfusion import run_dir as runs
+from kfusion.cli import Starting, console, fail, parse, run_main, starting_settings
 from kfusion.config import Config
-from kfusion.rules import UserError, require
-from kfusion.system.commandline import Starting, parse, starting_settings
-from kfusion.system.terminal import console, fail, run_main
-from tuning.crew import LOOPBACK, Crew, CrewError, check_port, free_port
-from tuning.plan import Plan, Settings, check_same, read_plan
-from tuning.supervisor import supervise
+from kfusion.validation import UserError, require
+from tuning.process_pool import LOOPBACK, Crew, CrewError, check_port, free_port, supervise
+from tuning.space import Plan, Settings, check_same, read_plan
 from tuning.worker import CHIEF, PATIENCE_SECONDS, address, reachable
 
 PROG = "python -m tuning.search"

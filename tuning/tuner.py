@@ -1,26 +1,251 @@
-"""Runs the trials that an oracle hands out: each one training, or several with different seeds."""
+"""Runs the trials that an oracle hands out: each one training, or several with different seeds.
+
+One training of a trial: a run of kfusion up to the test, which a search must not look at.
+
+keras-tuner's oracles, made safe against a kill at any moment.
+
+As they come (1.4.8), their files are written in place, so that a kill can leave half a file; a trial that has just
+ended is still listed as running and would be run twice after a restart; a trial begun but not yet listed is lost for
+good; the grid forgets where it was, and ends; and a seed of 0 means a random one.
+"""
 
 import gc
+import math
+import shutil
 import time
 import traceback
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import keras
 import keras_tuner
-from keras_tuner import errors
+import numpy as np
+import pandas as pd
+from keras_tuner import errors, oracles
 from keras_tuner.engine import base_tuner
+from keras_tuner.engine import trial as trials
 
-from kfusion.material import Material
-from kfusion.system.environment import resident_bytes
-from kfusion.system.files import read_json, write_json, write_text
-from tuning.hypermodel import FusionHyperModel
-from tuning.oracles import make_oracle
-from tuning.plan import Plan
-from tuning.trials import TRIALS, Repeat
-from tuning.worker import RETIRED
+from kfusion import run_dir as runs
+from kfusion.environment import resident_bytes
+from kfusion.io import read_json, write_atomically, write_json, write_text
+from kfusion.prepared_data import Material, regather
+from kfusion.run_dir import Run
+from kfusion.training.callbacks import best_epoch, read_history, smoothed
+from kfusion.training.trainer import fit_run, new_network, open_or_begin
+from kfusion.validation import UserError, reason
+from tuning.space import Plan, apply, current
+from tuning.trials import RETIRED, TRIALS, Repeat
+
+
+class FusionHyperModel(keras_tuner.HyperModel):
+    """kfusion's network and training as keras-tuner sees them.
+
+    Args:
+        plan: of the search.
+        material: the data of the plan's config; every trial shares its split.
+        computes: the arithmetic, for the record.
+        repeat: from 0; added to the seed.
+    """
+
+    def __init__(self, plan: Plan, material: Material, computes: str, repeat: int) -> None:
+        super().__init__("kfusion")
+        self.plan, self.material, self.computes, self.repeat = plan, material, computes, repeat
+        self.began = time.perf_counter()
+
+    def material_of(self, hp: keras_tuner.HyperParameters) -> Material:
+        """The trial's config with the data."""
+        config = apply(hp.values, self.plan.config)
+        training = replace(config.training, seed=config.training.seed + self.repeat)
+        return regather(self.material, replace(config, training=training))
+
+    def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
+        """The untrained network. Building it counts as training, as it does in a run."""
+        self.began = time.perf_counter()
+        return new_network(self.material_of(hp))
+
+    def fit(self, hp: keras_tuner.HyperParameters, model: keras.Model, folder: Path, parent: Path | None) -> Repeat:
+        """Trains it with the trial's batch size, epochs, learning rate and the rest, or goes on where it was killed.
+
+        Args:
+            hp: the trial's parameters.
+            model: from `build`, just now.
+            folder: the run folder.
+            parent: the run folder that hyperband continues.
+
+        Raises:
+            UserError: the training diverged, or the folder holds another run.
+        """
+        material = self.material_of(hp)
+        first, last = hp.values.get("tuner/initial_epoch", 0), hp.values.get("tuner/epochs", 0)
+        if parent and runs.begun(parent) and not runs.begun(folder):
+            _copy(parent, folder)
+        with runs.lock(folder):
+            run = open_or_begin(folder, material, self.computes, resume=runs.begun(folder))
+            rule = StopRule(run, last, self.plan.settings.objective, self.plan.settings.patience)
+            earlier = _seconds(run, len(material.parts.train), first)
+            if not (run.checkpoint.exists() and rule.met()):
+                fit_run(run, material, model, callbacks=(rule,))
+            seconds = earlier + time.perf_counter() - self.began
+        return self._outcome(read_history(run.history), material, seconds, model.count_params())
+
+    def _outcome(self, history: pd.DataFrame, material: Material, seconds: float, weights: int) -> Repeat:
+        kept = best_epoch(history)
+        figures = smoothed(history).loc[kept]
+        return Repeat(
+            seed=material.config.training.seed,
+            score=float(figures[self.plan.settings.objective]),
+            val_accuracy=float(figures["val_accuracy"]),
+            val_loss=float(figures["val_loss"]),
+            best_epoch=kept,
+            epochs=len(history),
+            seconds=seconds,
+            weights=weights,
+        )
+
+
+class StopRule(keras.callbacks.Callback):
+    """Stops at hyperband's epoch, or when patience ends; reads the history, so that a restart changes nothing.
+
+    Args:
+        run: the run that trains.
+        last: the epoch to stop after; 0: the config's last.
+        objective: "val_accuracy" or "val_loss".
+        patience: epochs without a better objective; 0: endless.
+    """
+
+    def __init__(self, run: Run, last: int, objective: str, patience: int) -> None:
+        super().__init__()
+        self.run, self.last, self.objective, self.patience = run, last, objective, patience
+
+    def met(self) -> bool:
+        """Whether the epochs so far are enough."""
+        values = read_history(self.run.history)[self.objective]
+        better = values.cummax() if self.objective == "val_accuracy" else values.cummin()
+        waited = int((better == better.iloc[-1]).sum()) - 1
+        return bool(self.last and len(values) >= self.last) or bool(self.patience and waited >= self.patience)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.met():
+            self.model.stop_training = True
+
+
+def _copy(parent: Path, folder: Path) -> None:
+    """A run to go on with, under another name. The config comes last: with it, the folder is a run."""
+    folder.mkdir(exist_ok=True)
+    names = sorted(path.name for path in parent.iterdir() if path.is_file() and path.name != runs.LOCK)
+    for name in sorted(names, key="config.json".__eq__):
+        write_atomically(folder / name, lambda path, name=name: shutil.copy(parent / name, path))
+
+
+def _seconds(run: Run, num_rows: int, first: int) -> float:
+    """Training time of the epochs that earlier attempts did, after the first few that belong to hyperband's parent."""
+    if not run.checkpoint.exists():
+        return 0.0
+    history = read_history(run.history)
+    return float((num_rows / history["samples_per_second"].iloc[first:]).sum())
+
+
+NEVER = 10**9
+"""Failures in a row after which keras-tuner would raise; here the supervisor decides."""
+COLLISIONS = 1000
+"""Random draws in a row that were tried before, after which the space is taken to be used up."""
+DIRECTION = {"val_accuracy": "max", "val_loss": "min"}
+ENDED = (trials.TrialStatus.COMPLETED, trials.TrialStatus.FAILED)
+
+
+class Safe(keras_tuner.Oracle):
+    """What all four oracles get: whole files, and a faithful reload."""
+
+    def save(self) -> None:
+        write_json(Path(self._get_oracle_fname()), self.get_state())
+
+    def _save_trial(self, trial: Any) -> None:
+        write_json(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state())
+
+    def reload(self) -> None:
+        """Trials that have ended stay as they are; those that had begun are run again; each counts once.
+
+        Raises:
+            UserError: the files are damaged.
+        """
+        try:
+            super().reload()
+            # A trial that is not listed was drawn from a state that was never saved: it will be drawn again.
+            self.trials = {name: self.trials[name] for name in self.start_order}
+        except (ValueError, KeyError, RuntimeError) as error:
+            found = reason(error)
+            raise UserError(f"{self._get_oracle_fname()}: must be the state of a search. Found: {found}") from error
+        broken = [name for name, trial in self.trials.items() if trial.status not in ENDED]
+        for name in broken:
+            self.trials[name] = trials.Trial(self.trials[name].hyperparameters, name, trials.TrialStatus.RUNNING)
+            self._save_trial(self.trials[name])
+        self._retry_queue = broken[::-1]  # keras-tuner takes from the end.
+        ended = [name for name in self.start_order if name not in broken and name not in self.end_order]
+        self.end_order = [name for name in self.end_order if name not in broken] + ended
+
+
+class RandomOracle(Safe, oracles.RandomSearchOracle):
+    """Independent draws, none twice."""
+
+
+class HyperbandOracle(Safe, oracles.HyperbandOracle):
+    """Many short trainings, of which the best go on (Li et al. 2018)."""
+
+
+class BayesianOracle(Safe, oracles.BayesianOptimizationOracle):
+    """A Gaussian process proposes where the upper confidence bound is highest."""
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        # A function of the seed and the number of trials, so that a restart proposes the same.
+        self._random_state = np.random.RandomState(self.seed + len(self.trials))
+        answer = super().populate_space(trial_id)
+        # It may well propose again what it believes in; that would be a trial for nothing.
+        tried = answer["values"] is not None and self._duplicate(answer["values"])
+        return self._random_populate_space() if tried else answer
+
+
+class GridOracle(Safe):
+    """Every combination of the listed values: trial number n is combination number n, the last parameter fastest."""
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        number, values = int(trial_id), {}
+        parameters = self.get_space().space
+        if number >= math.prod(len(parameter.values) for parameter in parameters):
+            return {"status": trials.TrialStatus.STOPPED, "values": None}
+        for parameter in reversed(parameters):
+            number, index = divmod(number, len(parameter.values))
+            values[parameter.name] = parameter.values[index]
+        return {"status": trials.TrialStatus.RUNNING, "values": values}
+
+
+def space_of(plan: Plan) -> keras_tuner.HyperParameters:
+    """The plan's parameters as keras-tuner knows them; the defaults are the config's values."""
+    space = keras_tuner.HyperParameters()
+    for domain in plan.domains:
+        domain.declare(space, current(domain.name, plan.config))
+    return space
+
+
+def make_oracle(plan: Plan) -> Safe:
+    """The oracle that a plan asks for."""
+    kind = plan.settings.tuner
+    makers = {"random": RandomOracle, "bayesian": BayesianOracle, "grid": GridOracle, "hyperband": HyperbandOracle}
+    special = {"max_epochs": plan.config.training.epochs} if kind == "hyperband" else {}
+    oracle = makers[kind](
+        objective=keras_tuner.Objective(plan.settings.objective, DIRECTION[plan.settings.objective]),
+        hyperparameters=space_of(plan),
+        allow_new_entries=False,
+        seed=plan.config.training.seed + 1,  # To keras-tuner, 0 is no seed.
+        max_consecutive_failed_trials=NEVER,
+        **special,
+    )
+    oracle.max_trials = plan.num_trials
+    oracle._max_collisions = COLLISIONS
+    oracle.verbose = 0
+    return oracle
+
 
 MAX_ATTEMPTS = 3
 """A trial whose worker died as often fails."""

@@ -12,14 +12,13 @@ import threading
 import time
 from pathlib import Path
 
-from kfusion.rules import UserError
-from kfusion.system.terminal import fail, quiet, run_main
-from tuning.plan import read_plan
+from kfusion.cli import fail, quiet, run_main
+from kfusion.validation import UserError
+from tuning.space import read_plan
 
 CHIEF = "chief"
 CORES = "KFUSION_CORES"
 """Environment variable: the processor cores of this process, as `0,1`."""
-RETIRED = 75
 """Exit status of a worker that has grown too large and wants to be started again."""
 PATIENCE_SECONDS = 20.0
 """How long a worker waits for its chief to answer."""
@@ -87,7 +86,7 @@ def work(folder: Path) -> None:
         import grpc
         from keras_tuner.errors import FatalError
 
-        from kfusion.material import gather
+        from kfusion.prepared_data import gather
         from kfusion.training import precision
         from tuning.tuner import SearchTuner
     if is_chief:

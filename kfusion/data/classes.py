@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from kfusion.contents import CLASSES
-from kfusion.data.checks import broken, open_array
-from kfusion.rules import UserError
-from kfusion.system.files import read_json, write_json
+from kfusion.data.array_files import broken, open_array
+from kfusion.io import read_json, write_json
+from kfusion.run_dir import CLASSES
+from kfusion.validation import UserError
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,13 +13,13 @@ import numpy as np
 import tensorflow as tf
 
 from kfusion.config import AugmentConfig
-from kfusion.data.keyed import sample_keys, uniform
-from kfusion.data.pairs import Pairs
-from kfusion.rules import UserError
+from kfusion.data.dataset import Pairs
+from kfusion.random_streams import sample_keys, uniform
 from kfusion.spec import FUSED, MODALITIES, VIEWS
+from kfusion.validation import UserError
 
 MODALITY_DROPOUT = 0
-"""The use of random numbers (`keyed.uniform`) that dropping a modality has."""
+"""The use of random numbers (`random_streams.uniform`) that dropping a modality has."""
 ORDER, PAIRING = 1, 2
 """Domains of NumPy's generators, keyed by (seed, epoch, domain)."""
 

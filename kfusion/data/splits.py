@@ -2,18 +2,216 @@
 
 `clip` keeps everything with the same sound or the same image on one side. `random` is the paper's: published data
 repeat each clip about twice, so that most test clips are met in training. `speaker` holds whole people out.
+
+Dealing rows to the training, validation and test part: stratified by class, groups kept whole.
+
+Holding whole people out: who is heard in which part.
+
+What a split keeps apart, and what a random one would have let through.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from kfusion.config import DataConfig
-from kfusion.data.audit import Audit, count_groups
-from kfusion.data.pairs import Pairs, Source, pair_by_label
-from kfusion.data.parts import PARTS, TEST, TRAIN, VAL, deal, joined
-from kfusion.data.speakers import choose_speakers, deal_speakers
-from kfusion.rules import UserError
+from kfusion.data.dataset import Pairs, Source, pair_by_label
+from kfusion.validation import UserError
+
+
+@dataclass(frozen=True)
+class Audit:
+    """How often the data repeat themselves, and how many test rows a model has met before.
+
+    Args:
+        num_image_rows: images in use, the official test's not counted.
+        num_image_groups: different ones among them.
+        num_image_repeated: of these, the ones that occur more than once.
+        num_audio_rows, num_audio_groups, num_audio_repeated: the same of the sounds.
+        leaked_share: share of test rows, in [0, 1], whose image or sound is in training too after a random split.
+        leaked_share_here: the same after the split in force.
+        num_left_out: training rows left out because their image or sound is in the data's own test files.
+        val_speakers: the people of the validation part; empty if it was not cut by person.
+        test_speakers: the people of the test part.
+        sounds: what the audio's ids stand for, in words.
+        met: where the content of those that are left out is, in words.
+    """
+
+    num_image_rows: int
+    num_image_groups: int
+    num_image_repeated: int
+    num_audio_rows: int
+    num_audio_groups: int
+    num_audio_repeated: int
+    leaked_share: float
+    leaked_share_here: float
+    num_left_out: int = 0
+    val_speakers: tuple[str, ...] = ()
+    test_speakers: tuple[str, ...] = ()
+    sounds: str = "clips"
+    met: str = "test files"
+
+    def lines(self) -> list[str]:
+        """The audit in words, for the terminal."""
+        lines = [
+            _repeats(self.num_image_rows, "images", self.num_image_groups, self.num_image_repeated),
+            _repeats(self.num_audio_rows, self.sounds, self.num_audio_groups, self.num_audio_repeated),
+            f"test rows whose clip or image is in training: {self.leaked_share_here:.1%}; "
+            f"in a random split: {self.leaked_share:.1%}",
+        ]
+        if self.num_left_out:
+            lines.append(f"{self.num_left_out:,} training rows left out: their clip or image is in the {self.met}")
+        if self.test_speakers:
+            lines.append(
+                f"people held out: {', '.join(self.test_speakers)} (test), {', '.join(self.val_speakers)} (validation)"
+            )
+        return lines
+
+
+def _repeats(num_rows: int, name: str, num_groups: int, num_repeated: int) -> str:
+    if num_rows == num_groups:
+        return f"{num_rows:,} {name}, all different"
+    return f"{num_rows:,} {name}, {num_groups:,} different, {num_repeated:,} of these more than once"
+
+
+def count_groups(group: np.ndarray) -> tuple[int, int, int]:
+    """Rows, different ids, and ids that occur more than once."""
+    _, counts = np.unique(group, return_counts=True)
+    return len(group), len(counts), int(np.count_nonzero(counts > 1))
+
+
+PARTS = ("training", "validation", "test")
+TRAIN, VAL, TEST = range(3)
+
+
+def deal(
+    label: np.ndarray, group: np.ndarray, val_share: float, test_share: float, rng: np.random.Generator
+) -> np.ndarray:
+    """A part for each row: all rows of a group in one part, each class in nearly the wanted shares.
+
+    The groups of each class are shuffled and laid end to end; the first `test_share` of that length is the test part,
+    the next `val_share` the validation part. Groups with rows of several classes are dealt together, apart from the
+    others. Where there are enough groups, each part gets one at least.
+
+    Args:
+        label: int (n,).
+        group: int (n,).
+        val_share: share of the rows, in (0, 1).
+        test_share: share of the rows, in [0, 1); 0: no test part.
+        rng: decides which groups go where.
+
+    Returns:
+        int8 (n,): TRAIN, VAL or TEST.
+    """
+    _, member = np.unique(group, return_inverse=True)
+    size = np.bincount(member)
+    low, high = np.full(len(size), np.iinfo(np.int64).max), np.full(len(size), -1)
+    np.minimum.at(low, member, label)
+    np.maximum.at(high, member, label)
+    stratum = np.where(low == high, low, -1)
+    shuffled = rng.permutation(len(size))
+    shuffled = shuffled[np.argsort(stratum[shuffled], kind="stable")]
+    _, starts = np.unique(stratum[shuffled], return_index=True)
+    part = np.empty(len(size), np.int8)
+    for groups in np.split(shuffled, starts[1:]):
+        part[groups] = _deal_stratum(size[groups], val_share, test_share)
+    return part[member]
+
+
+def _deal_stratum(size: np.ndarray, val_share: float, test_share: float) -> np.ndarray:
+    """A part for each of some shuffled groups."""
+    # A group that outweighs its part twice would distort it: such ones come last, where training begins.
+    heavy = size > 2 * min(share for share in (val_share, test_share) if share > 0) * size.sum()
+    order = np.argsort(np.where(heavy, size, 0), kind="stable")
+    middle = (np.cumsum(size[order]) - size[order] / 2) / size.sum()
+    num_test = num_left = 0
+    if test_share > 0:
+        num_left = len(size) - 2
+        num_test = max(0, min(max(1, np.count_nonzero(middle < test_share)), num_left))
+    num_left = len(size) - num_test - 1
+    num_val = max(0, min(max(1, np.count_nonzero(middle < test_share + val_share) - num_test), num_left))
+    part = np.full(len(size), TRAIN, np.int8)
+    part[order[:num_test]] = TEST
+    part[order[num_test : num_test + num_val]] = VAL
+    return part
+
+
+def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Groups of pairs that hang together: two pairs with the same image, or the same sound, or joined by a third.
+
+    Args:
+        first: int64 (n,), ids of one kind, each ≥ 0.
+        second: int64 (n,), ids of another kind, each ≥ 0.
+
+    Returns:
+        int64 (n,), the connected component of each row.
+    """
+    num_first = int(first.max()) + 1
+    num_nodes = num_first + int(second.max()) + 1
+    edges = coo_array((np.ones(len(first), np.int8), (first, num_first + second)), shape=(num_nodes, num_nodes))
+    return connected_components(edges, directed=False)[1][first].astype(np.int64)
+
+
+def choose_speakers(source: Source, config: DataConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The people of the validation and of the test part; see `hold_out`."""
+    names = None if source.audio_speaker is None else source.speaker_names
+    return hold_out(names, config, source.info.get("name", "data"))
+
+
+def hold_out(names: tuple[str, ...] | None, config: DataConfig, where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The people of the validation and of the test part, which need no data but the names to be told.
+
+    Where the config names nobody, the test part is the last person in the table, and the validation part the one
+    before the first test person; whoever is taken already is passed over.
+
+    Args:
+        names: of all people, in the table's order; None: the data do not say who speaks.
+        config: `split`, `test_speakers` and `val_speakers` are used.
+        where: what the data are called.
+
+    Returns:
+        Names of the validation part, names of the test part; both empty for the other splits.
+
+    Raises:
+        UserError: names without split=speaker, data that do not say who speaks, an unknown name, or nobody left.
+    """
+    require_no_names(config)
+    if config.split != "speaker":
+        return (), ()
+    if names is None:
+        raise UserError(f"'split' must be clip or random: {where} does not say who speaks. Received: 'speaker'")
+    for field in ("test_speakers", "val_speakers"):
+        unknown = [name for name in getattr(config, field) if name not in names]
+        if unknown:
+            raise UserError(f"'{field}' must be among {', '.join(names)}. Received: {unknown[0]!r}")
+    free = [name for name in names if name not in config.val_speakers + config.test_speakers]
+    test = config.test_speakers or tuple(free[-1:])
+    first = min((names.index(name) for name in test), default=0)
+    before = [name for name in names[first:] + names[:first] if name in free and name not in test]
+    val = config.val_speakers or tuple(before[-1:])
+    if not test or not val or len(set(test) | set(val)) == len(names):
+        raise UserError(
+            f"'test_speakers' and 'val_speakers' must leave somebody of {', '.join(names)} for each part. "
+            f"Received: {', '.join(test)} and {', '.join(val)}"
+        )
+    return val, test
+
+
+def require_no_names(config: DataConfig) -> None:
+    """Raises the UserError of people who are named where nobody is held out; no data are needed to tell."""
+    if config.split != "speaker" and config.test_speakers + config.val_speakers:
+        who = ", ".join(config.test_speakers + config.val_speakers)
+        raise UserError(f"'test_speakers' and 'val_speakers' must be empty unless split=speaker. Received: {who}")
+
+
+def deal_speakers(source: Source, val: tuple[str, ...], test: tuple[str, ...]) -> np.ndarray:
+    """int8 (m,): the part of each sound."""
+    names = np.array(source.speaker_names)
+    part_of_name = np.where(np.isin(names, test), TEST, np.where(np.isin(names, val), VAL, TRAIN)).astype(np.int8)
+    return part_of_name[source.audio_speaker]
+
 
 _Positions = tuple[np.ndarray, np.ndarray]
 """The pairs of one part: positions of their images and of their sounds in the source."""

@@ -1,33 +1,82 @@
-"""Judge a finished run: the steps of `python -m kfusion.evaluate`, for the command and for programs."""
+"""Judge a finished run: the steps of `python -m kfusion.evaluate`, for the command and for programs.
+
+The figures of an evaluation, as PNG and SVG.
+"""
 
 import hashlib
 import io
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from rich.console import Console
 
-from kfusion import run as runs
-from kfusion.analysis.evaluation_tables import evaluation_tables, robustness_tables
-from kfusion.contents import INSIDE
-from kfusion.data.front_ends import note_on
-from kfusion.data.limit import first_of_each_class
-from kfusion.evaluation import answers as asking
-from kfusion.evaluation.answers import Answers
-from kfusion.evaluation.pictures import draw_figures, figures
+from kfusion import run_dir as runs
+from kfusion.data.array_files import first_of_each_class
+from kfusion.evaluation import inference as asking
+from kfusion.evaluation.inference import Answers, Subject, other_data, own_data
 from kfusion.evaluation.robustness import num_encodings, robustness
-from kfusion.evaluation.subject import Subject, other_data, own_data
 from kfusion.evaluation.summary import FORMAT, fit_temperatures, summarize
-from kfusion.finished import load_fitting, open_finished
-from kfusion.model.halves import Halves
-from kfusion.rules import UserError
-from kfusion.run import Run
+from kfusion.inference import load_fitting
+from kfusion.io import progress, read_json, write_json, write_text
+from kfusion.modalities.front_ends import note_on
+from kfusion.model.build import Halves
+from kfusion.plots.evaluation import heat_map, reliability_diagram, severity_curves, who_decides, worst_errors
+from kfusion.plots.tables import VIEW_TITLES, evaluation_tables, robustness_tables
+from kfusion.plots.training import confusion_matrix, save
+from kfusion.run_dir import INSIDE, Run, open_finished
 from kfusion.spec import VIEWS
-from kfusion.system.files import read_json, write_json, write_text
-from kfusion.system.progress import progress
+from kfusion.validation import UserError
+
+ONCE = ("worst_errors", "robustness_accuracy", "robustness_ece", "robustness_curves")
+"""Figures that not every evaluation makes."""
+
+
+def figures(
+    subject: Subject, facts: dict[str, Any], grid: dict[str, Any] | None, spread: np.ndarray
+) -> Iterator[tuple[str, Figure]]:
+    """Each figure with its name.
+
+    Args:
+        subject: whose rows.
+        facts: evaluation.json.
+        grid: robustness.json, if it was made.
+        spread: mean and standard deviation of each audio feature over the training part, (2, num_audio).
+    """
+    names = facts["data"]["class_names"]
+    for view, matrix in facts["confusion"].items():
+        yield f"confusion_{view}", confusion_matrix(np.array(matrix), names, VIEW_TITLES[view])
+    yield "who_decides", who_decides(facts["decides"])
+    yield "reliability", reliability_diagram(facts["calibration"])
+    if facts["worst"]:
+        rows = np.array([row["row"] for row in facts["worst"]])
+        image, audio = subject.read(subject.pairs, rows)
+        shape = subject.pairs.spec.audio_grid
+        sounds = audio.reshape(-1, *shape)
+        yield "worst_errors", worst_errors(image, sounds, facts["worst"], subject.pixel_max, spread.reshape(2, *shape))
+    if grid:
+        yield "robustness_accuracy", heat_map(grid, "accuracy")
+        yield "robustness_ece", heat_map(grid, "ece")
+        yield "robustness_curves", severity_curves(grid)
+
+
+def draw_figures(folder: Path, named: Iterator[tuple[str, Figure]], advance: Callable[[int], None]) -> list[str]:
+    """Writes the figures, each whole or not at all, and returns their names; an earlier evaluation's others go."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for name, figure in named:
+        save(figure, folder, name)
+        made.append(name)
+        advance(1)
+    for path in folder.iterdir():
+        if path.stem in ONCE and path.stem not in made:
+            path.unlink()
+    return made
+
 
 FIGURES = "figures"
 

@@ -5,14 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from kfusion.analysis.calibration import temper
-from kfusion.analysis.corrupt import IMAGE_CORRUPTIONS, SEVERITIES, Corruption, corrupt
-from kfusion.analysis.corrupt_audio import AUDIO_CORRUPTIONS, Surroundings, fitting
-from kfusion.analysis.grid import CLEAN, Cell, grid_summary
-from kfusion.analysis.reliability import bin_sums, confidence_of
-from kfusion.evaluation.draws import CONFLICT, draw
-from kfusion.evaluation.subject import Subject
-from kfusion.model.halves import Halves
+from kfusion.evaluation.inference import CONFLICT, Subject, draw
+from kfusion.metrics.classification import bin_sums, confidence_of, temper
+from kfusion.metrics.robustness import CLEAN, Cell, grid_summary
+from kfusion.modalities.audio.corruption import AUDIO_CORRUPTIONS, Surroundings, fitting
+from kfusion.modalities.image.corruption import IMAGE_CORRUPTIONS, SEVERITIES, Corruption, corrupt
+from kfusion.model.build import Halves
 from kfusion.spec import FUSED, VIEWS
 
 CHUNK_ROWS = 512
@@ -46,7 +44,7 @@ def robustness(
         advance: told how many images and sounds have been encoded, see `num_encodings`.
 
     Returns:
-        the content of robustness.json, see `analysis.grid.grid_summary`.
+        the content of robustness.json, see `metrics.robustness.grid_summary`.
     """
     spec = subject.pairs.spec
     sounds = fitting(spec.audio_grid, subject.decibels)

@@ -4,14 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from kfusion.analysis import metrics
-from kfusion.analysis.calibration import fit_temperature, late_fusion, temper
-from kfusion.analysis.chance import METHOD, compare, intervals
-from kfusion.analysis.deciding import agreement, conflict, disagreement, negative_fusion
-from kfusion.analysis.reliability import reliability
-from kfusion.analysis.worst import worst_rows
-from kfusion.evaluation.answers import Answers
-from kfusion.evaluation.subject import Subject
+from kfusion.evaluation.inference import Answers, Subject
+from kfusion.metrics import classification as metrics
+from kfusion.metrics.classification import fit_temperature, late_fusion, reliability, temper
+from kfusion.metrics.modality_conflicts import agreement, conflict, disagreement, negative_fusion
+from kfusion.metrics.significance import METHOD, compare, intervals
+from kfusion.plots.evaluation import worst_rows
 from kfusion.spec import FUSED, VIEWS
 
 FORMAT = 1
@@ -45,7 +43,7 @@ def summarize(
 
     Returns:
         the content of evaluation.json: who it is about ("data"), "views", "report", "confusion", "decides",
-        "negative_fusion", "tests", "calibration" and "worst", each as the function of `kfusion.analysis` gives it that
+        "negative_fusion", "tests", "calibration" and "worst", each as the function of `kfusion.metrics` gives it that
         makes it.
     """
     label, spec = answers.label, subject.pairs.spec
@@ -117,8 +115,8 @@ def conflicts(subject: Subject, answers: Answers, right: dict[str, np.ndarray], 
     """Each modality shuffled among the samples of other labels.
 
     Returns:
-        {shuffled modality: what `deciding.conflict` returns, with "accuracy" and "interval" of the fused answer by the
-        label of the modality that stayed}.
+        {shuffled modality: what `modality_conflicts.conflict` returns, with "accuracy" and "interval" of the fused
+        answer by the label of the modality that stayed}.
     """
     label, found = answers.label, {}
     fused = answers.conflict.argmax(axis=2)

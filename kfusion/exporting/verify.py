@@ -1,6 +1,11 @@
 """The proof of a SavedModel: what it answers, what it refuses, and what is in it.
 
 `verify` asks it through TensorFlow's C API, in a process of its own, as a server would hold it.
+
+The ops that an exported graph may hold: plain ones that every TensorFlow has on a CPU.
+
+No Python (`PyFunc`), no cuDNN, no custom ops, nothing that touches a file but the loading of the weights, no state that
+one request leaves to the next, and no random numbers.
 """
 
 from collections.abc import Mapping
@@ -13,10 +18,35 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from kfusion.exporting.bad_requests import REFUSED, BadRequest
-from kfusion.exporting.ops import ALLOWED
-from kfusion.exporting.prove import Reply, Request, Session, ask_apart
-from kfusion.runtime.saved_model import read_ops, read_signatures
+from kfusion.exporting.sample_requests import REFUSED, BadRequest
+from kfusion.exporting.subprocess_runner import Reply, Request, Session, ask_apart
+from kfusion.runtime.protos import read_ops, read_signatures
+
+WEIGHTS = """VarHandleOp ReadVariableOp AssignVariableOp VarIsInitializedOp DisableCopyOnRead RestoreV2 SaveV2
+    MergeV2Checkpoints ShardedFilename StaticRegexFullMatch"""
+STRUCTURE = """Const Identity IdentityN NoOp Placeholder PartitionedCall StatefulPartitionedCall If StatelessIf While
+    StatelessWhile Switch Merge Assert EnsureShape StopGradient PreventGradient"""
+SHAPES = """Shape Size Rank Reshape ExpandDims Squeeze Pack Unpack ConcatV2 Split SplitV Slice StridedSlice Tile Fill
+    Range ZerosLike OnesLike BroadcastTo BroadcastArgs Transpose GatherV2 GatherNd Cast Pad PadV2 MirrorPad ReverseV2
+    Bitcast InvertPermutation Where"""
+ARITHMETIC = """Add AddV2 AddN Sub Mul Div RealDiv FloorDiv FloorMod DivNoNan Neg Abs Sign Square Sqrt Rsqrt Pow Exp Log
+    Log1p Sin Cos Erf Erfc Floor Ceil Round Rint Maximum Minimum SquaredDifference Reciprocal ClipByValue Cumsum"""
+LOGIC = "Equal NotEqual Less LessEqual Greater GreaterEqual LogicalAnd LogicalOr LogicalNot Select SelectV2 IsFinite"
+REDUCTIONS = "Sum Mean Max Min Prod All Any ArgMax ArgMin"
+NETWORK = """MatMul BatchMatMulV2 BatchMatMulV3 Einsum BiasAdd Conv2D MaxPool Relu Sigmoid Tanh Softmax LogSoftmax Elu
+    FusedBatchNormV3"""
+STRINGS = "AsString StringJoin ReduceJoin StringLength StringSplitV2 StaticRegexReplace Substr"
+FILES = """DecodePng DecodeJpeg ExtractJpegShape DecodeRaw ScaleAndTranslate ResizeNearestNeighbor AvgPool DenseBincount
+    MatrixDiagV3 MatrixSolve RFFT IRFFT ComplexAbs TopKV2 TensorScatterUpdate UnsortedSegmentMax UnsortedSegmentSum
+    TensorListFromTensor TensorListGetItem TensorListReserve TensorListSetItem TensorListStack"""
+ROWS = """TensorDataset TensorSliceDataset ParallelMapDatasetV2 IgnoreErrorsDataset ConcatenateDataset BatchDatasetV2
+    DatasetToSingleElement"""
+"""Data sets of what is in the request already: they read no files."""
+
+ALLOWED = frozenset(
+    " ".join((WEIGHTS, STRUCTURE, SHAPES, ARITHMETIC, LOGIC, REDUCTIONS, NETWORK, STRINGS, FILES, ROWS)).split()
+)
+
 
 TOLERANCE = 1e-5
 """How far an answer may be from the network's own, for each number."""

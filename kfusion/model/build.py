@@ -1,16 +1,79 @@
-"""The model's contents page: config and spec -> keras.Model."""
+"""Config and spec -> keras.Model; and a model taken apart again, into encoders, head and embeddings."""
 
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers, ops
 from numpy.typing import ArrayLike
 
 from kfusion.config import ModelConfig
-from kfusion.model.encoders import encode_audio, encode_image, utterance_norm
+from kfusion.modalities.encoders import encode_audio, encode_image, utterance_norm
 from kfusion.model.fusion import HEADS
-from kfusion.spec import MODALITIES, VIEWS, Spec
+from kfusion.spec import FUSED, MODALITIES, VIEWS, Spec
+
+LAYERS = {**{name: f"{name}_embedding" for name in MODALITIES}, FUSED: "fusion"}
+"""Which layer's output is which embedding."""
+
+
+def with_embeddings(network: keras.Model) -> keras.Model:
+    """The network cut off at its embeddings, sharing its weights; one forward pass gives all three.
+
+    Args:
+        network: as `build_model` made it, maybe loaded from a file.
+
+    Returns:
+        A model: {"image", "audio", "present"} -> {"image": float32 (batch, embed_dim), "audio": the same, "fused":
+        (batch, k)}. The fused one is what the softmax reads: the LSTM's state, k = `hidden_dim`; the transformer's
+        class token, k = `embed_dim`; or late fusion's sum of log posteriors, k = `num_classes`.
+    """
+    outputs = {name: network.get_layer(layer).output for name, layer in LAYERS.items()}
+    return keras.Model(network.input, outputs, name=f"{network.name}_embeddings")
+
+
+class Halves:
+    """Asks the encoders and the head of a network on their own.
+
+    Encoding costs many times what the head does: whoever wants to know how a network answers to many combinations of
+    the same images and sounds encodes each once.
+
+    Args:
+        network: as `build_model` made it, maybe loaded from a file.
+    """
+
+    def __init__(self, network: keras.Model) -> None:
+        steps, present = network.get_layer("steps").output, network.input["present"]
+        head = keras.Model([steps, present], network.output)
+        self._head = _compiled(lambda steps, present: head([steps, present], training=False), [steps, present])
+        self._encoders = {}
+        for name in MODALITIES:
+            encoder = keras.Model(network.input[name], network.get_layer(f"{name}_embedding_dropout").output)
+            self._encoders[name] = _compiled(_without_training(encoder), [network.input[name]])
+
+    def encode(self, modality: str, values: np.ndarray) -> np.ndarray:
+        """Images float32 (n, height, width, channels), or sounds float32 (n, num_audio) -> (n, embed_dim)."""
+        return self._encoders[modality](values).numpy()
+
+    def answer(self, image: np.ndarray, audio: np.ndarray, present: tuple[bool, bool]) -> np.ndarray:
+        """Embeddings (n, embed_dim) each -> class probabilities float32 (n, num_classes).
+
+        Args:
+            image, audio: from `encode`.
+            present: which of the two the head may see, in the order of `MODALITIES`.
+        """
+        steps = np.stack([image, audio], axis=1)
+        return self._head(steps, np.tile(np.array(present), (len(steps), 1))).numpy()
+
+
+def _without_training(encoder: keras.Model) -> Any:
+    return lambda values: encoder(values, training=False)
+
+
+def _compiled(function: Any, inputs: list[Any]) -> Any:
+    """One graph for any number of rows."""
+    signature = [tf.TensorSpec([None, *each.shape[1:]], each.dtype) for each in inputs]
+    return tf.function(function, input_signature=signature, autograph=False)
 
 
 def build_model(config: ModelConfig, spec: Spec, mean: ArrayLike, variance: ArrayLike) -> keras.Model:

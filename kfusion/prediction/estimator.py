@@ -16,18 +16,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from kfusion.contents import CLASSES
 from kfusion.data.classes import Classes, of_names, read_classes
-from kfusion.data.samples import read_samples
-from kfusion.prediction.chunks import Arrays, Files, Rows
-from kfusion.prediction.job import Job, check_readable, open_rows
-from kfusion.prediction.memory import FilesOf, rows_of
+from kfusion.data.in_memory import read_samples
+from kfusion.prediction.arrays import FilesOf, rows_of
+from kfusion.prediction.engine import BATCH_ROWS, votes
+from kfusion.prediction.inputs import Arrays, Files, Rows
+from kfusion.prediction.job import Job, check_readable, on_scale, open_rows
 from kfusion.prediction.models import Model, load_model
-from kfusion.prediction.scale import on_scale
-from kfusion.prediction.stream import BATCH_ROWS, votes
-from kfusion.prediction.work import Work
-from kfusion.rules import UserError
+from kfusion.prediction.work_dir import Work
+from kfusion.run_dir import CLASSES
 from kfusion.spec import FUSED, MODALITIES
+from kfusion.validation import UserError
 
 T = TypeVar("T")
 LABEL = "label"

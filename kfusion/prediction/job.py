@@ -1,23 +1,137 @@
 """A job from its settings to its output: the steps of `python -m kfusion.predict`, for it and for programs."""
 
+import math
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-from kfusion.data.checks import broken
+from kfusion.data.array_files import broken
+from kfusion.data.statistics import Range, largest, require_scale
 from kfusion.data.tables import SUFFIXES
-from kfusion.prediction.arrays import open_arrays
-from kfusion.prediction.chunks import Rows
-from kfusion.prediction.listing import FileRows, open_listing, write_listing
-from kfusion.prediction.memory import FilesOf
+from kfusion.io import is_live
+from kfusion.prediction.arrays import ArrayRows, FilesOf, open_arrays
+from kfusion.prediction.engine import Plan, answer_shards
+from kfusion.prediction.inputs import FileRows, Rows, open_listing, write_listing
 from kfusion.prediction.models import Model, load_model
-from kfusion.prediction.progress import progress
-from kfusion.prediction.scale import on_scale
-from kfusion.prediction.shards import Plan, answer_shards
-from kfusion.prediction.work import Work, read_errors
-from kfusion.rules import UserError
+from kfusion.prediction.work_dir import Work, read_errors
+from kfusion.validation import UserError
+
+
+class RowsPerSecond(ProgressColumn):
+    """The recent speed."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f} rows/s" if task.speed else "")
+
+
+class Bar:
+    """Counts rows, and shows them where a person looks."""
+
+    def __init__(self, bar: Progress, total: int, done: int) -> None:
+        self.bar, self.began = bar, time.monotonic()
+        self.task = bar.add_task("rows", total=total, completed=done)
+
+    def advance(self, num_rows: int) -> None:
+        self.bar.advance(self.task, num_rows)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+
+@contextmanager
+def progress(console: Console | None, num_rows: int, missing: list[tuple[int, int]]) -> Iterator[Bar]:
+    """Within the block, a bar; it is gone afterwards. A pipe or a file gets nothing.
+
+    Args:
+        console: where it is shown; None: nowhere.
+        num_rows: of the whole input.
+        missing: from which row up to which is still to be answered.
+    """
+    columns = (
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} rows"),
+        BarColumn(20),
+        RowsPerSecond(),
+        TimeRemainingColumn(True),
+    )
+    hidden = not is_live(console)
+    # What others write to standard error is not to be drawn above the bar: `quiet` holds it back.
+    shown = Progress(
+        *columns, console=console, transient=True, disable=hidden, redirect_stdout=False, redirect_stderr=False
+    )
+    with shown as bar:
+        yield Bar(bar, num_rows, num_rows - sum(stop - start for start, stop in missing))
+
+
+OUTLIERS = 0.01
+"""Share of the sampled rows at either end, one at least, that may be broken without deciding the scale."""
+
+
+def on_scale(rows: ArrayRows, model: Model, force: bool) -> tuple[ArrayRows, list[str]]:
+    """The rows with the scale of their pixels, told by some rows evenly over the input.
+
+    Args:
+        rows: the input.
+        model: what will answer it.
+        force: take sounds on another scale too.
+
+    Returns:
+        The rows, and what should be said of them.
+
+    Raises:
+        UserError: pixels are on no known scale; or the sounds are on another than the training data's, and nobody
+            forces it.
+    """
+    images, audio = rows.paths
+    found, said = rows.ranges(), list(rows.notes)
+    sizes = math.prod(rows.spec.image_shape), rows.spec.num_audio
+    for path, size, (low, high) in zip(rows.paths, sizes, found, strict=True):
+        num = int((low == high).sum())
+        if path and size > 1 and num:
+            said.append(f"{path.name}: {num:,} of {len(low):,} rows looked at are blank, all their values alike")
+    if model.audio_range is not None:
+        rows = replace(rows, audio_limit=largest(model.audio_range))
+    if images is not None:
+        rows = replace(rows, pixel_max=_pixel_max(images, bounds(*found[0])))
+    if audio is not None and not force:
+        if model.audio_range is None:
+            said.append("sounds: their scale is not checked; this version does not tell its own")
+        else:
+            require_scale(Path(audio), "audio features", bounds(*found[1]), model.audio_range)
+    return rows, said
+
+
+def _pixel_max(path: Path, found: Range) -> int:
+    """The brightest value that a pixel may have.
+
+    Raises:
+        UserError: no scale that pixels have.
+    """
+    if found[0] < 0 or found[1] > 255 or 1 < found[1] < 2:
+        raise broken(path, "pixels must be in 0-1 or in 0-255", f"{found[0]:.6g} to {found[1]:.6g}")
+    return 1 if found[1] <= 1 else 255
+
+
+def bounds(low: np.ndarray, high: np.ndarray) -> Range:
+    """Lowest and highest value of some rows, a few at either end left out; rows that are not finite do not count.
+
+    Args:
+        low, high: of each row, (n,).
+    """
+    good = np.isfinite(low) & np.isfinite(high)
+    num = int(good.sum())
+    if not num:
+        return 0.0, 0.0
+    left_out = min(int(np.ceil(OUTLIERS * num)), (num - 1) // 2)
+    return float(np.sort(low[good])[left_out]), float(np.sort(high[good])[num - 1 - left_out])
+
 
 FORMAT = 1
 FILES_FORMAT = 2

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import kfusion
+from kfusion.cli import quiet
+from kfusion.prediction.engine import Plan, Spans, answer_shards
 from kfusion.prediction.models import Model, load_model
-from kfusion.prediction.shards import Plan, Spans, answer_shards
-from kfusion.rules import UserError, reason
-from kfusion.system.terminal import quiet
+from kfusion.validation import UserError, reason
 
 MAX_BLOCKS = 1000
 """Tasks that Ray is given at most; each is some shards in turn."""

@@ -4,15 +4,26 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kfusion.analysis.chance import compare
-from kfusion.analysis.tables import TITLES
-from kfusion.reporting.blocks import Block, Heat, Interval, Intervals, Table, Text
-from kfusion.reporting.findings import Findings
-from kfusion.reporting.making import missing
-from kfusion.reporting.noise import SPOILT, separation
-from kfusion.reporting.results import accuracies, axis_low
+from kfusion.metrics.significance import compare
+from kfusion.plots.tables import VIEW_TITLES
+from kfusion.reporting.components import (
+    Block,
+    Heat,
+    Interval,
+    Intervals,
+    Table,
+    Text,
+    count,
+    digits_for,
+    missing,
+    p_value,
+    percent,
+    points,
+    points_between,
+)
+from kfusion.reporting.run_data import Findings
+from kfusion.reporting.sections import SPOILT, accuracies, axis_low, separation
 from kfusion.reporting.training import closest_recipe
-from kfusion.reporting.words import count, digits_for, p_value, percent, points, points_between
 from kfusion.spec import VIEWS
 
 MAX_RUNS = 8
@@ -62,7 +73,7 @@ def _overview(runs: dict[str, Findings]) -> Table:
 def _accuracies(runs: dict[str, Findings]) -> Intervals:
     rows: list[Interval] = []
     each = {name: accuracies(run) for name, run in runs.items()}
-    for at, title in enumerate(TITLES.values()):
+    for at, title in enumerate(VIEW_TITLES.values()):
         for tone, (name, found) in enumerate(each.items()):
             one = found[at]
             rows.append(Interval(f"{title}, {name}", one.value, one.bounds, one.cells, tone))
@@ -106,7 +117,7 @@ def _paired(name: str, found: Findings, other_name: str, other: Findings) -> lis
     digits = digits_for(found.num_rows)
     rows = [
         [
-            TITLES[view],
+            VIEW_TITLES[view],
             points(test["difference"], digits),
             points_between(test["interval"], digits),
             count(test["first_only"]),

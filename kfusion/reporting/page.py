@@ -4,13 +4,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kfusion.reporting import noise, results, training, trust
-from kfusion.reporting.blocks import Block, Section
+from kfusion.io import write_text
+from kfusion.plots.tables import VIEW_TITLES
+from kfusion.reporting import sections as noise
+from kfusion.reporting import sections as results
+from kfusion.reporting import sections as trust
+from kfusion.reporting import training
 from kfusion.reporting.comparison import MAX_RUNS, named, side_by_side
-from kfusion.reporting.findings import Findings, read_findings
-from kfusion.reporting.words import count, digits_for, percent
-from kfusion.rules import UserError
-from kfusion.system.files import write_text
+from kfusion.reporting.components import Block, Section, count, digits_for, percent
+from kfusion.reporting.run_data import Findings, read_findings
+from kfusion.validation import UserError
 
 T = TypeVar("T")
 FUSIONS = {"lstm": "LSTM", "attention": "Attention", "late": "Late"}
@@ -115,7 +118,7 @@ def heading(found: Findings, others: list[Findings]) -> dict[str, Any]:
             percent(views[view]["accuracy"], digits),
             f"{count(views[view]['num_errors'])} of {count(found.num_rows)} wrong",
         )
-        for view, title in results.TITLES.items()
+        for view, title in VIEW_TITLES.items()
     ]
     config, data = found.config, found.data
     names = list(named([found, *others]))

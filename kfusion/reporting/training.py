@@ -5,13 +5,21 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from kfusion.config import Config
-from kfusion.recipes import RECIPES, differences
-from kfusion.reporting.blocks import Block, Code, Facts, Missing, Table
-from kfusion.reporting.findings import Findings
-from kfusion.reporting.making import command
-from kfusion.reporting.pictures import picture
-from kfusion.reporting.words import count, listed, many, percent
+from kfusion.config import RECIPES, Config, differences
+from kfusion.reporting.components import (
+    Block,
+    Code,
+    Facts,
+    Missing,
+    Table,
+    command,
+    count,
+    listed,
+    many,
+    percent,
+    picture,
+)
+from kfusion.reporting.run_data import Findings
 
 FUSIONS = {"lstm": "LSTM over the two embeddings", "attention": "transformer encoder", "late": "sum of log posteriors"}
 SPLITS = {

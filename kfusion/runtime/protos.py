@@ -4,12 +4,96 @@ A message's wire form holds field numbers, not names, and a reader passes over f
 are the fields that are used, with the numbers of tensorflow/core (`saved_model`, `meta_graph`, `graph`, `function`,
 `node_def`, `tensor`, `tensor_shape`), tensorflow_serving/apis (`prediction_log`, `predict`, `model`) and
 google/protobuf (`Int64Value`).
+
+What a SavedModel's file says without being loaded: its endpoints, and every op in it.
+
+Arrays <-> TensorFlow's tensor message, without TensorFlow.
+
+A message holds its values either as raw bytes, or as a list, in which the last value stands for all that are missing.
+
+TensorFlow's numbers and names of the data types that requests can carry, and numpy's types for them.
 """
 
+from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from kfusion.validation import UserError
+
+FLOAT, STRING = 1, 7
+NUMPY: dict[int, Any] = {
+    **{1: np.float32, 2: np.float64, 3: np.int32, 4: np.uint8, 5: np.int16, 6: np.int8, 9: np.int64, 10: np.bool_},
+    **{STRING: np.object_, 22: np.uint32, 23: np.uint64},
+}
+NUMBERS = {np.dtype(kind): number for number, kind in NUMPY.items()}
+NAMES = {
+    **{0: "DT_INVALID", 1: "DT_FLOAT", 2: "DT_DOUBLE", 3: "DT_INT32", 4: "DT_UINT8", 5: "DT_INT16"},
+    **{6: "DT_INT8", 7: "DT_STRING", 8: "DT_COMPLEX64", 9: "DT_INT64", 10: "DT_BOOL", 14: "DT_BFLOAT16", 19: "DT_HALF"},
+    **{20: "DT_RESOURCE", 21: "DT_VARIANT", 22: "DT_UINT32", 23: "DT_UINT64"},
+}
+
+
+def type_name(number: int) -> str:
+    """Such as DT_FLOAT."""
+    return NAMES.get(number, f"DT_{number}")
+
+
+def shape_text(shape: tuple[int, ...] | None) -> str:
+    """A shape as an error names it: (batch, 28, 28, 1)."""
+    if shape is None:
+        return "any"
+    sizes = ["batch" if size < 0 and axis == 0 else "any" if size < 0 else str(size) for axis, size in enumerate(shape)]
+    return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+
+
+_FIELDS = {
+    **{1: "float_val", 2: "double_val", STRING: "string_val", 9: "int64_val", 10: "bool_val"},
+    **dict.fromkeys((3, 4, 5, 6), "int_val"),
+    **{22: "uint32_val", 23: "uint64_val"},
+}
+
+
+def fill_tensor(tensor: Any, values: np.ndarray) -> None:
+    """Writes an array into an empty Tensor message; object arrays of bytes become strings.
+
+    Raises:
+        UserError: the array is of a type that a message cannot carry.
+    """
+    if values.dtype not in NUMBERS:
+        raise UserError(f"'values' must be numbers, booleans or bytes. Received: {values.dtype}")
+    tensor.dtype = NUMBERS[values.dtype]
+    for size in values.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    if tensor.dtype == STRING:
+        tensor.string_val.extend(values.ravel().tolist())
+    else:
+        tensor.tensor_content = np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<")).tobytes()
+
+
+def read_array(tensor: Any) -> np.ndarray:
+    """The array in a Tensor message; strings become an object array of bytes.
+
+    Raises:
+        UserError: the type is unknown, or the values do not fit the shape.
+    """
+    if tensor.dtype not in NUMPY:
+        raise UserError(f"a tensor of type {type_name(tensor.dtype)} cannot be read")
+    shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
+    kind = np.dtype(NUMPY[tensor.dtype])
+    if tensor.tensor_content:
+        return np.frombuffer(tensor.tensor_content, kind.newbyteorder("<")).astype(kind).reshape(shape)
+    listed = list(getattr(tensor, _FIELDS[tensor.dtype]))
+    size = int(np.prod(shape))
+    if len(listed) > size or (size and not listed):
+        raise UserError(f"a tensor of shape {shape} must have {size} values. Received: {len(listed)}")
+    values = np.empty(len(listed), kind)
+    values[:] = listed
+    return np.concatenate([values, np.repeat(values[-1:], size - len(values))]).reshape(shape)
+
 
 PACKAGE = "kfusion"
 SCALARS = {
@@ -84,3 +168,95 @@ def _describe(described: Any, number: int, words: list[str]) -> None:
     field.type = SCALARS.get(kind, 11)
     if kind not in SCALARS:
         field.type_name = f".{PACKAGE}.{kind}"
+
+
+SAVED_MODEL_FILE, TAG = "saved_model.pb", "serve"
+ASSETS, LABELS = "assets.extra", "labels.txt"
+"""The folder of what travels with a model, and the file of its class names in there."""
+VARIABLES = frozenset({"VarHandleOp", "VariableV2", "Variable"})
+"""Operations whose values lie beside the graph, in `variables/`."""
+Tensors = dict[str, tuple[str, int, tuple[int, ...] | None]]
+"""{alias: (tensor's name, dtype's number, shape)}; a size of -1 is free, a shape of None unknown."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """An endpoint."""
+
+    inputs: Tensors
+    outputs: Tensors
+
+
+def read_meta_graph(folder: Path) -> Any:
+    """The graph and the signatures that a SavedModel holds under the tag `serve`.
+
+    Raises:
+        UserError: the file is missing or damaged, or holds none.
+    """
+    path = folder / SAVED_MODEL_FILE
+    try:
+        found = message("SavedModel").FromString(path.read_bytes()).meta_graphs
+    except Exception as error:  # protobuf's own error has no public base class
+        raise UserError(f"{path}: must be a SavedModel. Found: {error}") from error
+    served = [graph for graph in found if TAG in graph.meta_info_def.tags]
+    if not served:
+        raise UserError(f"{path}: must hold a graph tagged 'serve'. Found: {len(found)} graphs without it")
+    return served[0]
+
+
+def read_signatures(folder: Path) -> dict[str, Signature]:
+    """The endpoints of a SavedModel, by name."""
+
+    def tensors(infos: Any) -> Tensors:
+        def shape(info: Any) -> tuple[int, ...] | None:
+            return None if info.unknown_rank else tuple(dim.size for dim in info.dim)
+
+        return {alias: (info.name, info.dtype, shape(info.tensor_shape)) for alias, info in sorted(infos.items())}
+
+    found = read_meta_graph(folder).signature_def
+    # TensorFlow notes its own initialization as an endpoint with a name of this kind.
+    names = sorted(name for name in found if not name.startswith("__"))
+    return {name: Signature(tensors(found[name].inputs), tensors(found[name].outputs)) for name in names}
+
+
+def read_labels(folder: Path, signature: Signature | None) -> list[str]:
+    """The class names that travel with a model, in the order of its probabilities.
+
+    Args:
+        folder: a SavedModel.
+        signature: an endpoint, for the number of its probabilities.
+
+    Raises:
+        UserError: the file is missing or no text, or names another number of classes.
+    """
+    path = folder / ASSETS / LABELS
+    try:
+        # By line feeds alone: a name may hold any other character that Python takes for the end of a line.
+        names = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except OSError as error:
+        raise UserError(f"{path}: the file must be readable. Found: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: must be UTF-8 text. Found: {error}") from error
+    _, _, shape = signature.outputs.get("probabilities", ("", 0, None)) if signature else ("", 0, None)
+    if shape and shape[-1] not in (-1, len(names)):
+        raise UserError(f"{path}: must name the model's {shape[-1]} classes. Found: {len(names)} lines")
+    return names
+
+
+def require_variables(folder: Path) -> None:
+    """The weights of a SavedModel must be beside it: the runtime loads it without, and then refuses each request.
+
+    Raises:
+        UserError: the graph has variables, and the folder no file of them.
+    """
+    index = folder / "variables" / "variables.index"
+    if not index.is_file() and VARIABLES & read_ops(folder):
+        raise UserError(f"{folder}: must hold its weights, variables/{index.name}. Found: no such file")
+
+
+def read_ops(folder: Path) -> set[str]:
+    """The kinds of all ops, those of nested functions too; calls of the graph's own functions aside."""
+    graph = read_meta_graph(folder).graph_def
+    functions = list(graph.library.function)
+    nodes = [*graph.node, *(node for function in functions for node in function.node_def)]
+    return {node.op for node in nodes} - {function.signature.name for function in functions}

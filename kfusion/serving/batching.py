@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kfusion.serving.versions import Version
+from kfusion.serving.model_manager import Version
 
 Arrays = Mapping[str, np.ndarray]
 Reply = dict[str, np.ndarray] | Exception

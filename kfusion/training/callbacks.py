@@ -1,21 +1,82 @@
-"""What happens around each epoch: progress, the best weights, the checkpoint."""
+"""What happens around each epoch: progress, the best weights, the checkpoint.
 
+All state of a training run in one file, so that a resumed run goes on bit for bit.
+
+Keras' own `BackupAndRestore` leaves out the seed generators of dropout layers; here every variable of the model and of
+the optimizer is kept, and the history, by epoch. The order of samples and their augmentation need no state: they are
+functions of (seed, epoch, sample).
+
+The figures of each epoch as scalars that TensorBoard shows: `tensorboard --logdir RUN/tensorboard`.
+"""
+
+import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pandas as pd
+import tensorflow as tf
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from kfusion.rules import UserError
-from kfusion.system.progress import is_live
-from kfusion.training.state import Progress as State
-from kfusion.training.state import Row, SaveFile, save_state
+from kfusion.io import is_live, read_arrays
+from kfusion.validation import UserError
+
+Row = dict[str, float]
+SaveFile = Callable[[Path, Callable[[Path], object]], None]
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """How far a run has come.
+
+    Args:
+        epoch: epochs completed.
+        history: one row of figures per completed epoch.
+    """
+
+    epoch: int = 0
+    history: tuple[Row, ...] = ()
+
+
+def _variables(model: keras.Model) -> dict[str, Any]:
+    optimizer: Any = model.optimizer
+    named = {f"model/{n}": variable for n, variable in enumerate(model.variables)}
+    return named | {f"optimizer/{n}": variable for n, variable in enumerate(optimizer.variables)}
+
+
+def save_state(path: Path, model: keras.Model, progress: TrainingState, save_file: SaveFile) -> None:
+    """Writes everything that a later process needs to go on from here, through `save_file` (atomic)."""
+    arrays = {name: np.asarray(variable) for name, variable in _variables(model).items()}
+    facts = {"epoch": progress.epoch, "history": list(progress.history)}
+    arrays["progress"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+    save_file(path, lambda partial: np.savez(partial, allow_pickle=False, **arrays))
+
+
+def load_state(path: Path, model: keras.Model) -> TrainingState:
+    """Sets the model's and the optimizer's variables to what `save_state` wrote.
+
+    Raises:
+        UserError: the file is damaged or belongs to another model.
+    """
+    optimizer: Any = model.optimizer
+    optimizer.build(model.trainable_variables)
+    arrays = read_arrays(path, "a checkpoint must be whole")
+    if "progress" not in arrays:
+        raise UserError(f"{path}: a checkpoint must say how far it has come. Found: none of it")
+    facts = json.loads(arrays.pop("progress").tobytes())
+    variables = _variables(model)
+    if {n: tuple(v.shape) for n, v in variables.items()} != {n: a.shape for n, a in arrays.items()}:
+        raise UserError(f"{path}: a checkpoint must fit the model that resumes. Found: other variables")
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
+    return TrainingState(facts["epoch"], tuple(facts["history"]))
+
 
 NUM_SMOOTHED = 5
 """Epochs over which the figures are averaged that choose the best weights."""
@@ -62,7 +123,7 @@ class Keep(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, paths: dict[str, Path], state: State, save_file: SaveFile, save_network: Callable[[Path], object]
+        self, paths: dict[str, Path], state: TrainingState, save_file: SaveFile, save_network: Callable[[Path], object]
     ) -> None:
         super().__init__()
         self.paths, self.state, self.save_file, self.save_network = paths, state, save_file, save_network
@@ -156,3 +217,49 @@ def epoch_line(epoch: int, epochs: int, logs: dict[str, Any]) -> str:
         f"  val {logs['val_loss']:.4f} {logs['val_accuracy']:.4f}"
         f"  lr {logs['learning_rate']:.1e}  {logs['samples_per_second']:>6,.0f}/s"
     )
+
+
+VALIDATION = "val_"
+"""How the names of validation figures begin, as Keras has it."""
+
+
+class Scalars(keras.callbacks.Callback):
+    """Writes one point per epoch and figure; as Keras' own callback does, into `train` and `validation`.
+
+    The events are always those of the run's history: a run that goes on writes the epochs before it anew, so that a
+    killed run neither lacks an epoch nor has one twice.
+
+    Args:
+        folder: where the events go.
+        history: the run's `history.csv`.
+    """
+
+    def __init__(self, folder: Path, history: Path) -> None:
+        super().__init__()
+        self.folder, self.history = folder, history
+        self.writers: dict[str, Any] = {}
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        for old in self.folder.glob("*/events.out.tfevents.*"):
+            old.unlink()
+        places = {name: str(self.folder / name) for name in ("train", "validation")}
+        self.writers = {name: tf.summary.create_file_writer(place) for name, place in places.items()}
+        if self.history.exists():
+            for epoch, row in read_history(self.history).iterrows():
+                self._write(int(str(epoch)), {str(name): float(value) for name, value in row.items()})
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._write(epoch + 1, {name: float(value) for name, value in (logs or {}).items()})
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        for writer in self.writers.values():
+            writer.close()
+
+    def _write(self, epoch: int, figures: dict[str, float]) -> None:
+        """One epoch's points, on the disk when this returns; epochs count from 1, as in the history."""
+        for name, value in figures.items():
+            writer = self.writers["validation" if name.startswith(VALIDATION) else "train"]
+            with writer.as_default():
+                tf.summary.scalar(f"epoch_{name.removeprefix(VALIDATION)}", value, step=epoch)
+        for writer in self.writers.values():
+            writer.flush()

@@ -11,10 +11,9 @@ import tensorflow as tf
 from rich.console import Console
 
 from kfusion.config import TrainingConfig
-from kfusion.rules import UserError, reason
-from kfusion.training.callbacks import EpochBars, EpochLog, Keep
-from kfusion.training.compile import compile_model, schedule_of
-from kfusion.training.state import Progress, SaveFile, load_state
+from kfusion.training.callbacks import EpochBars, EpochLog, Keep, SaveFile, TrainingState, load_state
+from kfusion.training.optimizers import compile_model, schedule_of
+from kfusion.validation import UserError, reason
 
 Augment = Callable[[dict[str, Any], Any, None], dict[str, Any]]
 
@@ -92,7 +91,7 @@ def fit(
     task: Task,
     console: Console | None = None,
     callbacks: tuple[keras.callbacks.Callback, ...] = (),
-) -> Progress:
+) -> TrainingState:
     """Fits the model from where its checkpoint stands, or from the start.
 
     Args:
@@ -110,7 +109,7 @@ def fit(
     """
     compile_model(model, config, task.steps_per_epoch, task.prior)
     resumed = task.paths["checkpoint"].exists()
-    progress = load_state(task.paths["checkpoint"], model) if resumed else Progress()
+    progress = load_state(task.paths["checkpoint"], model) if resumed else TrainingState()
     keep = Keep(task.paths, progress, task.save_file, task.save_network)
     if resumed:
         keep.restore()

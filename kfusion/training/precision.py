@@ -6,8 +6,8 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
-from kfusion.rules import UserError
-from kfusion.system.environment import has_accelerator
+from kfusion.environment import has_accelerator
+from kfusion.validation import UserError
 
 Arithmetic = Literal["float32", "bfloat16"]
 CPU_FLAGS = ("avx512_bf16", "amx_bf16")

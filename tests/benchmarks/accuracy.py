@@ -21,11 +21,11 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from kfusion.data.pairs import Pairs
-from kfusion.material import gather
-from kfusion.outcome import evaluate
-from kfusion.predictor import load_network
-from kfusion.run import open_run
+from kfusion.data.dataset import Pairs
+from kfusion.inference import load_network
+from kfusion.prepared_data import gather
+from kfusion.run_dir import open_run
+from kfusion.training.trainer import evaluate
 
 PEOPLE = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 COLUMNS = ("fused", "image", "audio", "late_fusion")

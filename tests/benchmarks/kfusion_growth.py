@@ -10,8 +10,8 @@ from typing import Any
 
 import keras
 
-from kfusion.recipes import recipe
-from kfusion.trainer import train
+from kfusion.config import recipe
+from kfusion.training.trainer import train
 from tests.benchmarks.answering import answer, memory
 
 

@@ -1,6 +1,7 @@
 """Contender (d): kfusion, through the function that `python -m kfusion.train` calls.
 
-`kfusion.trainer.train` runs in a thread of its own and waits before every epoch until the benchmark lets it go on.
+`kfusion.training.trainer.train` runs in a thread of its own and waits before every epoch until the benchmark lets it
+go on.
 Run by the benchmark: `python -m tests.benchmarks.kfusion_itself`.
 """
 
@@ -14,13 +15,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from kfusion.config import recipe
 from kfusion.data.pipeline import TrainingReader, evaluation_batches, training_batches
-from kfusion.material import gather
-from kfusion.predictor import load_network
-from kfusion.recipes import recipe
-from kfusion.run import open_run
-from kfusion.system.files import read_json
-from kfusion.trainer import train
+from kfusion.inference import load_network
+from kfusion.io import read_json
+from kfusion.prepared_data import gather
+from kfusion.run_dir import open_run
+from kfusion.training.trainer import train
 from tests.benchmarks.answering import answer
 
 

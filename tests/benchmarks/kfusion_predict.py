@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from kfusion.inference import load_network
 from kfusion.prediction.job import Job, run_job
 from kfusion.prediction.models import load_model
-from kfusion.predictor import load_network
-from kfusion.run import open_run
+from kfusion.run_dir import open_run
 from tests.benchmarks.answering import answer
 
 BATCH_ROWS = 1024

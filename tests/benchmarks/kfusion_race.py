@@ -13,8 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kfusion.recipes import recipe
-from kfusion.trainer import train
+from kfusion.config import recipe
+from kfusion.training.trainer import train
 from tests.benchmarks.answering import answer
 from tests.benchmarks.arrays import Arrays, read
 

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from kfusion.data.sources import load
+from kfusion.data.loaders import load
 from kfusion.data.splits import split
-from kfusion.exporting.convert import to_int8, to_litert, to_onnx, with_facts
-from kfusion.exporting.exporter import Options, export
-from kfusion.exporting.formats import facts_of, one_by_one
-from kfusion.exporting.frozen import freeze
-from kfusion.exporting.publish import Shelf
-from kfusion.predictor import load_network
-from kfusion.run import open_run
+from kfusion.exporting.converters import freeze, to_int8, to_litert, to_onnx, with_facts
+from kfusion.exporting.model_store import Shelf
+from kfusion.exporting.portable import facts_of, one_by_one
+from kfusion.exporting.saved_model import Options, export
+from kfusion.inference import load_network
+from kfusion.run_dir import open_run
 
 
 def make(folder: Path, work: Path) -> None:

@@ -22,7 +22,7 @@ Ask = Callable[[], np.ndarray]
 
 def portable(file: str) -> Callable[[Path, Path, int], Ask]:
     def make(_: Path, work: Path, threads: int) -> Ask:
-        from kfusion.exporting.portable import open_portable
+        from kfusion.exporting.portable_runtime import open_portable
 
         model, pair = open_portable(work / file, threads), _pair(work)
         both = np.ones((1, 2), bool)
@@ -34,7 +34,7 @@ def portable(file: str) -> Callable[[Path, Path, int], Ask]:
 def saved_model(_: Path, work: Path, threads: int) -> Ask:
     """As a server holds it: TensorFlow's C API, all outputs."""
     _tensorflow_threads(threads)
-    from kfusion.runtime.model import ServedModel
+    from kfusion.runtime.c_api import ServedModel
 
     model, pair = ServedModel(work / "savedmodel" / "1"), _pair(work)
     inputs = {"image": pair["image"], "audio": pair["audio"]}
@@ -78,8 +78,8 @@ def _pair(work: Path) -> dict[str, np.ndarray]:
 
 def _network(run: Path, work: Path, threads: int) -> tuple[Any, dict[str, np.ndarray]]:
     _tensorflow_threads(threads)
-    from kfusion.predictor import load_network
-    from kfusion.run import open_run
+    from kfusion.inference import load_network
+    from kfusion.run_dir import open_run
 
     pair = _pair(work)
     inputs = {"image": pair["pixels"], "audio": pair["audio"], "present": np.ones((1, 2), bool)}

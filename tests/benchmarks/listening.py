@@ -20,10 +20,10 @@ import tyro
 from rich.table import Table
 from scipy.signal import resample_poly
 
-from kfusion.data.builtin import load_builtin
-from kfusion.data.sounds import read_sounds
-from kfusion.predictor import load_network
-from kfusion.run import open_run
+from kfusion.data.loaders import load_builtin
+from kfusion.inference import load_network
+from kfusion.modalities.audio.features import read_sounds
+from kfusion.run_dir import open_run
 from kfusion.spec import VIEWS, Spec
 from tests.benchmarks.tables import wide_console
 from tests.media import Recordings, wav_bytes

@@ -23,7 +23,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from kfusion.system.terminal import quiet
+from kfusion.cli import quiet
 from tests.benchmarks.arrays import write_digits, write_many
 from tests.benchmarks.contender import ROOT, Contender
 from tests.benchmarks.figures import Figures, machine

@@ -3,8 +3,8 @@
     python -m tests.benchmarks.scaling [--sizes 6000 60000 600000] [--folder DIR] [--out scaling.json]
 
 For each size: files in kfusion's own layout (uint8 images, float32 audio; 600 000 rows are 1.7 GB), then
-`kfusion.trainer.train` for one epoch in a process of its own. Time should grow in proportion to the rows, and the
-resident memory hardly at all, since rows stream from the files.
+`kfusion.training.trainer.train` for one epoch in a process of its own. Time should grow in proportion to the rows, and
+the resident memory hardly at all, since rows stream from the files.
 """
 
 import json

@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 from rich.table import Table
 
-from kfusion.data.pictures import read_images
-from kfusion.predictor import load_network
-from kfusion.run import open_run
+from kfusion.inference import load_network
+from kfusion.modalities.image.decoding import read_images
+from kfusion.run_dir import open_run
 from tests.benchmarks.photographs import RENDERINGS
 from tests.benchmarks.tables import wide_console
 

@@ -26,7 +26,7 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-from kfusion.system.files import write_json
+from kfusion.io import write_json
 from tests.benchmarks.answering import family
 from tests.benchmarks.others import Others
 from tests.benchmarks.tables import verdict, wide_console

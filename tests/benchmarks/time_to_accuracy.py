@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from kfusion.config import DataConfig
-from kfusion.data.pairs import Pairs
-from kfusion.data.sources import load
+from kfusion.data.dataset import Pairs
+from kfusion.data.loaders import load
 from kfusion.data.splits import split
 from tests.benchmarks.arrays import Arrays
 from tests.benchmarks.contender import Contender

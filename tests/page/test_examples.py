@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kfusion.exporting.examples import FILE, write_examples
-from kfusion.exporting.exporter import held_out_pairs
-from kfusion.run import open_run
+from kfusion.exporting.assets import EXAMPLES_FILE, write_examples
+from kfusion.exporting.saved_model import held_out_pairs
+from kfusion.run_dir import open_run
 from tests.page.visitor import THREE, verdict
 
 
@@ -38,7 +38,7 @@ def test_the_examples_are_pairs_of_the_test_part_one_of_each_class(served_model,
     for each in told["examples"]:
         rows = np.flatnonzero(np.abs(audio - np.array(each["audio"])).max(axis=1) < 1e-3)
         assert each["class_name"] in test.label[rows].astype(str)
-    assert json.loads((served_model / "1" / FILE).read_text())["examples"] == told["examples"]
+    assert json.loads((served_model / "1" / EXAMPLES_FILE).read_text())["examples"] == told["examples"]
 
 
 def test_data_of_unknown_licence_are_not_passed_on(trained_run, tmp_path):
@@ -48,4 +48,4 @@ def test_data_of_unknown_licence_are_not_passed_on(trained_run, tmp_path):
     (tmp_path / "run" / "data.json").write_text(json.dumps(facts))
     run = open_run(tmp_path / "run")
     write_examples(Path(tmp_path), run, held_out_pairs(open_run(trained_run)))
-    assert not (tmp_path / FILE).exists()
+    assert not (tmp_path / EXAMPLES_FILE).exists()

@@ -1,1 +1,0 @@
-"""Arrays in; numbers, tables and figures out: what the run folder and the terminal show of a model."""

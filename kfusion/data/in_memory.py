@@ -1,0 +1,335 @@
+"""What a program gives as X: a dict of arrays, a DataFrame, a list of pairs of files -> columns of one length.
+
+| X                                                  | means                                              |
+| -------------------------------------------------- | -------------------------------------------------- |
+| `{"image": (N, H, W[, C]), "audio": (N, D)}`        | arrays, or lists of paths; one may be left out     |
+| a DataFrame with the columns image and audio        | each cell a path or an array                       |
+| `[("a.png", "a.wav"), ("b.png", None)]`             | a picture and a sound for each row                 |
+| `("a.png", "a.wav")`                                | one such row                                       |
+
+Data that a program gives, kept by the run that is trained on them, so that every later stage finds them.
+
+Arrays are written in kfusion's own layout; files stay where they are and are named in a manifest:
+
+    training_data/images.npy, audio.npy, labels.npy, kfusion_classes.json, and groups.npy if there are groups
+    training_data/manifest.csv, kfusion_classes.json
+"""
+
+import csv
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from kfusion.config import DataConfig
+from kfusion.data.classes import Classes, encode, read_classes, write_classes
+from kfusion.data.dataset import Source
+from kfusion.data.loaders import load
+from kfusion.io import PARTIAL, write_atomically
+from kfusion.run_dir import CLASSES, OWN_DATA
+from kfusion.spec import MODALITIES, Spec
+from kfusion.validation import UserError
+
+Column = np.ndarray | list[str] | None
+"""An array (n, …); or a path for each row, "" where there is none; or None: no such modality at all."""
+FORMS = "{'image': …, 'audio': …}, a DataFrame with these columns, a list of (picture, sound) pairs, or a folder"
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Rows as columns.
+
+    Args:
+        image, audio: the two modalities.
+        present: bool (n, 2), which of the two a row has, in the order of `MODALITIES`.
+        more: the other columns of a table, such as `label`, `group` and `speaker`.
+    """
+
+    image: Column
+    audio: Column
+    present: np.ndarray
+    more: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.present)
+
+    @property
+    def columns(self) -> tuple[Column, Column]:
+        return self.image, self.audio
+
+    @property
+    def are_files(self) -> bool:
+        """Whether the rows name files; arrays else."""
+        return any(isinstance(column, list) for column in self.columns)
+
+    def names(self) -> list[tuple[str, str]]:
+        """The files of each row, image and sound."""
+        columns = [column if isinstance(column, list) else [""] * len(self) for column in self.columns]
+        return list(zip(*columns, strict=True))
+
+
+def read_samples(X: Any, spec: Spec | None = None) -> Samples:
+    """Brings X to columns; nothing is read from files.
+
+    Args:
+        X: see the table above.
+        spec: the shapes of a model, where there is one: an array without an axis of rows is one row then.
+
+    Returns:
+        The rows; at least one of them, and at least one modality.
+
+    Raises:
+        UserError: it is of none of these forms, its columns are of different lengths, or it mixes paths and arrays.
+    """
+    columns, more = _columns(X)
+    shapes = {"image": spec.image_shape, "audio": (spec.num_audio,)} if spec else {}
+    found = {
+        name: _column(name, values, row_shapes(shapes.get(name, ())))
+        for name, values in columns.items()
+        if values is not None
+    }
+    found = {name: column for name, column in found.items() if column is not None}
+    if not found:
+        raise UserError(f"'X' must be {FORMS}. Received: {_kind(X)} without an image or a sound")
+    lengths = {name: len(present) for name, (_, present) in found.items()}
+    if len(set(lengths.values())) > 1:
+        raise UserError(f"'X' must have as many images as sounds. Received: {lengths['image']} and {lengths['audio']}")
+    num_rows = next(iter(lengths.values()))
+    if not num_rows:
+        raise UserError("'X' must have at least one row. Received: none")
+    if len({isinstance(values, list) for values, _ in found.values()}) > 1:
+        raise UserError("'X' must hold paths alone or arrays alone. Received: both")
+    absent = np.zeros(num_rows, bool)
+    present = np.stack([found[name][1] if name in found else absent for name in MODALITIES], axis=1)
+    values = {name: found[name][0] if name in found else None for name in MODALITIES}
+    return Samples(values["image"], values["audio"], present, more)
+
+
+def _columns(X: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The modalities' columns, and all others that a table has."""
+    if isinstance(X, pd.DataFrame):
+        table = {str(name): X[name] for name in X.columns}
+        return {name: table.get(name) for name in MODALITIES}, table
+    if isinstance(X, Mapping):
+        strange = [name for name in X if name not in MODALITIES]
+        if strange:
+            raise UserError(f"'X' must have the keys {' and '.join(MODALITIES)}. Received: {strange[0]!r}")
+        return {name: X.get(name) for name in MODALITIES}, {}
+    if isinstance(X, tuple) and len(X) == 2 and all(cell is None or _is_path(cell) for cell in X):
+        X = [X]
+    if not isinstance(X, list) or not all(isinstance(row, tuple | list) for row in X):
+        raise UserError(f"'X' must be {FORMS}. Received: {_kind(X)}")
+    for number, row in enumerate(X):
+        if len(row) != len(MODALITIES):
+            raise UserError(f"'X': each row must be a picture and a sound. Found: {len(row)} values in row {number}")
+    return {name: [row[place] for row in X] for place, name in enumerate(MODALITIES)}, {}
+
+
+def row_shapes(shape: tuple[int, ...]) -> set[tuple[int, ...]]:
+    """How a row of that shape may come: as it is, flat, or as an image without its one channel."""
+    if not shape:
+        return set()
+    return {shape, (int(np.prod(shape)),)} | ({shape[:-1]} if len(shape) == 3 and shape[-1] == 1 else set())
+
+
+def _column(name: str, values: Any, single: set[tuple[int, ...]]) -> tuple[np.ndarray | list[str], np.ndarray] | None:
+    """A column, and which rows have something in it; None where none has. An array of a `single` shape is one row."""
+    if _is_path(values):
+        values = [values]
+    if not isinstance(values, list | tuple | pd.Series):
+        values = np.asarray(values)
+        if values.ndim and values.dtype.kind in "biuf":
+            values = values[None] if values.shape in single else values
+            return values, np.ones(len(values), bool)
+        if values.ndim != 1 or values.dtype.kind not in "OU":
+            raise UserError(f"'{name}' must be an array with a row for each sample. Received: {_described(values)}")
+    cells = list(values)
+    there = np.array([not _is_missing(cell) for cell in cells], bool)
+    if cells and not there.any():
+        return None
+    full = [cell for cell in cells if not _is_missing(cell)]
+    if all(map(_is_path, full)):
+        return ["" if _is_missing(cell) else os.path.expanduser(os.fspath(cell)) for cell in cells], there
+    if any(map(_is_path, full)):
+        raise UserError(f"'{name}' must hold paths alone or arrays alone. Received: both")
+    return _stacked(name, cells, there), there
+
+
+def _stacked(name: str, cells: list[Any], there: np.ndarray) -> np.ndarray:
+    """One array of the cells'; zeros where there is none."""
+    arrays: list[Any] = [np.asarray(cell) if here else None for cell, here in zip(cells, there, strict=True)]
+    first = next(array for array in arrays if array is not None)
+    for row, array in enumerate(arrays):
+        if array is None:
+            continue
+        if not array.ndim or array.dtype.kind not in "biuf":
+            raise UserError(f"'{name}' must hold paths or arrays. Received: {_described(array)} in row {row}")
+        if array.shape != first.shape:
+            rule = f"'{name}' must hold arrays of one shape, {first.shape}"
+            raise UserError(f"{rule}. Received: shape {array.shape} in row {row}")
+    return np.stack([np.zeros_like(first) if array is None else array for array in arrays])
+
+
+def _is_path(cell: Any) -> bool:
+    return isinstance(cell, str | os.PathLike)
+
+
+def _is_missing(cell: Any) -> bool:
+    """Whether a cell holds nothing: None, NaN or an empty text."""
+    if isinstance(cell, str):
+        return not cell.strip()
+    return cell is None or cell is pd.NA or (isinstance(cell, float) and cell != cell)
+
+
+def _kind(X: Any) -> str:
+    return f"an array of shape {X.shape}" if isinstance(X, np.ndarray) else type(X).__name__
+
+
+def _described(array: np.ndarray) -> str:
+    return f"shape {array.shape}, {array.dtype}"
+
+
+def column(values: Iterable[Any]) -> list[str]:
+    """A column of a table as texts, "" where a cell is missing."""
+    return ["" if _is_missing(cell) else str(cell) for cell in values]
+
+
+MANIFEST = "manifest.csv"
+
+
+@dataclass(frozen=True, eq=False)
+class OwnData:
+    """Data written beside a run, checked, and ready to be put into it.
+
+    Args:
+        folder: where they lie now.
+        data: what the config calls them, in the run.
+        source: the data.
+    """
+
+    folder: Path
+    data: str
+    source: Source
+
+    def place(self, run_folder: Path) -> None:
+        """Moves the files into the run folder; there whole or not at all."""
+        # Not at once into its place: the move to another disk is a copy.
+        partial, place = run_folder / f"{PARTIAL}{OWN_DATA}", run_folder / OWN_DATA
+        shutil.move(self.folder, partial)
+        partial.rename(place)
+        for array in (self.source.images, self.source.audio):
+            if isinstance(array, np.memmap) and array.filename and Path(array.filename).parent == self.folder:
+                # Rows are read by the file's name, which has just changed.
+                array.filename = str(place / Path(array.filename).name)
+
+
+@contextmanager
+def own_data(
+    samples: Samples, label: Any, groups: Any, folder: Path, config: DataConfig, console: Console | None = None
+) -> Iterator[OwnData]:
+    """Within the block, a program's data as files beside a run folder to be; what was not placed is removed after it.
+
+    Args:
+        samples: the pairs.
+        label: (n,), of any values.
+        groups: (n,), rows that belong together have the same; None: there are none.
+        folder: the run folder to be.
+        config: how they are read; its `data` is left aside.
+        console: where progress is shown; None: nowhere.
+
+    Raises:
+        UserError: the data break a rule.
+    """
+    parent = next(path for path in (folder.parent, *folder.parent.parents) if path.is_dir())
+    staging = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=parent)).resolve()
+    try:
+        # Named as it will be, so that messages tell it from the user's files.
+        place = staging / OWN_DATA
+        written = write_samples(place, samples, label, groups)
+        name = str(folder / OWN_DATA / MANIFEST if samples.are_files else folder / OWN_DATA)
+        try:
+            source = load(replace(config, data=str(written)), console)
+        except UserError as error:
+            raise UserError(in_terms_of_x(str(error), place)) from None
+        given, found = read_classes(place / CLASSES).names, source.spec.class_names
+        if set(given) != set(found):
+            rule = "labels of files must be told apart by a table too, where 1.0 and 01 are the number 1"
+            raise UserError(f"'y': {rule}. Found: {min(set(given) - set(found))!r}")
+        yield OwnData(place, name, replace(source, info={**source.info, "name": name}))
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def in_terms_of_x(message: str, place: Path) -> str:
+    """A message about files that a program's data were written to, in the program's own words."""
+    words = {"images.npy": "X['image']", "audio.npy": "X['audio']", "labels.npy": "'y'", "groups.npy": "'groups'"}
+    for name, word in {**words, MANIFEST: "'X'"}.items():
+        message = message.replace(str(place / name), word)
+    return message.replace(str(place), "'X'")
+
+
+def write_samples(place: Path, samples: Samples, label: Any, groups: Any, known: Classes | None = None) -> Path:
+    """Writes labelled pairs into a new folder.
+
+    Args:
+        place: the folder to be.
+        samples: the pairs; each must have both modalities, or, where they are files, none both.
+        label: (n,).
+        groups: (n,) or None.
+        known: the classes that there may be; None: those that there are.
+
+    Returns:
+        What `load` reads: the folder, or the manifest in it.
+
+    Raises:
+        UserError: labels or groups break a rule, or a modality is missing.
+    """
+    codes, classes = encode(label, len(samples), known)
+    if groups is not None and len(groups) != len(samples):
+        raise UserError(f"'groups' must have one for each of the {len(samples)} rows. Received: {len(groups)}")
+    if samples.are_files:
+        place.mkdir(parents=True)
+        _write_manifest(place / MANIFEST, samples, codes, classes, groups)
+    else:
+        missing = np.argwhere(~samples.present)
+        if len(missing):
+            row, which = missing[0]
+            found = f"no {('image', 'sound')[which]} in row {row}"
+            raise UserError(f"'X': each row must have an image and a sound. Found: {found}")
+        place.mkdir(parents=True)
+        _write_array(place / "images.npy", np.asarray(samples.image))
+        _write_array(place / "audio.npy", np.asarray(samples.audio))
+        _write_array(place / "labels.npy", codes)
+        if groups is not None:
+            _write_array(place / "groups.npy", np.unique(column(groups), return_inverse=True)[1].astype(np.int64))
+    write_classes(place, classes)
+    return place / MANIFEST if samples.are_files else place
+
+
+def _write_array(path: Path, array: np.ndarray) -> None:
+    write_atomically(path, lambda partial: np.save(partial, array, allow_pickle=False))
+
+
+def _write_manifest(path: Path, samples: Samples, codes: np.ndarray, classes: Classes, groups: Any) -> None:
+    """The files by their whole paths: the manifest will lie in a run folder."""
+    names, empty = classes.names, [""] * len(samples)
+    group = empty if groups is None else column(groups)
+    speaker = column(samples.more["speaker"]) if "speaker" in samples.more else empty
+
+    def write(partial: Path) -> None:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["image", "audio", "label", "group", "speaker"])
+            for files, code, *rest in zip(samples.names(), codes, group, speaker, strict=True):
+                whole = [str(Path(name).absolute()) if name else "" for name in files]
+                table.writerow([*whole, names[code], *rest])
+
+    write_atomically(path, write)

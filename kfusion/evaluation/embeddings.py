@@ -1,0 +1,375 @@
+"""Embed a finished run's test part: the steps of `python -m kfusion.embed`, for the command and for programs.
+
+All that is said of one embedding, and of the image's against the sound's.
+
+The files from which TensorBoard's projector shows embeddings: `tensorboard --logdir RUN/embeddings/projector`.
+
+The files of an embedding: arrays, pictures, TensorBoard's projector, and, last, the numbers.
+"""
+
+import hashlib
+import io
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from google.protobuf import text_format
+from numpy.typing import NDArray
+from rich.console import Console
+from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+
+from kfusion import run_dir as runs
+from kfusion.data.array_files import first_of_each_class
+from kfusion.data.dataset import Pairs, Source
+from kfusion.data.pipeline import evaluation_batches, readers_errors
+from kfusion.data.splits import Split
+from kfusion.evaluation.inference import sound_groups
+from kfusion.inference import load_fitting
+from kfusion.io import progress, write_atomically, write_json, write_text
+from kfusion.metrics import clustering as projections
+from kfusion.metrics import clustering as separation
+from kfusion.modalities.front_ends import note_on
+from kfusion.model.build import LAYERS, with_embeddings
+from kfusion.plots.evaluation import cluster_figure
+from kfusion.plots.tables import EMBEDDING_TITLES, separation_table, verdict
+from kfusion.plots.training import save
+from kfusion.prepared_data import load_own
+from kfusion.run_dir import open_finished
+from kfusion.spec import FUSED
+from kfusion.validation import UserError
+
+CONFIG = "projector_config.pbtxt"
+METADATA = "metadata.tsv"
+SPRITE = "sprite.png"
+MAX_SPRITE_PIXELS = 8192
+"""Side of the largest picture that the projector takes."""
+
+
+def write_projector(
+    folder: Path, embeddings: Mapping[str, NDArray], columns: Mapping[str, Sequence[object]], images: NDArray
+) -> None:
+    """Writes a table of numbers per embedding, one of names, one picture with all images, and the config, last.
+
+    Args:
+        folder: is made where it is missing.
+        embeddings: {name: (n, num_features)}.
+        columns: {head: n values}, two columns at least; the first names a point.
+        images: (n, height, width, channels), in [0, 1].
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = zip(*columns.values(), strict=True)
+    lines = ["\t".join(columns), *("\t".join(_cell(value) for value in row) for row in rows)]
+    write_text(folder / METADATA, "\n".join(lines) + "\n")
+    picture, size = sprite(images)
+    encoded = tf.io.encode_png(picture).numpy()
+    write_atomically(folder / SPRITE, lambda path: path.write_bytes(encoded))
+    config = ProjectorConfig()
+    for name, values in embeddings.items():
+        text = io.StringIO()
+        np.savetxt(text, values, fmt="%.6g", delimiter="\t")
+        write_text(folder / f"{name}_tensors.tsv", text.getvalue())
+        entry = config.embeddings.add(
+            tensor_name=name,
+            tensor_shape=values.shape,
+            tensor_path=f"{name}_tensors.tsv",
+            metadata_path=METADATA,
+        )
+        entry.sprite.image_path = SPRITE
+        entry.sprite.single_image_dim.extend(size)
+    write_text(folder / CONFIG, text_format.MessageToString(config))
+
+
+def sprite(images: NDArray) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """All images in one square, row by row, made smaller where the projector could not take it.
+
+    Returns:
+        the picture, uint8 (side, side, 3), and the width and height of one image in it, in pixels.
+    """
+    per_side = math.ceil(math.sqrt(len(images)))
+    height, width, channels = images.shape[1:]
+    shrink = min(1.0, MAX_SPRITE_PIXELS // per_side / max(height, width))
+    if shrink < 1:
+        height, width = max(1, int(height * shrink)), max(1, int(width * shrink))
+        images = tf.image.resize(images, (height, width), antialias=True).numpy()
+    grey = images if channels == 3 else images.mean(axis=-1, keepdims=True).repeat(3, axis=-1)
+    cells = np.zeros((per_side**2, height, width, 3), np.uint8)
+    cells[: len(images)] = np.clip(np.round(grey * 255), 0, 255)
+    grid = cells.reshape(per_side, per_side, height, width, 3).swapaxes(1, 2)
+    return grid.reshape(per_side * height, per_side * width, 3), (width, height)
+
+
+def _cell(value: object) -> str:
+    """A value on one line in one cell."""
+    return " ".join(str(value).split())
+
+
+NUM_SEEDS = 10
+"""KMeans of this many seeds: their scatter is what the choice of the seed is worth."""
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """The forward pass's embeddings.
+
+    Args:
+        test: {name: float32 (n, num_features)}, of the test part.
+        label: int64 (n,).
+        content: {name: int64 (n,)}, which rows are embeddings of the same.
+        fit: {name: float32 (m, num_features)}, of the training part.
+        fit_label: int64 (m,).
+        fit_content: {name: int64 (m,)}, as `content`.
+    """
+
+    test: dict[str, np.ndarray]
+    label: np.ndarray
+    content: dict[str, np.ndarray]
+    fit: dict[str, np.ndarray]
+    fit_label: np.ndarray
+    fit_content: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What was found in one embedding.
+
+    Args:
+        numbers: for embeddings.json.
+        points: {projection: float32 (n, 2)}.
+        cluster: int64 (n,), of the first seed, numbered by the classes that they fit best.
+        clusters: int64 (NUM_SEEDS, n), of all seeds.
+    """
+
+    numbers: dict[str, Any]
+    points: dict[str, np.ndarray]
+    cluster: np.ndarray
+    clusters: np.ndarray
+
+
+def describe(
+    embedded: Embedded, name: str, *, num_classes: int, seed: int, umap: bool, advance: Callable[[int], None]
+) -> Found:
+    """Projects, clusters and probes one embedding.
+
+    Args:
+        embedded: all of them.
+        name: which.
+        num_classes: clusters to look for.
+        seed: of the projections and the first clustering; the others' follow it.
+        umap: whether UMAP is drawn too.
+        advance: told of each of three steps (four with UMAP).
+    """
+    values, label = embedded.test[name], embedded.label
+    pca, shares = projections.pca(values, seed)
+    points = {"pca": pca, "tsne": projections.tsne(values, seed)}
+    advance(1)
+    if umap:
+        points["umap"] = projections.umap(values, seed)
+        advance(1)
+    found = [separation.clusters(values, num_classes, seed + at) for at in range(NUM_SEEDS)]
+    scores = [separation.cluster_scores(values, label, cluster) for cluster in found]
+    advance(1)
+    numbers = {
+        "num_features": values.shape[1],
+        "num_different": len(np.unique(embedded.content[name])),
+        "pca_variance": shares,
+        "kmeans": {score: _spread([each[score] for each in scores]) for score in separation.SCORES},
+        "class_silhouette": separation.silhouette(values, label),
+        "probes": separation.probes(embedded.fit[name], embedded.fit_label, embedded.fit_content[name], values, label),
+    }
+    advance(1)
+    return Found(numbers, points, separation.matched(found[0], label, num_classes), np.stack(found))
+
+
+def image_against_audio(label: np.ndarray, sound: np.ndarray, about: Mapping[str, Found], seed: int) -> dict[str, Any]:
+    """The paper's claim that images separate better, put to the test on the same rows.
+
+    Args:
+        label: int64 (n,).
+        sound: int64 (n,), which rows share a sound.
+        about: what was found in each embedding.
+        seed: decides the resamples.
+    """
+    found = separation.ari_difference(label, about["image"].clusters, about["audio"].clusters, sound, seed)
+    return {"score": "ari", **found}
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    """Mean and standard deviation over the seeds."""
+    return {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1))}
+
+
+NUMBERS = "embeddings.json"
+AXES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
+
+
+def write(
+    folder: Path,
+    facts: dict[str, Any],
+    embedded: Mapping[str, np.ndarray],
+    test: Pairs,
+    positions: np.ndarray,
+    about: Mapping[str, Found],
+    console: Console | None,
+) -> None:
+    """Writes everything; the numbers are taken away first and written last, so that they never belong to other arrays.
+
+    Args:
+        folder: is made where it is missing.
+        facts: the content of embeddings.json, which gets the figures' names.
+        embedded: {name: (n, num_features)}.
+        test: the n pairs.
+        positions: int64 (n,), their places in the test part.
+        about: what was found in each embedding.
+        console: where progress is shown.
+    """
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    (folder / NUMBERS).unlink(missing_ok=True)
+    rows = np.stack([positions, test.image_row, test.audio_row], axis=1).astype(np.int64)
+    for name, values in {**embedded, "rows": rows, "labels": test.label}.items():
+        write_atomically(folder / f"{name}.npy", lambda path, values=values: np.save(path, values, allow_pickle=False))
+    drawn = {f"{name}_{kind}": points for name, found in about.items() for kind, points in found.points.items()}
+    drawn |= {f"{name}_cluster": found.cluster for name, found in about.items()}
+    write_atomically(folder / "projections.npz", lambda path: np.savez(path, allow_pickle=False, **drawn))
+    with progress(console, "figures, projector", 1 + sum(len(found.points) for found in about.values())) as advance:
+        facts["figures"] = []
+        for name, found in about.items():
+            for kind, points in found.points.items():
+                title = f"{EMBEDDING_TITLES[name]} embedding, {len(points):,} test pairs"
+                figure = cluster_figure(points, found.cluster, test.label, test.spec.class_names, title, AXES[kind])
+                save(figure, folder / "figures", f"{name}_{kind}")
+                facts["figures"].append(f"{name}_{kind}")
+                advance(1)
+        names = [test.spec.class_names[label] for label in test.label]
+        columns = {"class": names, "row": rows[:, 0], "image_row": rows[:, 1], "audio_row": rows[:, 2]}
+        for name, found in about.items():
+            columns[f"{name}_cluster"] = [test.spec.class_names[cluster] for cluster in found.cluster]
+        images = test.read(np.arange(len(test)))[0] / test.spec.pixel_max
+        write_projector(folder / "projector", embedded, columns, images)
+        advance(1)
+    write_json(folder / NUMBERS, facts)
+
+
+BATCH_ROWS = 256
+MAX_FIT_ROWS = 10_000
+"""Training pairs at most that the probes are fitted on."""
+FORMAT = 1
+"""Of embeddings.json."""
+
+
+def embed(folder: Path, samples: int = 6000, seed: int = 0, umap: bool = False, console: Console | None = None) -> Path:
+    """Embeds the test part of a run, says how well each embedding separates the classes, and writes both.
+
+    Args:
+        folder: a finished run.
+        samples: test pairs at most, evenly over the classes; 0: all.
+        seed: decides everything that is random.
+        umap: draw UMAP's projection too.
+        console: where progress and the table are shown; None: nowhere.
+
+    Returns:
+        the folder `embeddings/` in the run folder.
+
+    Raises:
+        UserError: the run is unfinished or damaged, its data are not those of the training, or UMAP is not installed;
+            nothing is written then.
+    """
+    for name, value in (("samples", samples), ("seed", seed)):
+        if not 0 <= value < 2**31:
+            raise UserError(f"'{name}' must be in [0, 2^31). Received: {value}")
+    if umap:
+        projections.require_umap()
+    run = open_finished(folder)
+    runs.check_unlocked(folder)
+    num_rows = len(run.split().get("test_image", ()))
+    _require_enough(run, min(samples or num_rows, num_rows))
+    # The network before the data, which may take minutes to decode.
+    model = with_embeddings(load_fitting(run))
+    source, parts = load_own(run)
+    if console and (note := note_on(run.data()["source"])):
+        console.print(note, soft_wrap=True)
+    positions = _drawn(parts.test.label, samples, seed)
+    test, fit = parts.test.take(positions), parts.train.take(_drawn(parts.train.label, MAX_FIT_ROWS, seed))
+    content = contents(source.official_test or source, test)
+    with runs.lock(folder):
+        (run.folder / "embeddings").mkdir(exist_ok=True)  # Fails now, not after minutes.
+        runs.remove_partial(run.folder / "embeddings")
+        with progress(console, "forward pass", len(test) + len(fit)) as advance:
+            embedded, fitted = _embed(model, test, advance), _embed(model, fit, advance)
+        everything = Embedded(embedded, test.label, content, fitted, fit.label, contents(source, fit))
+        about = _describe_all(everything, test.spec.num_classes, seed, umap, console)
+        facts = {
+            **{"format": FORMAT, "samples": samples, "umap": umap, "seed": seed},
+            **_facts(run, parts, test, fit),
+            "embeddings": {name: found.numbers for name, found in about.items()},
+            "image_against_audio": image_against_audio(test.label, content["audio"], about, seed),
+        }
+        facts["verdict"] = verdict(facts)
+        write(run.folder / "embeddings", facts, embedded, test, positions, about, console)
+    if console:
+        console.print(separation_table(facts), facts["verdict"], sep="\n")
+    return run.folder / "embeddings"
+
+
+def _facts(run: runs.Run, parts: Split, test: Pairs, fit: Pairs) -> dict[str, Any]:
+    """What was embedded, for embeddings.json."""
+    return {
+        "weights": hashlib.sha256(run.best.read_bytes()).hexdigest(),
+        "num_rows": len(test),
+        "num_test_rows": len(parts.test),
+        "num_fit_rows": len(fit),
+        "leaked_share": parts.audit.leaked_share_here,
+        "class_names": list(test.spec.class_names),
+        "layers": LAYERS,
+    }
+
+
+def _describe_all(
+    embedded: Embedded, num_classes: int, seed: int, umap: bool, console: Console | None
+) -> dict[str, Any]:
+    """Everything about each embedding, several at a time: each takes one core."""
+    steps = 3 + umap
+    with (
+        progress(console, "PCA, t-SNE, clusters, probes", steps * len(LAYERS)) as advance,
+        ThreadPoolExecutor(min(len(LAYERS), os.cpu_count() or 1)) as threads,
+    ):
+        work = partial(describe, embedded, num_classes=num_classes, seed=seed, umap=umap, advance=advance)
+        return dict(zip(LAYERS, threads.map(work, LAYERS), strict=True))
+
+
+def _embed(model: keras.Model, pairs: Pairs, advance: Callable[[int], None]) -> dict[str, np.ndarray]:
+    """{"image", "audio", "fused"}: float32 (n, num_features), rows in the pairs' order."""
+    ask = tf.function(lambda batch: model(batch, training=False), reduce_retracing=True, autograph=False)
+    batches = []
+    with readers_errors():
+        for batch, label in evaluation_batches(pairs, BATCH_ROWS):
+            batches.append({name: values.numpy() for name, values in ask(batch).items()})
+            advance(len(label))
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in LAYERS}
+
+
+def contents(source: Source, pairs: Pairs) -> dict[str, np.ndarray]:
+    """{"image", "audio", "fused"}: int64 (n,), which pairs show the same image, hold the same sound, or both."""
+    image = source.image_group[pairs.image_position]
+    audio = sound_groups(source, pairs)
+    _, both = np.unique(np.stack([image, audio]), axis=1, return_inverse=True)
+    return {"image": image, "audio": audio, FUSED: both.reshape(-1)}
+
+
+def _drawn(label: np.ndarray, limit: int, seed: int) -> np.ndarray:
+    """Positions of at most `limit` rows, evenly over the classes, at random among a class, ascending."""
+    order = np.random.default_rng(seed).permutation(len(label))
+    return np.sort(order[first_of_each_class(label[order], limit)])
+
+
+def _require_enough(run: runs.Run, num_rows: int) -> None:
+    needed = max(projections.MIN_ROWS, run.spec().num_classes + 1)
+    if num_rows < needed:
+        raise UserError(f"{run.folder}: embeddings need {needed} test pairs or more. Found: {num_rows}")

@@ -1,0 +1,67 @@
+"""A trained network -> its answers to each view of some pairs."""
+
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from kfusion.data.dataset import Pairs
+from kfusion.data.pipeline import evaluation_batches, readers_errors
+from kfusion.io import DAMAGED
+from kfusion.model.build import with_all_views
+from kfusion.run_dir import Run
+from kfusion.spec import MODALITIES, VIEWS
+from kfusion.validation import UserError, reason
+
+if TYPE_CHECKING:
+    import keras
+
+
+def load_network(run: Run, which: str = "best") -> keras.Model:
+    """The network of a run: {"image", "audio", "present"} -> probabilities.
+
+    Args:
+        run: a run folder.
+        which: "best" on validation, or "last".
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    path = run.best if which == "best" else run.last
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (*DAMAGED, TypeError) as error:  # A TypeError is Keras' word for a layer that this version does not know.
+        raise UserError(f"{path}: a run's network must be loadable. Found: {reason(error)}") from error
+
+
+def predict_views(network: keras.Model, pairs: Pairs, batch_size: int = 256) -> dict[str, np.ndarray]:
+    """Class probabilities of every pair, seen through both modalities and through each alone.
+
+    Returns:
+        {view: float32 (n, num_classes)} for each of `VIEWS`, rows in the pairs' order.
+    """
+    asked = with_all_views(network)
+    answer = tf.function(lambda batch: asked(batch, training=False), reduce_retracing=True)
+    with readers_errors():
+        answers = np.concatenate([answer(batch).numpy() for batch, _ in evaluation_batches(pairs, batch_size)])
+    return {view: answers[:, index] for index, view in enumerate(VIEWS)}
+
+
+def load_fitting(run: Run) -> "keras.Model":
+    """The best network of a run, which must take what the run's data.json describes.
+
+    Raises:
+        UserError: it is missing, damaged, or another run's.
+    """
+    # Here, not above: whoever only reads a run's files does not wait for TensorFlow.
+    from kfusion.inference import load_network
+
+    network, spec = load_network(run), run.spec()
+    wanted = {"image": spec.image_shape, "audio": (spec.num_audio,), "present": (len(MODALITIES),)}
+    inputs = network.input if isinstance(network.input, dict) else {}
+    found = {name: tuple(inputs[name].shape[1:]) for name in wanted if name in inputs}
+    if found != wanted or network.output.shape[-1] != spec.num_classes:
+        rule = f"must take the run's data, {wanted}, and name {spec.num_classes} classes"
+        raise UserError(f"{run.best}: {rule}. Found: {found}, {network.output.shape[-1]} classes")
+    return network

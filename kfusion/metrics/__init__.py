@@ -1,0 +1,1 @@
+"""Numbers about predictions: accuracy, calibration, significance, conflicts, clusters, robustness."""

@@ -1,0 +1,1 @@
+"""What kfusion knows about each kind of input: a folder a kind."""

@@ -1,0 +1,160 @@
+"""Random changes of sounds on their grid of frames × coefficients.
+
+All are keyed by sample (`random_streams.py`) and computed for the whole batch at once.
+
+Background noise, added to sounds that are known by their MFCC alone.
+
+The cepstrum is turned back into a smooth spectrum in decibels, a noise floor is added in the power domain, and the
+difference is turned into a cepstrum again: what the first coefficients cannot hold stays as it was.
+"""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from scipy.fft import dct
+
+from kfusion.config import AugmentConfig
+from kfusion.random_streams import uniform
+
+NUM_MEL_BANDS = 128
+"""Of the features' recipe; with fewer bands here, levels in decibels must be scaled to agree."""
+NUM_BANDS = 32
+QUIETEST_DB, LOUDEST_DB = 45.0, 5.0
+"""How far the noise lies below the loudest frame, in decibels."""
+TILTS_DB = (4.0, 4.0, 3.0, 2.0)
+"""Standard deviations of the noise spectrum's first cosine terms: rooms hum, hiss and everything between."""
+
+
+def cosines(num: int) -> np.ndarray:
+    """The first rows of the orthonormal DCT-II over `NUM_BANDS` bands: float32 (num, NUM_BANDS)."""
+    return dct(np.eye(NUM_BANDS), type=2, norm="ortho", axis=0)[:num].astype(np.float32)
+
+
+def add_background(grid: Any, draws: Any, probability: float) -> tf.Tensor:
+    """Adds a steady noise of random level and colour to some of the sounds.
+
+    Args:
+        grid: float32 (batch, frames, coefficients), orthonormal DCT-II of decibels in 128 mel bands.
+        draws: float32 (batch, 6) in [0, 1): whether, how loud, and four cosine terms of the noise's spectrum.
+        probability: that a sound gets noise.
+    """
+    coefficients = min(int(grid.shape[2]), NUM_BANDS)
+    scale = math.sqrt(NUM_MEL_BANDS / NUM_BANDS)
+    to_bands = tf.constant(cosines(coefficients))
+    level_db = tf.einsum("btc,cm->btm", grid[..., :coefficients], to_bands) / scale
+    loudest = tf.reduce_max(tf.reduce_mean(level_db, axis=2), axis=1)
+    below = LOUDEST_DB + (QUIETEST_DB - LOUDEST_DB) * draws[:, 1]
+    # Away from 0 and 1, where the inverse of the normal distribution is infinite.
+    terms = tf.math.ndtri(draws[:, 2:] * (1.0 - 2e-6) + 1e-6) * tf.constant(TILTS_DB)
+    colour = tf.constant(cosines(len(TILTS_DB) + 1)[1:] * math.sqrt(NUM_BANDS / 2))
+    noise_db = (loudest - below)[:, None] + tf.einsum("bc,cm->bm", terms, colour)
+    summed_db = _add_power(level_db, noise_db[:, None])
+    change = tf.einsum("btm,cm->btc", summed_db - level_db, to_bands) * scale
+    change = tf.pad(change, [[0, 0], [0, 0], [0, int(grid.shape[2]) - coefficients]])
+    return tf.where((draws[:, 0] < probability)[:, None, None], grid + change, grid)
+
+
+def _add_power(one_db: tf.Tensor, other_db: tf.Tensor) -> tf.Tensor:
+    """10 log10(10^(a/10) + 10^(b/10)), without overflow."""
+    larger, smaller = tf.maximum(one_db, other_db), tf.minimum(one_db, other_db)
+    return larger + tf.math.log1p(tf.exp((smaller - larger) * (math.log(10.0) / 10.0))) * (10.0 / math.log(10.0))
+
+
+TIME, MASKS, BACKGROUND = 2, 3, 4
+"""Uses of random numbers (`random_streams.uniform`)."""
+
+
+def warp_time(grid: Any, draws: Any, config: AugmentConfig) -> tf.Tensor:
+    """Reads each sound at other moments: shifted, faster or slower, and unevenly so.
+
+    With t from 0 to 1 over the sound, frame t is read at
+
+        0.5 + (t - 0.5) (1 + stretch) + shift + warp sin(πt) / π + ½ warp' sin(2πt) / π
+
+    and beyond the edges at the edge frame; between frames linearly.
+
+    Args:
+        grid: float32 (batch, frames, coefficients).
+        draws: float32 (batch, 4) in [0, 1): stretch, shift, warp, warp'.
+        config: `time_stretch` and `time_warp`, shares; `time_shift`, frames.
+    """
+    last = int(grid.shape[1]) - 1.0
+    stretch, shift, warp, second = tf.split(2.0 * draws - 1.0, 4, axis=1)
+    t = tf.range(last + 1.0)[None] / last
+    place = 0.5 + (t - 0.5) * (1.0 + stretch * config.time_stretch) + shift * config.time_shift / last
+    place += config.time_warp / math.pi * (warp * tf.sin(math.pi * t) + 0.5 * second * tf.sin(2.0 * math.pi * t))
+    place = tf.clip_by_value(place * last, 0.0, last)
+    left = tf.minimum(tf.floor(place), last - 1.0)
+    weight = (place - left)[..., None]
+    before = tf.cast(left, tf.int32)
+    return tf.gather(grid, before, batch_dims=1) * (1.0 - weight) + tf.gather(grid, before + 1, batch_dims=1) * weight
+
+
+def hidden_span(draws: tf.Tensor, longest: int, size: int) -> tf.Tensor:
+    """Spans of random length in [0, longest] at a random place: bool (batch, size), true where hidden.
+
+    Args:
+        draws: float32 (batch, 2) in [0, 1): length and place.
+        longest: in [0, size].
+        size: of the axis.
+    """
+    length = tf.floor(draws[:, 0] * (longest + 1))
+    start = tf.floor(draws[:, 1] * (size - length + 1))
+    place = tf.range(size, dtype=tf.float32)[None]
+    return (place >= start[:, None]) & (place < (start + length)[:, None])
+
+
+@keras.saving.register_keras_serializable("kfusion")
+class RandomSound(keras.layers.Layer):
+    """Background noise, change of time, time mask and frequency mask, in this order.
+
+    Args:
+        config: which of them, and how far.
+        grid: frames and coefficients of a sound.
+        mean: of each feature over the training part, (frames · coefficients,); masks fill with it.
+        decibels: whether the features are a cosine transform of decibels; background noise is added to no others.
+
+    Input shape:
+        audio float32 (batch, frames · coefficients), frame-major, and keys int64 (batch,).
+
+    Output shape:
+        As the audio's; outside training, the audio itself. Reference: Park et al. 2019 (SpecAugment) for the masks.
+    """
+
+    def __init__(self, config: AugmentConfig | dict[str, Any], grid: Any, mean: Any, decibels: bool, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.config = AugmentConfig(**config) if isinstance(config, dict) else config
+        self.grid = (int(grid[0]), int(grid[1]))
+        self.mean = np.asarray(mean, np.float32)
+        self.decibels = decibels
+
+    def call(self, audio: Any, keys: Any, training: bool | None = None) -> Any:
+        if not training:
+            return audio
+        config, (frames, coefficients) = self.config, self.grid
+        grid = tf.reshape(audio, (-1, frames, coefficients))
+        if config.background and self.decibels:
+            grid = add_background(grid, uniform(keys, BACKGROUND, 6), config.background)
+        if frames > 1 and (config.time_shift or config.time_stretch or config.time_warp):
+            grid = warp_time(grid, uniform(keys, TIME, 4), config)
+        if frames > 1 and (config.time_mask or config.frequency_mask):
+            grid = self._masked(grid, uniform(keys, MASKS, 4))
+        return tf.reshape(grid, (-1, frames * coefficients))
+
+    def _masked(self, grid: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        frames, coefficients = self.grid
+        in_time = hidden_span(draws[:, :2], min(self.config.time_mask, frames), frames)
+        in_frequency = hidden_span(draws[:, 2:], min(self.config.frequency_mask, coefficients), coefficients)
+        # The training part's mean, which the network sees as 0.
+        fill = tf.constant(self.mean.reshape(1, frames, coefficients))
+        return tf.where(in_time[:, :, None] | in_frequency[:, None, :], fill, grid)
+
+    def compute_output_shape(self, audio_shape: Any, keys_shape: Any) -> Any:
+        return audio_shape
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"config": vars(self.config), "grid": list(self.grid), "decibels": self.decibels}
+        return {**super().get_config(), **own, "mean": self.mean.tolist()}

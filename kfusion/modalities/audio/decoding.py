@@ -1,0 +1,262 @@
+"""The bytes of a WAV file -> its samples, or a sentence that says why not; TensorFlow ops only.
+
+TensorFlow's own `decode_wav` takes 16 bits only, and fails a whole batch without naming the row. Here nothing fails:
+whatever the bytes are, the answer is samples and a reason, and the caller decides what a reason is worth. Two faults of
+programs that write such files do no harm: a chunk of odd size without its padding, and a data chunk without a size, or
+of the largest, as programs write that cannot go back to its head; it reaches to the end of the file.
+Reference: IBM and Microsoft 1991, Multimedia Programming Interface and Data Specifications 1.0.
+
+Samples at one rate -> samples at a lower one; TensorFlow ops only.
+
+The spectrum is cut to the new band and transformed back to fewer points: a windowed sinc as long as the sound, in two
+transforms. A polyphase filter would need a table for each pair of rates, which a graph that takes any rate cannot hold.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+PASSED = 0.95
+"""Share of the new band that passes unchanged; from there a raised cosine falls to nothing at the band's end."""
+RESAMPLE_GUARD_S = 0.05
+"""Silence behind the sound: the transform is circular, and the filter's ringing must not come round to the start."""
+
+
+def resample(samples: Any, rate_hz: Any, new_rate_hz: int) -> tf.Tensor:
+    """Changes the sample rate, with an anti-alias filter.
+
+    Sample k of the result lies at k / new_rate_hz seconds; beyond its ends, the sound is taken as silent.
+
+    Args:
+        samples: float32 (n,), n ≥ 1.
+        rate_hz: int64 scalar, ≥ new_rate_hz.
+        new_rate_hz: samples a second of the result.
+
+    Returns:
+        float32 (ceil(n · new_rate_hz / rate_hz),); the samples themselves where the rates are equal.
+    """
+    rate_hz = tf.convert_to_tensor(rate_hz, tf.int64)
+    return tf.cond(rate_hz == new_rate_hz, lambda: samples, lambda: _through_spectrum(samples, rate_hz, new_rate_hz))
+
+
+def _through_spectrum(samples: Any, rate_hz: Any, new_rate_hz: int) -> tf.Tensor:
+    num = tf.size(samples, tf.int64)
+    # In whole seconds, both rates have a whole number of samples.
+    seconds = 1 + (num + tf.cast(tf.cast(rate_hz, tf.float32) * RESAMPLE_GUARD_S, tf.int64)) // rate_hz
+    spectrum = tf.signal.rfft(tf.pad(samples, [[0, seconds * rate_hz - num]]))
+    num_new = seconds * new_rate_hz
+    frequency = tf.range(num_new // 2 + 1, dtype=tf.int64) * 2 / num_new
+    share = tf.clip_by_value((tf.cast(frequency, tf.float32) - PASSED) / (1.0 - PASSED), 0.0, 1.0)
+    kept = (0.5 + 0.5 * tf.cos(math.pi * share)) * tf.cast(new_rate_hz / rate_hz, tf.float32)
+    spectrum = spectrum[: num_new // 2 + 1] * tf.cast(kept, tf.complex64)
+    changed = tf.signal.irfft(spectrum, [tf.cast(num_new, tf.int32)])
+    return changed[: -(-num * new_rate_hz // rate_hz)]
+
+
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 8000, 48000
+LONGEST_S = 60
+MAX_CHUNKS = 64
+"""Chunks that are looked at: a file of nothing but empty ones must not keep a server busy."""
+PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
+"""Format tags; with the last one, the tag proper stands in the format chunk's extension."""
+SHORT_FORMAT, EXTENDED_FORMAT = 16, 40
+"""Bytes of a format chunk, without and with that extension."""
+STREAMED = 0x7FFFF000
+"""Sizes from here on are written where the size is not yet known."""
+LOST = 0.1
+"""Of the louder channel's power: where the mean of both has less, they have cancelled each other out."""
+CHUNK = "fmt |data|LIST|fact|PEAK|bext|cue |smpl|inst|id3 |iXML|JUNK|junk|PAD |FLLR"
+"""Names that a chunk is known to have."""
+KINDS = (
+    (0, b"fLaC", "a FLAC file"),
+    (0, b"OggS", "an Ogg file"),
+    (0, b"ID3", "an MP3 file"),
+    *((0, b"\xff" + bytes([low]), "an MP3 file") for low in (0xE2, 0xE3, 0xF2, 0xF3, 0xFA, 0xFB)),
+    *((0, b"\xff" + bytes([low]), "an AAC file") for low in (0xF0, 0xF1, 0xF8, 0xF9)),
+    (4, b"ftypM4A", "an M4A file"),
+    (4, b"ftyp3g", "a 3GP file"),
+    (4, b"ftyphe", "a HEIC picture"),
+    (4, b"ftypmif1", "a HEIC picture"),
+    (4, b"ftypavif", "an AVIF picture"),
+    (4, b"ftyp", "an MP4 file"),
+    (0, b"\x1a\x45\xdf\xa3", "a WebM or Matroska file"),
+    (8, b"AIFF", "an AIFF file"),
+    (8, b"AIFC", "an AIFF file"),
+    (0, b"RF64", "an RF64 file"),
+    (0, b"BW64", "an RF64 file"),
+    (0, b"RIFX", "a RIFX file, whose numbers stand the other way round"),
+    (8, b"WEBP", "a WebP picture"),
+    (8, b"AVI ", "an AVI film"),
+    (0, b"#!AMR", "an AMR file"),
+    (0, b"caff", "a CAF file"),
+    (0, b".snd", "an AU file"),
+    (0, b"\x30\x26\xb2\x75", "a WMA file"),
+    (0, b"\x89PNG", "a PNG picture"),
+    (0, b"\xff\xd8\xff", "a JPEG picture"),
+    (0, b"GIF8", "a GIF picture"),
+    (0, b"%PDF", "a PDF file"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"\x93NUMPY", "a NumPy array"),
+)
+"""Where in other files which bytes stand, and what such a file is called."""
+
+
+class Header(NamedTuple):
+    """What a file says of itself; int64 scalars. Nothing in it is to be trusted before `reason_against`."""
+
+    file_size: Any
+    format_size: Any
+    tag: Any
+    channels: Any
+    sample_rate_hz: Any
+    bits: Any
+    data_at: Any
+    data_size: Any
+
+    @property
+    def num_samples(self) -> Any:
+        return self.data_size // tf.maximum(self.channels * self.bits // 8, 1)
+
+
+def read_wav(content: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Samples of one WAV file: PCM of 8 or 16 bits, 1 or 2 channels, 8000 to 48 000 Hz, up to 60 seconds.
+
+    Args:
+        content: string scalar, the file.
+
+    Returns:
+        samples float32 (n,) in [-1, 1), the mean of the channels, or the louder where they cancel each other out; none
+            with a reason.
+        sample_rate_hz int64 scalar; the lowest one with a reason.
+        reason string scalar; empty where all is well.
+    """
+    header = read_header(content)
+    reason = reason_against(header, content)
+    fine = reason == b""
+    channels = tf.where(fine, header.channels, 1)
+    start = tf.where(fine, header.data_at, 0)
+    num_bytes = tf.where(fine, header.num_samples * channels * (header.bits // 8), 0)
+    data = tf.strings.substr(content, start, num_bytes)
+    values = tf.cond(
+        header.bits == 8,
+        lambda: (tf.cast(tf.io.decode_raw(data, tf.uint8), tf.float32) - 128.0) / 128.0,
+        lambda: tf.cast(tf.io.decode_raw(data, tf.int16), tf.float32) / 32768.0,
+    )
+    samples = _one_channel(tf.reshape(values, tf.stack([-1, channels])))
+    return samples, tf.where(fine, header.sample_rate_hz, LOWEST_RATE_HZ), reason
+
+
+def _one_channel(values: Any) -> tf.Tensor:
+    """The mean of the channels, (n, channels) -> (n,); of channels in opposite phase, which it loses, the louder."""
+    mean, power = tf.reduce_mean(values, axis=1), tf.math.reduce_variance(values, axis=0)
+    loudest = tf.argmax(power)
+    lost = tf.math.reduce_variance(mean) < LOST * power[loudest]
+    return tf.where(lost, tf.gather(values, loudest, axis=1), mean)
+
+
+def read_header(content: Any) -> Header:
+    """The format and the place of the data, found by walking the chunks; zeros for what is not there."""
+    file_size = tf.cast(tf.strings.length(content), tf.int64)
+    format_at, format_size, data_at, data_size = _find_chunks(content, file_size)
+    word = tf.cast(tf.io.decode_raw(_bytes_at(content, format_at, EXTENDED_FORMAT), tf.uint16), tf.int64)
+    extended = (word[0] == EXTENSIBLE) & (format_size >= EXTENDED_FORMAT)
+    tag = tf.where(extended, word[12], word[0])
+    return Header(file_size, format_size, tag, word[1], word[2] + 65536 * word[3], word[7], data_at, data_size)
+
+
+def reason_against(header: Header, content: Any) -> tf.Tensor:
+    """The first rule that a file breaks, and what was found instead; an empty string where it breaks none."""
+    riff = (_bytes_at(content, 0, 4) == b"RIFF") & (_bytes_at(content, 8, 4) == b"WAVE")
+    pcm = (header.tag == PCM) & ((header.bits == 8) | (header.bits == 16))
+    coding = tf.where(header.tag == PCM, "", _text(" of coding ", header.tag))
+    coding = tf.where(header.tag == FLOAT, " float", coding)
+    in_range = (header.sample_rate_hz >= LOWEST_RATE_HZ) & (header.sample_rate_hz <= HIGHEST_RATE_HZ)
+    present = header.file_size - header.data_at
+    rate = tf.maximum(header.sample_rate_hz, 1)
+    whole_seconds = -(-header.num_samples // rate)
+    rules = (
+        (riff, "must be a WAV file", tf.cond(riff, lambda: "", lambda: _kind_of(content))),
+        (header.format_size >= SHORT_FORMAT, "must describe its format before its data", "no format chunk"),
+        (pcm, "must be 8 or 16 bit PCM", _text(header.bits, " bit", coding)),
+        (
+            (header.channels == 1) | (header.channels == 2),
+            "must be mono or stereo",
+            _text(header.channels, " channels"),
+        ),
+        (
+            in_range,
+            f"must have a rate of {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz",
+            _text(header.sample_rate_hz, " Hz"),
+        ),
+        (header.data_at > 0, "must hold a data chunk", "none"),
+        (
+            header.data_size <= present,
+            "must hold all the data that it announces",
+            _text(present, " of ", header.data_size, " bytes"),
+        ),
+        (header.num_samples > 0, "must hold at least one sample", "none"),
+        (whole_seconds <= LONGEST_S, f"must last up to {LONGEST_S} seconds", _text(whole_seconds, " seconds")),
+    )
+    reason = tf.constant("")
+    for kept, rule, found in reversed(rules):
+        reason = tf.where(kept, reason, tf.strings.join([rule, ". Found: ", found]))
+    return reason
+
+
+def _kind_of(content: Any) -> tf.Tensor:
+    """What a file is that is no WAV file, string (), by its first bytes."""
+    places, starts, names = zip(*KINDS, strict=True)
+    head = tf.fill([len(KINDS)], _bytes_at(content, 0, 16))
+    alike = tf.strings.substr(head, places, [len(start) for start in starts]) == tf.constant(starts)
+    return tf.constant(("no RIFF/WAVE header", *names))[tf.argmax(tf.concat([[~tf.reduce_any(alike)], alike], axis=0))]
+
+
+def _find_chunks(content: Any, file_size: Any) -> tuple[Any, Any, Any, Any]:
+    """Start and size of the format chunk's and of the data chunk's body; the walk ends at the data."""
+    zero = tf.zeros((), tf.int64)
+
+    def unfinished(at: Any, count: Any, format_at: Any, format_size: Any, data_at: Any, data_size: Any) -> Any:
+        return (at + 8 <= file_size) & (count < MAX_CHUNKS) & (data_at == 0)
+
+    def step(at: Any, count: Any, format_at: Any, format_size: Any, data_at: Any, data_size: Any) -> Any:
+        name, body = _bytes_at(content, at, 4), at + 8
+        size = _number_at(content, at + 4)
+        follows = tf.strings.regex_full_match(_bytes_at(content, body + size, 4), CHUNK)
+        padding = tf.where(follows, zero, tf.math.floormod(size, 2))
+        is_format, is_data = (name == b"fmt ") & (format_at == 0), name == b"data"
+        return (
+            body + size + padding,  # A body of odd size is to be padded, but not every program does.
+            count + 1,
+            tf.where(is_format, body, format_at),
+            tf.where(is_format, size, format_size),
+            tf.where(is_data, body, data_at),
+            tf.where(is_data, size, data_size),
+        )
+
+    start = (zero + 12, zero, zero, zero, zero, zero)
+    _, _, *found_format, data_at, data_size = tf.while_loop(unfinished, step, start)
+    # Without a size: the file's own says that nothing follows, but something does.
+    unknown = (data_size >= STREAMED) | ((data_size == 0) & (_number_at(content, zero + 4) <= data_at - 8))
+    data_size = tf.where((data_at > 0) & unknown, tf.maximum(file_size - data_at, 0), data_size)
+    return *found_format, data_at, data_size
+
+
+def _number_at(content: Any, at: Any) -> tf.Tensor:
+    """The four bytes there as a number, int64 ()."""
+    low, high = tf.unstack(tf.cast(tf.io.decode_raw(_bytes_at(content, at, 4), tf.uint16), tf.int64), 2)
+    return low + 65536 * high
+
+
+def _bytes_at(content: Any, at: Any, count: int) -> tf.Tensor:
+    """So many bytes from a place in the file; zeros beyond its end."""
+    at = tf.minimum(tf.cast(at, tf.int64), tf.cast(tf.strings.length(content), tf.int64))
+    found = tf.strings.substr(content, at, tf.constant(count, tf.int64))
+    return tf.strings.substr(tf.strings.join([found, b"\0" * count]), 0, count)
+
+
+def _text(*parts: Any) -> tf.Tensor:
+    """One string of strings and whole numbers."""
+    tensors = [tf.convert_to_tensor(part) for part in parts]
+    return tf.strings.join([part if part.dtype == tf.string else tf.strings.as_string(part) for part in tensors])

@@ -1,0 +1,124 @@
+"""The front ends of pictures and sounds: what reads their files, as a graph, and a fingerprint of what it does.
+
+A network must read files as its training data were read, and features that were kept must be those that would be made
+now. So the fingerprint is made from the front end itself: the source of its function and of every function and class of
+kfusion that this one uses, without comments and docstrings, and the value of every constant that they name.
+"""
+
+import ast
+import hashlib
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import cache, partial
+from types import CodeType, FunctionType
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kfusion.modalities.audio.features import read_sounds
+from kfusion.modalities.image.decoding import read_images
+from kfusion.spec import DIGITS, Spec
+
+_PACKAGE = "kfusion."
+_PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, type(None))
+"""Constants whose text says all."""
+
+
+Reader = Callable[[Any], tuple[tf.Tensor, tf.Tensor]]
+"""Contents of files, string (batch,) -> what the network takes, and why each could not be read, "" where it could."""
+READERS = {"image": read_images, "audio": read_sounds}
+
+
+def file_reader(modality: str, spec: Spec) -> Reader:
+    """What reads the files of a modality, as one graph, which is traced once for each shape: that takes seconds.
+
+    Args:
+        modality: one of the `MODALITIES`.
+        spec: the shapes of what is read.
+    """
+    return _traced(modality, replace(spec, class_names=DIGITS))
+
+
+@cache
+def _traced(modality: str, spec: Spec) -> Reader:
+    signature = [tf.TensorSpec([None], tf.string)]
+    return tf.function(partial(READERS[modality], spec=spec), input_signature=signature, autograph=False)
+
+
+def fingerprints() -> dict[str, str]:
+    """The fingerprints of the front ends of pictures and of sounds, as a run notes them."""
+    return {"images": fingerprint(read_images), "sounds": fingerprint(read_sounds)}
+
+
+def fingerprint(function: Callable[..., Any]) -> str:
+    """32 hexadecimal digits that stand for what a function does, and for all of kfusion that it uses."""
+    # By names without their modules: a function that only moves does what it did.
+    used = sorted((name.rpartition(".")[2], meaning) for name, meaning in _used(function).items())
+    text = "\0".join(f"{name}\0{meaning}" for name, meaning in used)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def note_on(source: Mapping[str, Any]) -> str:
+    """A sentence where files were read by other front ends at training than they would be now; else "".
+
+    Args:
+        source: what a run notes of its data; runs on other data, and old ones, have no fingerprints.
+    """
+    noted = source.get("fingerprints")
+    changed = [kind for kind, name in fingerprints().items() if noted.get(kind, name) != name] if noted else []
+    if not changed:
+        return ""
+    return f"files of {' and '.join(changed)} are read otherwise than at training, by another version of kfusion"
+
+
+def _used(function: Any) -> dict[str, str]:
+    """The source of each function and class, and the value of each constant, by its module's name and its own."""
+    found, waiting = dict[str, str](), [inspect.unwrap(function)]
+    while waiting:
+        each = waiting.pop()
+        name = f"{each.__module__}.{each.__qualname__}"
+        if name in found:
+            continue
+        found[name] = f"{_source(each)} {getattr(each, '__defaults__', None)}"
+        for word, value in _named(each):
+            value = inspect.unwrap(value) if callable(value) else value
+            if isinstance(value, FunctionType | type) and value.__module__.startswith(_PACKAGE):
+                waiting.append(value)
+            elif isinstance(value, np.ndarray | np.generic):
+                found[f"{each.__module__}.{word}"] = f"{value.dtype} {value.shape} {value.tobytes().hex()}"
+            elif isinstance(value, _PLAIN):
+                found[f"{each.__module__}.{word}"] = repr(value)
+            elif isinstance(value, set | frozenset):
+                found[f"{each.__module__}.{word}"] = repr(sorted(value))
+    return found
+
+
+def _named(value: Any) -> Iterator[tuple[str, Any]]:
+    """The names of its module that a function, or the methods of a class, use, and what these stand for."""
+    members = vars(value).values() if isinstance(value, type) else [value]
+    for member in members:
+        function = member.fget if isinstance(member, property) else member
+        if not isinstance(function, FunctionType):
+            continue
+        codes, known = [function.__code__], function.__globals__
+        while codes:
+            code = codes.pop()
+            codes += [each for each in code.co_consts if isinstance(each, CodeType)]
+            yield from ((name, known[name]) for name in code.co_names if name in known)
+
+
+def _source(value: Any) -> str:
+    """The source of a function or class, without comments and docstrings; its code where there is no source."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(value)))
+    except OSError:
+        return value.__code__.co_code.hex() if isinstance(value, FunctionType) else value.__qualname__
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            # What is but a string does nothing.
+            told = [each for each in node.body if isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant)]
+            node.body = [each for each in node.body if each not in told]
+    return ast.unparse(tree)

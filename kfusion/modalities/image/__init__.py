@@ -1,0 +1,1 @@
+"""Pictures: files to pixels, handwriting to digits, augmentation, corruption, encoder."""

@@ -1,0 +1,180 @@
+"""Images damaged beyond ordinary variation, so that a network learns when an image is not to be trusted.
+
+Beside clean images alone, a fused network takes every image for a good one: it follows a digit lying on its side, a
+half-covered or a negative one, and answers worse than its sound would have. The class to be answered stays the same.
+
+Random flip, rotation and crop of images, fused into one warp of the batch.
+
+The meaning is that of Keras' RandomFlip, RandomRotation (bilinear, filled with 0) and RandomCrop after padding with 0;
+the randomness is keyed by sample (`random_streams.py`), so these layers take the keys beside the images. One
+interpolation instead of three: pixels that the rotation turned out of the frame and the crop brings back keep their
+values.
+"""
+
+import math
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from kfusion.config import AugmentConfig
+from kfusion.random_streams import uniform
+
+WARP = 1
+"""The use of random numbers (`random_streams.uniform`) that the warp has."""
+
+Affine = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
+
+
+def warp_coefficients(draws: tf.Tensor, config: AugmentConfig, height: int, width: int) -> Affine:
+    """Where each output pixel comes from: x_in = a0 x + a1 y + a2 and y_in = b0 x + b1 y + b2.
+
+    Crop, rotation and flip are undone in this order; the rotation turns counter-clockwise about the centre.
+
+    Args:
+        draws: float32 (batch, 7) in [0, 1): flip x, flip y, angle, crop x, crop y, zoom, shear.
+        config: which of the changes, and how far.
+        height, width: of the images, in pixels.
+
+    Returns:
+        a0, a1, a2, b0, b1, b2: float32 (batch,) each, in pixels.
+    """
+    ones = tf.ones_like(draws[:, 0])
+    flip_x = tf.where(draws[:, 0] < 0.5, -1.0, 1.0) if "horizontal" in config.flip else ones
+    flip_y = tf.where(draws[:, 1] < 0.5, -1.0, 1.0) if "vertical" in config.flip else ones
+    angle = (2.0 * draws[:, 2] - 1.0) * config.rotation * 2.0 * math.pi
+    scale = 1.0 / (1.0 + (2.0 * draws[:, 5] - 1.0) * config.zoom)
+    shift_x = tf.floor(draws[:, 3] * (2 * config.crop + 1)) - config.crop
+    shift_y = tf.floor(draws[:, 4] * (2 * config.crop + 1)) - config.crop
+    centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
+    slant = (2.0 * draws[:, 6] - 1.0) * config.shear
+    cos, sin = tf.cos(angle) * scale, tf.sin(angle) * scale
+    a0, a1, b0, b1 = flip_x * cos, flip_x * (slant - sin), flip_y * sin, flip_y * cos
+    a2 = a0 * (shift_x - centre_x) + a1 * (shift_y - centre_y) + centre_x
+    b2 = b0 * (shift_x - centre_x) + b1 * (shift_y - centre_y) + centre_y
+    return a0, a1, a2, b0, b1, b2
+
+
+def warp(image: Any, affine: Affine) -> Any:
+    """Reads each image (batch, height, width, channels) where `affine` says, bilinearly; 0 outside."""
+    zeros = tf.zeros_like(affine[0])
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=image,
+        transforms=tf.stack([*affine, zeros, zeros], axis=1),
+        output_shape=tf.constant([image.shape[1], image.shape[2]]),
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
+    )
+
+
+@keras.saving.register_keras_serializable("kfusion")
+class RandomWarp(keras.layers.Layer):
+    """Flip, rotation, zoom, shear and crop in one warp.
+
+    Input shape:
+        image float32 (batch, height, width, channels) and keys int64 (batch,).
+
+    Output shape:
+        As the image's; outside training, the image itself. What the change uncovers is 0, the ground of a bright
+        stroke on dark paper.
+    """
+
+    def __init__(self, config: AugmentConfig | dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.config = AugmentConfig(**config) if isinstance(config, dict) else config
+
+    def call(self, image: Any, keys: Any, training: bool | None = None) -> Any:
+        if not training:
+            return image
+        return warp(image, warp_coefficients(uniform(keys, WARP, 7), self.config, image.shape[1], image.shape[2]))
+
+    def compute_output_shape(self, image_shape: Any, keys_shape: Any) -> Any:
+        return image_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "config": vars(self.config)}
+
+
+DAMAGE = 5
+"""The use of random numbers (`random_streams.uniform`) that damage has."""
+SMALLEST_TURN, WIDEST_TURN = 20 / 360, 0.5
+SMALLEST_COVER, WIDEST_COVER = 0.3, 0.8
+SMALLEST_NEGATIVE = 0.2
+
+
+@keras.saving.register_keras_serializable("kfusion")
+class RandomDamage(keras.layers.Layer):
+    """Damages a share of the images, each in one of three ways, all as likely.
+
+    1. Turned by 20° to 180°, to either side; what that uncovers is 0.
+    2. Covered by a rectangle, black or of full brightness, of 30 % to 80 % of each side.
+    3. Negative from the left or the right edge on, over 20 % to 100 % of the width.
+
+    Args:
+        share: probability, in [0, 1], that an image is damaged.
+        pixel_max: full brightness, in the images' own units.
+
+    Input shape:
+        image float32 (batch, height, width, channels) in [0, pixel_max], and keys int64 (batch,).
+
+    Output shape:
+        As the image's; outside training, the image itself.
+    """
+
+    def __init__(self, share: float, pixel_max: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.share, self.pixel_max = share, float(pixel_max)
+
+    def call(self, image: Any, keys: Any, training: bool | None = None) -> Any:
+        if not training:
+            return image
+        draws = uniform(keys, DAMAGE, 7)
+        kind = tf.where(draws[:, 0] < self.share, tf.floor(3.0 * draws[:, 1]), -1.0)
+        turn, cover, negative = kind == 0.0, (kind == 1.0)[:, None, None, None], (kind == 2.0)[:, None, None, None]
+        image = turned(image, tf.where(turn, _angles(draws[:, 2:4]), 0.0))
+        shade = tf.where(draws[:, 2] < 0.5, 0.0, self.pixel_max)[:, None, None, None]
+        image = tf.where(cover & _covered(image, draws[:, 3:7]), shade, image)
+        return tf.where(negative & _inverted(image, draws[:, 2:4]), self.pixel_max - image, image)
+
+    def compute_output_shape(self, image_shape: Any, keys_shape: Any) -> Any:
+        return image_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "share": self.share, "pixel_max": self.pixel_max}
+
+
+def _angles(draws: Any) -> Any:
+    """Angles in radians, (batch,), from draws (batch, 2): how far, and to which side."""
+    turns = SMALLEST_TURN + draws[:, 0] * (WIDEST_TURN - SMALLEST_TURN)
+    return tf.where(draws[:, 1] < 0.5, -1.0, 1.0) * turns * (2.0 * math.pi)
+
+
+def turned(image: Any, angle: Any) -> Any:
+    """Each image (batch, height, width, channels) turned counter-clockwise about its centre, in radians (batch,)."""
+    x, y = (image.shape[2] - 1) / 2, (image.shape[1] - 1) / 2
+    cos, sin = tf.cos(angle), tf.sin(angle)
+    return warp(image, (cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y))
+
+
+def _places(size: int) -> Any:
+    """The middles of `size` pixels in a side of length 1."""
+    return (tf.range(size, dtype=tf.float32) + 0.5) / size
+
+
+def _covered(image: Any, draws: Any) -> Any:
+    """Which pixels the rectangle covers, bool (batch, height, width, 1), from draws (batch, 4): its sides, place."""
+    side = SMALLEST_COVER + draws[:, :2] * (WIDEST_COVER - SMALLEST_COVER)
+    low = draws[:, 2:] * (1.0 - side)
+    rows, columns = (
+        (_places(size)[None] >= low[:, axis, None]) & (_places(size)[None] <= (low + side)[:, axis, None])
+        for axis, size in enumerate(image.shape[1:3])
+    )
+    return (rows[:, :, None] & columns[:, None, :])[..., None]
+
+
+def _inverted(image: Any, draws: Any) -> Any:
+    """Which pixels are inverted, bool (batch, 1, width, 1), from draws (batch, 2): from which edge, and how far."""
+    place = _places(image.shape[2])[None]
+    place = tf.where(draws[:, :1] < 0.5, place, 1.0 - place)
+    return (place <= SMALLEST_NEGATIVE + draws[:, 1:] * (1.0 - SMALLEST_NEGATIVE))[:, None, :, None]

@@ -1,0 +1,157 @@
+"""What a run is made of before the first step: the data, its parts, and what was measured on the training part."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from rich.console import Console
+
+from kfusion.config import Config
+from kfusion.data.dataset import Source
+from kfusion.data.loaders import load
+from kfusion.data.splits import Split, require_no_names, split
+from kfusion.data.statistics import Statistics, measure
+from kfusion.data.tables import nearly_equal
+from kfusion.io import read_back, same_arrays
+from kfusion.modalities.augmentation import Augmentation
+from kfusion.modalities.encoders import utterance_norm
+from kfusion.run_dir import FORMAT, Run
+from kfusion.spec import Spec
+from kfusion.validation import UserError
+
+PARTS = ("train", "val", "test")
+REMARKS = ("licence", "num_ignored", "fingerprints")
+"""What a run notes of its data that may change although the data do not: a README beside the files, a longer text, or
+another version of a front end, of which `front_ends.note_on` tells."""
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """A config and the data that it names, read, divided and measured."""
+
+    config: Config
+    source: Source
+    parts: Split
+    statistics: Statistics
+
+    @property
+    def spec(self) -> Spec:
+        return self.parts.train.spec
+
+    def augmentation(self) -> Augmentation:
+        """The random changes of the training samples."""
+        # Only a front end that is known is known to give decibels.
+        decibels = self.source.info["front_end"] is not None
+        return Augmentation(self.config.augment, self.spec, self.statistics.mean, decibels)
+
+    def facts(self) -> dict[str, Any]:
+        """The content of a run folder's data.json."""
+        statistics = self.statistics
+        return {
+            "format": FORMAT,
+            "spec": self.spec.to_json(),
+            "source": self.source.info,
+            "audit": self.parts.audit.lines(),
+            "num_pairs": {name: len(getattr(self.parts, name)) for name in PARTS},
+            "image_range": statistics.image_range,
+            "audio_range": statistics.audio_range,
+            "prior": statistics.prior.tolist(),
+            "audio_mean": statistics.mean.tolist(),
+            "audio_variance": statistics.variance.tolist(),
+            "scaling_mean": statistics.prepared_mean.tolist(),
+            "scaling_variance": statistics.prepared_variance.tolist(),
+        }
+
+    def rows(self) -> dict[str, Any]:
+        """The content of a run folder's split.npz: the rows of each part, pair by pair."""
+        return rows_of(self.parts)
+
+    def lines(self) -> list[str]:
+        """What is said of the data before training."""
+        sizes = ", ".join(f"{len(getattr(self.parts, name)):,} {name}" for name in PARTS)
+        lines = [f"data: {self.source.info['name']}; pairs: {sizes}; split: {self.config.data.split}"]
+        lines += self.parts.audit.lines()
+        lines += [*self.source.notes, *nearly_equal(self.spec.class_names), *self._not_kept_apart()]
+        if self.config.augment.background and self.source.info["front_end"] is None:
+            lines.append("background noise is left out: these audio features are not known to be decibels")
+        if self.config.training.views == "all":
+            lines.append("loss and accuracy below: the mean of those of both, the image alone and the sound alone")
+        return lines
+
+    def _not_kept_apart(self) -> list[str]:
+        """What the data say belongs together, and this split divides."""
+        kind, info = self.config.data.split, self.source.info
+        lines = []
+        if kind != "clip" and "grouped_by" in info:
+            rule = "a random split divides rows alone" if kind == "random" else "sounds are kept together by speaker"
+            lines.append(f"{info['grouped_by']} is not heeded: {rule}; --split clip keeps groups together")
+        if kind != "speaker" and info.get("layout") == "manifest" and self.source.audio_speaker is not None:
+            lines.append("speakers are not kept apart; --split speaker does that")
+        return lines
+
+
+def rows_of(parts: Split) -> dict[str, Any]:
+    """`{part}_image` and `{part}_audio`: the rows of each part, pair by pair."""
+    rows = {}
+    for name in PARTS:
+        part = getattr(parts, name)
+        rows |= {f"{name}_image": part.image_row, f"{name}_audio": part.audio_row}
+    return rows
+
+
+def gather(config: Config, console: Console | None = None, source: Source | None = None) -> Material:
+    """Reads, divides and measures the data of a config; writes nothing but the cache of decoded files.
+
+    Args:
+        config: every setting.
+        console: where progress is shown where files must be decoded; None: nowhere.
+        source: the data, where they have been read already; None: they are read here.
+
+    Raises:
+        UserError: the data or the split break a rule.
+    """
+    if source is None:
+        require_no_names(config.data)
+        source = load(config.data, console)
+    parts = split(source, config.data, config.split_seed)
+    prepare = utterance_norm(config.model, parts.train.spec)
+    return Material(config, source, parts, measure(parts.train, prepare))
+
+
+def regather(material: Material, config: Config) -> Material:
+    """As `gather(config)`, without reading anything again where both configs mean the same data."""
+    old = material.config
+    same = (
+        replace(old.data, split_seed=0) == replace(config.data, split_seed=0)
+        and old.split_seed == config.split_seed
+        and old.model.utterance_trim == config.model.utterance_trim
+    )
+    return replace(material, config=config) if same else gather(config)
+
+
+def load_own(run: Run) -> tuple[Source, Split]:
+    """The run's data, divided as they were for training.
+
+    Raises:
+        UserError: the data are gone, or are not those that the run was trained on.
+    """
+    config = run.config()
+    try:
+        source = load(config.data)
+    except UserError as error:
+        raise UserError(f"{run.folder}: the run's data must be where they were at training. {error}") from error
+    parts = split(source, config.data, config.split_seed)
+    _require_unchanged(run, source, parts)
+    return source, parts
+
+
+def _require_unchanged(run: Run, source: Source, parts: Split) -> None:
+    """The same files, read alike, and the same rows in each part as at training; what it did not note may differ."""
+    noted, now = run.data()["source"], read_back(source.info)
+    changed = sorted(name for name in noted.keys() - set(REMARKS) if now.get(name) != noted[name])
+    trained = run.spec()
+    changed += [f.name for f in fields(trained) if getattr(source.spec, f.name) != getattr(trained, f.name)]
+    rule = f"{run.folder}: the data must be those that the run was trained on"
+    if changed:
+        raise UserError(f"{rule}. Found: another {changed[0]}")
+    if not same_arrays(run.split(), rows_of(parts)):
+        raise UserError(f"{rule}. Found: other rows per part")

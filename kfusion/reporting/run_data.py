@@ -1,0 +1,144 @@
+"""What is known of a run: the content of its folder's files, read once. Nothing else is read, no model is loaded."""
+
+import csv
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kfusion.config import Config
+from kfusion.io import read_arrays, read_json
+from kfusion.run_dir import Run, open_finished
+from kfusion.validation import UserError
+
+FORMAT = 1
+"""Of the files of kfusion.evaluate and kfusion.embed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """The files of a run folder; None where a stage has not been run, or was run with other weights.
+
+    Args:
+        run: the folder.
+        name: what the run is called: the folder's name.
+        config: config.json.
+        data: data.json.
+        metrics: metrics.json.
+        history: history.csv, one dict per epoch.
+        environment: environment.json.
+        evaluation: evaluation/evaluation.json.
+        robustness: evaluation/robustness.json.
+        embeddings: embeddings/embeddings.json.
+        elsewhere: evaluation/NAME/evaluation.json by NAME, of other data.
+        stale: the verbs of which the folder holds files that were made with other weights than it has now.
+    """
+
+    run: Run
+    name: str
+    config: Config
+    data: dict[str, Any]
+    metrics: dict[str, Any]
+    history: list[dict[str, float]]
+    environment: dict[str, Any]
+    evaluation: dict[str, Any] | None
+    robustness: dict[str, Any] | None
+    embeddings: dict[str, Any] | None
+    elsewhere: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stale: frozenset[str] = frozenset()
+
+    @property
+    def num_rows(self) -> int:
+        """Pairs in the test part."""
+        return self.metrics["views"]["fused"]["num_rows"]
+
+    def answers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """The answers that the evaluation was made from; None where they are not there.
+
+        Returns:
+            label, int64 (n,); class probabilities, float32 (n, views, num_classes); and which rows share a sound,
+            int64 (n,).
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        path = self.run.evaluation / "answers.npz"
+        if self.evaluation is None or not path.exists():
+            return None
+        arrays = read_arrays(path, "must be what kfusion.evaluate wrote; run it again")
+        same = str(arrays.get("key")) == self.evaluation["key"]
+        return (arrays["label"], arrays["test"], arrays["group"]) if same else None
+
+
+def read_findings(folder: Path) -> Findings:
+    """Reads the files of a run folder.
+
+    Raises:
+        UserError: the run is unfinished, a file is damaged or of another version.
+    """
+    run = open_finished(folder)
+    evaluation = _later(run.evaluation / "evaluation.json", "evaluate")
+    robustness = _later(run.evaluation / "robustness.json", "evaluate")
+    embeddings = _later(run.folder / "embeddings/embeddings.json", "embed")
+    weights = _weights(run)
+    stale = set()
+    if evaluation and weights not in (None, evaluation.get("weights")):
+        evaluation = stale.add("evaluate")
+    if robustness and (evaluation is None or robustness.get("key") != evaluation.get("key")):
+        robustness = stale.add("evaluate")
+    if embeddings and weights not in (None, embeddings.get("weights")):
+        embeddings = stale.add("embed")
+    return Findings(
+        run=run,
+        name=folder.resolve().name,
+        config=run.config(),
+        data=run.data(),
+        metrics=run.metrics(),
+        history=_history(run.history),
+        environment=read_json(run.folder / "environment.json"),
+        evaluation=evaluation,
+        robustness=robustness,
+        embeddings=embeddings,
+        elsewhere=_elsewhere(run, weights),
+        stale=frozenset(stale),
+    )
+
+
+def _elsewhere(run: Run, weights: str | None) -> dict[str, dict[str, Any]]:
+    """The evaluations on other data that were made with these weights."""
+    found = {path.parent.name: _later(path, "evaluate") for path in sorted(run.evaluation.glob("*/evaluation.json"))}
+    return {name: facts for name, facts in found.items() if facts and weights in (None, facts.get("weights"))}
+
+
+def _weights(run: Run) -> str | None:
+    """The fingerprint of the best weights; None where the folder is kept without them."""
+    if not run.best.exists():
+        return None
+    with run.best.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _later(path: Path, verb: str) -> dict[str, Any] | None:
+    """A file that a later stage may have written."""
+    if not path.exists():
+        return None
+    found = read_json(path)
+    version = found.get("format") if isinstance(found, dict) else None
+    if version != FORMAT:
+        rule = f"must be of format {FORMAT}; 'python -m kfusion.{verb}' writes it anew"
+        raise UserError(f"{path}: {rule}. Found: format {version!r}")
+    return found
+
+
+def _history(path: Path) -> list[dict[str, float]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    except (OSError, UnicodeDecodeError, ValueError, TypeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path}: must be the history that training wrote. Found: {reason}") from error
+    if not rows:
+        raise UserError(f"{path}: must be the history that training wrote. Found: no epoch")
+    return rows

@@ -1,0 +1,349 @@
+"""The run folder: what a training run leaves behind, and what every later stage reads.
+
+    config.json        every setting                    best.keras    the weights that did best on validation
+    data.json          where the data came from,        last.keras    the weights after the last epoch
+                       its shapes, classes and ranges   history.csv   one line per epoch
+    split.npz          the rows of each part            metrics.json  the test figures; written last: the run is done
+    environment.json   versions, hardware, precision    report.txt    the same, for reading
+    checkpoint.npz     all state after the last epoch   figures/      PNG and SVG
+
+    evaluation/        by kfusion.evaluate, see there   calibration.json  a temperature for each view
+    embeddings/        by kfusion.embed, see there      report.html       by kfusion.report: all of it on one page
+
+    training_data/     data that a program gave         tensorboard/      scalars, with --tensorboard
+
+Every file is written beside its place and renamed into it, so a killed run leaves no half-written file.
+
+What may lie in a run folder: a folder with anything else in it is not emptied, so that nobody loses a file.
+
+A run whose training has come to its end: opened and checked, for the stages that read it.
+
+The temperatures of a run: what `kfusion.evaluate` has fitted and kept, for the stages that give probabilities.
+"""
+
+import fcntl
+import re
+import shutil
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from kfusion.config import Config
+from kfusion.io import PARTIAL, read_arrays, read_json, write_atomically, write_json
+from kfusion.spec import Spec
+from kfusion.validation import UserError
+
+if TYPE_CHECKING:
+    pass
+import hashlib
+from dataclasses import replace
+
+from kfusion.config import config_from_json
+from kfusion.spec import VIEWS
+
+LOCK = ".lock"
+FILES = {
+    *("config.json", "data.json", "split.npz", "environment.json", "checkpoint.npz", "best.keras", "last.keras"),
+    *("history.csv", "metrics.json", "report.txt", "figures", LOCK),
+}
+"""All that training writes."""
+OWN_DATA = "training_data"
+"""Where a run keeps data that a program gave it; see `kfusion.data.in_memory`."""
+CLASSES = "kfusion_classes.json"
+"""The file in there by which it is told from a person's folder of that name."""
+OPTIONAL = {OWN_DATA, "tensorboard"}
+"""What training writes where it is asked to."""
+LATER = {"evaluation", "calibration.json", "embeddings", "report.html"}
+"""What later stages add."""
+INSIDE = {
+    "evaluation": ("answers.npz", "evaluation.json", "robustness.json", "report.txt", "*.png", "*.svg"),
+    "embeddings": ("*.npy", "projections.npz", "embeddings.json", "*.png", "*.svg", "*.tsv", "projector_config.pbtxt"),
+    "tensorboard": ("events.out.tfevents.*",),
+    OWN_DATA: ("images.npy", "audio.npy", "labels.npy", "groups.npy", CLASSES, "manifest.csv"),
+}
+"""All that these write into their folders, at whatever depth."""
+STARTED = {"data.json", "split.npz", "environment.json", OWN_DATA, LOCK}
+"""What a run killed before its config leaves behind."""
+
+
+def own_data(folder: Path) -> Path | None:
+    """The data that a run keeps itself, a folder or a manifest, by their whole path; None: it keeps none."""
+    place = folder.absolute() / OWN_DATA
+    if not (place / CLASSES).is_file():
+        return None
+    manifest = place / "manifest.csv"
+    return manifest if manifest.is_file() else place
+
+
+def foreign(folder: Path, begun: bool) -> list[str]:
+    """What is in a run folder that no command of kfusion has written, sorted; folders below it by their path.
+
+    Args:
+        folder: it may be missing.
+        begun: whether it is a run; else it may hold only what a killed start leaves behind.
+    """
+    found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    ours = FILES | OPTIONAL | LATER if begun else STARTED
+    strange = [name for name in found if name not in ours and not name.startswith(PARTIAL)]
+    if OWN_DATA in found and own_data(folder) is None:
+        strange.append(OWN_DATA)
+    for name in sorted(INSIDE.keys() & set(found) & ours):
+        for path in sorted((folder / name).rglob("*")):
+            known = any(fnmatch(path.name, pattern) for pattern in (*INSIDE[name], f"{PARTIAL}*"))
+            if not known and not path.is_dir():
+                strange.append(str(path.relative_to(folder)))
+    return strange
+
+
+__all__ = [
+    "FILES",
+    "FORMAT",
+    "Run",
+    "check_new",
+    "check_unlocked",
+    "default_folder",
+    "lock",
+    "new_run",
+    "open_run",
+    "unfinished_folder",
+]
+
+FORMAT = 1
+"""The layout's version; a reader refuses another."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and the paths in it."""
+
+    folder: Path
+
+    @property
+    def best(self) -> Path:
+        return self.folder / "best.keras"
+
+    @property
+    def last(self) -> Path:
+        return self.folder / "last.keras"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.npz"
+
+    @property
+    def history(self) -> Path:
+        return self.folder / "history.csv"
+
+    @property
+    def figures(self) -> Path:
+        return self.folder / "figures"
+
+    @property
+    def evaluation(self) -> Path:
+        return self.folder / "evaluation"
+
+    @property
+    def calibration(self) -> Path:
+        return self.folder / "calibration.json"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.folder / "tensorboard"
+
+    @property
+    def own_data(self) -> Path | None:
+        """The data that the run keeps itself, wherever it lies now; None: it keeps none."""
+        return own_data(self.folder)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end: the metrics are written last."""
+        return (self.folder / "metrics.json").exists()
+
+    def config(self) -> Config:
+        return load_config(self.folder / "config.json")
+
+    def data(self) -> dict[str, Any]:
+        """Where the data came from: source, files, front end, ranges, scaling, spec."""
+        facts, own = read_json(self.folder / "data.json"), self.own_data
+        if own is not None and isinstance(facts, dict) and isinstance(facts.get("source"), dict):
+            facts["source"]["name"] = str(own)
+        return facts
+
+    def spec(self) -> Spec:
+        return Spec.from_json(self.data()["spec"])
+
+    def metrics(self) -> dict[str, Any]:
+        return read_json(self.folder / "metrics.json")
+
+    def split(self) -> dict[str, np.ndarray]:
+        """`{part}_image` and `{part}_audio`: the rows of each part, pair by pair.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        return read_arrays(self.folder / "split.npz", "must hold the rows that training wrote")
+
+    def write_json(self, name: str, values: Any) -> None:
+        write_json(self.folder / name, values)
+
+    def write_arrays(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        write_atomically(self.folder / name, lambda path: np.savez(path, allow_pickle=False, **arrays))
+
+
+def open_run(folder: Path) -> Run:
+    """A run folder that exists.
+
+    Raises:
+        UserError: the folder is missing, is not a run folder, or is of a newer version.
+    """
+    if not begun(folder):
+        raise UserError(f"{folder}: must be a run folder made by 'python -m kfusion.train'. Found: no config.json")
+    data = read_json(folder / "data.json")
+    version = data.get("format") if isinstance(data, dict) else None
+    if version != FORMAT:
+        raise UserError(f"{folder}: must be a run folder of format {FORMAT}. Found: format {version!r}")
+    return Run(folder)
+
+
+def begun(folder: Path) -> bool:
+    """Whether a run has got so far that it can be resumed: its config is the last of the first files."""
+    return (folder / "config.json").is_file()
+
+
+def new_run(folder: Path, overwrite: bool) -> Run:
+    """An empty run folder.
+
+    Raises:
+        UserError: something is there already and `overwrite` is not asked, or it is no run folder at all.
+    """
+    found = check_new(folder, overwrite)
+    # The metrics go first: a folder that is half emptied must not look like a finished run.
+    for name in sorted(found, key=lambda name: (name not in ("metrics.json", "config.json"), name)):
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif name != LOCK:
+            path.unlink()
+    return Run(folder)
+
+
+def check_new(folder: Path, overwrite: bool) -> list[str]:
+    """What is in a folder that a new run may empty.
+
+    Raises:
+        UserError: as `new_run`; nothing is changed.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: a run needs a folder. Found: a file")
+    if begun(folder) and not overwrite:
+        raise UserError(f"{folder}: an existing run is kept; choose another --out, --resume it, or --overwrite it")
+    strange = foreign(folder, begun(folder))
+    if strange:
+        raise UserError(f"{folder}: a run needs a folder of its own. Found: {', '.join(strange[:3])}")
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def lock(folder: Path) -> IO[bytes]:
+    """Keeps a second program from writing into the same folder, until the file is closed or the process ends.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = (folder / LOCK).open("ab")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        handle.close()
+        raise UserError(f"{folder}: another process is writing into this folder; choose another --out") from error
+    return handle
+
+
+def check_unlocked(folder: Path) -> None:
+    """Raises the UserError of `lock` while another process holds it; writes nothing, unlike `lock`."""
+    if (folder / LOCK).exists():
+        lock(folder).close()
+
+
+def default_folder(recipe: str, root: Path = Path("runs")) -> Path:
+    """The next free `runs/<recipe>-<number>`."""
+    number = 1
+    while (root / f"{recipe}-{number}").exists():
+        number += 1
+    return root / f"{recipe}-{number}"
+
+
+def unfinished_folder(recipe: str, root: Path = Path("runs")) -> Path:
+    """The run of this recipe that was broken off last, to resume it; the next free folder where there is none."""
+    numbered = re.compile(rf"{re.escape(recipe)}-\d+")
+    found = [path for path in root.glob("*") if numbered.fullmatch(path.name) and not Run(path).finished]
+    return max(found, key=lambda path: path.stat().st_mtime, default=default_folder(recipe, root))
+
+
+def remove_partial(folder: Path) -> None:
+    """Removes what a killed process was writing; only for who holds the folder's lock."""
+    for path in folder.rglob(f"{PARTIAL}*"):
+        path.unlink()
+
+
+FACTS = ("spec", "source", "prior", "audio_mean", "audio_variance", "audio_range")
+"""What later stages need of data.json."""
+
+
+def open_finished(folder: Path) -> Run:
+    """A run folder that holds all that later stages read.
+
+    Raises:
+        UserError: it is no run folder, of another format, unfinished or damaged.
+    """
+    run = open_run(folder)
+    if not run.finished:
+        rule = "must be a finished run; the command that began it goes on with --resume"
+        raise UserError(f"{folder}: {rule}. Found: no metrics.json")
+    missing = [name for name in FACTS if name not in run.data()]
+    if missing:
+        raise UserError(f"{folder / 'data.json'}: must hold {', '.join(FACTS)}. Found: no {missing[0]}")
+    run.split()
+    return run
+
+
+def read_temperature(run: Run) -> dict[str, float]:
+    """By what the answer to each of the `VIEWS` is to be tempered; none where the run has not been evaluated.
+
+    Raises:
+        UserError: the file is damaged, or was fitted for other weights than the run's best.
+    """
+    path = run.calibration
+    if not path.exists():
+        return {}
+    found = read_json(path)
+    given = found.get("temperature") if isinstance(found, dict) else None
+    if not isinstance(given, dict) or not all(_is_temperature(given.get(view)) for view in VIEWS):
+        raise UserError(f"{path}: 'temperature' must give a number > 0 for {', '.join(VIEWS)}. Found: {given!r}")
+    weights = found.get("weights", "")
+    if weights and weights != hashlib.sha256(run.best.read_bytes()).hexdigest():
+        raise UserError(f"{path}: must be of the run's weights; run kfusion.evaluate again. Found: another best.keras")
+    return {view: float(given[view]) for view in VIEWS}
+
+
+def _is_temperature(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def load_config(path: Path) -> Config:
+    """The config in a JSON file, as a run folder holds it; data that the run keeps are found where the run is now.
+
+    Raises:
+        UserError: the file is missing, is not JSON, or holds an unknown setting.
+    """
+    values = read_json(path)
+    try:
+        config = config_from_json(values)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    own = own_data(path.parent) if path.name == "config.json" else None
+    return config if own is None else replace(config, data=replace(config.data, data=str(own)))

@@ -1,1 +1,0 @@
-"""The machine beneath: files, the terminal, the command line, the hardware and versions."""

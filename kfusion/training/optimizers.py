@@ -1,0 +1,193 @@
+"""What a model is compiled with: warmup + cosine, AdamW in one pass over the weights, the loss over all views."""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+from numpy.typing import ArrayLike
+
+from kfusion.config import TrainingConfig
+from kfusion.spec import FUSED, MODALITIES, VIEWS
+
+TEMPERATURE = {"image": 1.3, "audio": 1.6}
+"""What tempers the teacher's halves, which answer for rows that they were trained on; from a prototype, not tuned."""
+SMALLEST = 1e-7
+
+
+class ViewsLoss(keras.losses.Loss):
+    """Mean cross-entropy of the three answers, and that of the fused answer to what late fusion would say.
+
+    loss = 1/3 Σ_view CE(label_view, p_view) + weight · CE(q, p_fused), with the teacher
+    log q(c) = log p_image(c) / T_image + log p_audio(c) / T_audio - log prior(c) + constant, through which no gradient
+    flows. The labels teach what is right; the teacher, how far each half is to be trusted where the halves disagree,
+    which pairs of a training part hardly ever do.
+    Reference: Hinton 2002 for the product of experts; Hinton, Vinyals and Dean 2015 for learning from soft answers.
+
+    Args:
+        weight: of the teacher, ≥ 0.
+        prior: (num_classes,), the classes' shares of the training part; None: equal ones.
+    """
+
+    def __init__(self, weight: float, prior: ArrayLike | None = None) -> None:
+        super().__init__(name="views")
+        if weight < 0:
+            raise ValueError(f"'weight' must be ≥ 0. Received: {weight}")
+        if prior is not None and np.min(prior) <= 0:
+            raise ValueError(f"'prior' must be above 0 for every class. Received: {prior}")
+        self.weight = weight
+        self.log_prior = 0.0 if prior is None else np.log(np.asarray(prior, "float32"))
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Labels int (batch, 3) and probabilities (batch, 3, num_classes) -> loss (batch,)."""
+        each = keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
+        log = ops.log(ops.clip(ops.cast(y_pred, "float32"), SMALLEST, 1.0))
+        views = list(VIEWS)
+        halves = sum(log[:, views.index(name)] / TEMPERATURE[name] for name in MODALITIES)
+        teacher = ops.stop_gradient(ops.softmax(halves - self.log_prior, axis=-1))
+        taught = -ops.sum(teacher * log[:, views.index(FUSED)], axis=-1)
+        return ops.mean(each, axis=-1) + self.weight * taught
+
+
+@keras.saving.register_keras_serializable("kfusion")
+class FusedAdamW(keras.optimizers.AdamW):
+    """Keras' AdamW with TensorFlow's fused Adam kernel in place of a dozen operations per variable.
+
+    The same equation, so weights differ in rounding only:
+
+        m = β₁ m + (1 - β₁) g,  v = β₂ v + (1 - β₂) g²,  θ = θ - lr √(1 - β₂ᵗ) / (1 - β₁ᵗ) · m / (√v + ε)
+
+    after Keras' own decoupled weight decay, θ = θ - lr · weight_decay · θ. Reference: Kingma and Ba 2015, the last
+    lines of section 2; Loshchilov and Hutter 2019.
+    """
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        index = self._get_variable_index(variable)
+        step = tf.cast(self.iterations.value, tf.float32) + 1.0
+        beta_1, beta_2 = tf.constant(self.beta_1, tf.float32), tf.constant(self.beta_2, tf.float32)
+        tf.raw_ops.ResourceApplyAdam(
+            var=_handle(variable),
+            m=_handle(self._momentums[index]),
+            v=_handle(self._velocities[index]),
+            beta1_power=tf.pow(beta_1, step),
+            beta2_power=tf.pow(beta_2, step),
+            lr=tf.cast(learning_rate, tf.float32),
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=tf.constant(self.epsilon, tf.float32),
+            grad=tf.cast(gradient, tf.float32),
+        )
+
+
+def _handle(variable: Any) -> Any:
+    """TensorFlow's handle of a Keras or a TensorFlow variable."""
+    return (variable.value if isinstance(variable, keras.Variable) else variable).handle
+
+
+@keras.saving.register_keras_serializable("kfusion")
+class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warmup to a peak, then half a cosine down to the end.
+
+    With n = step + 1 the number of the update (Keras counts steps from 0), W warmup steps and T total steps:
+
+        n ≤ W:      lr(n) = start + (peak - start) · (n - 1) / (W - 1)
+        W < n ≤ T:  lr(n) = final + (peak - final) · ½ (1 + cos(π (n - W) / (T - W)))
+        n > T:      lr(n) = final
+
+    So update W runs at the peak and update T at the final rate: both ends are included. By default start = peak / W,
+    which is the line through the origin, and no update is wasted on a learning rate of zero at the start.
+    Reference: Loshchilov and Hutter 2017, equation 5, without restarts; Goyal et al. 2017, section 2.2, the warmup.
+
+    Args:
+        peak_learning_rate: the highest rate, > 0.
+        warmup_steps: W, in [0, total_steps]; 0: start at the peak's side of the cosine.
+        total_steps: T, ≥ 1.
+        start_learning_rate: the rate of the first update, ≥ 0; None: peak / W.
+        final_learning_rate: the rate of the last update, ≥ 0.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    def __init__(
+        self,
+        peak_learning_rate: float,
+        warmup_steps: int,
+        total_steps: int,
+        start_learning_rate: float | None = None,
+        final_learning_rate: float = 0.0,
+    ) -> None:
+        _check("peak_learning_rate", peak_learning_rate, peak_learning_rate > 0, "> 0")
+        _check("total_steps", total_steps, total_steps >= 1, "≥ 1")
+        _check("warmup_steps", warmup_steps, 0 <= warmup_steps <= total_steps, f"in [0, {total_steps}]")
+        _check("start_learning_rate", start_learning_rate, (start_learning_rate or 0) >= 0, "≥ 0 or None")
+        _check("final_learning_rate", final_learning_rate, final_learning_rate >= 0, "≥ 0")
+        self.peak_learning_rate = peak_learning_rate
+        self.warmup_steps = warmup_steps
+        self.total_steps = total_steps
+        self.start_learning_rate = start_learning_rate
+        self.final_learning_rate = final_learning_rate
+
+    def __call__(self, step: Any) -> Any:
+        update = ops.cast(step, "float32") + 1.0
+        peak, final, warmup = self.peak_learning_rate, self.final_learning_rate, float(self.warmup_steps)
+        start = peak / max(warmup, 1.0) if self.start_learning_rate is None else self.start_learning_rate
+        rising = start + (peak - start) * (update - 1.0) / max(warmup - 1.0, 1.0)
+        # A warmup of one step is its own end: the peak.
+        rising = peak if self.warmup_steps == 1 else rising
+        share = ops.clip((update - warmup) / max(self.total_steps - warmup, 1.0), 0.0, 1.0)
+        falling = final + (peak - final) * 0.5 * (1.0 + ops.cos(math.pi * share))
+        return ops.where(update <= warmup, rising, falling)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "peak_learning_rate": self.peak_learning_rate,
+            "warmup_steps": self.warmup_steps,
+            "total_steps": self.total_steps,
+            "start_learning_rate": self.start_learning_rate,
+            "final_learning_rate": self.final_learning_rate,
+        }
+
+
+def _check(name: str, value: object, rule: bool, text: str) -> None:
+    if not rule:
+        raise ValueError(f"'{name}' must be {text}. Received: {value}")
+
+
+STEPS_PER_EXECUTION = 32
+"""Steps that run between two returns to Python; an epoch's last ones may be fewer (`fit.one_epoch`)."""
+
+
+def schedule_of(config: TrainingConfig, steps_per_epoch: int) -> WarmupCosine:
+    """The learning rate over all epochs of a run."""
+    total_steps = steps_per_epoch * config.epochs
+    # At least one step of a warmup that is asked for: a run of a single step would else run at the cosine's end, zero.
+    warmup_steps = min(max(1, round(config.warmup_share * total_steps)), total_steps) if config.warmup_share else 0
+    return WarmupCosine(config.peak_learning_rate, warmup_steps, total_steps)
+
+
+def compile_model(
+    model: keras.Model, config: TrainingConfig, steps_per_epoch: int, prior: ArrayLike | None = None
+) -> keras.Model:
+    """AdamW under warmup + cosine, cross-entropy, accuracy. Without XLA.
+
+    Args:
+        model: answers one view, (batch, num_classes), or all, (batch, 3, num_classes).
+        config: learning rate, weight decay and the loss.
+        steps_per_epoch: over which the learning rate is planned.
+        prior: the classes' shares; `late_teacher` uses them.
+
+    Reference: the paper's section on training; Loshchilov and Hutter 2019 for the decoupled weight decay.
+    """
+    schedule = schedule_of(config, steps_per_epoch)
+    cross_entropy = keras.losses.SparseCategoricalCrossentropy()
+    model.compile(
+        optimizer=FusedAdamW(schedule, weight_decay=config.weight_decay),
+        loss=ViewsLoss(config.late_teacher, prior) if config.late_teacher else cross_entropy,
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        steps_per_execution=min(STEPS_PER_EXECUTION, steps_per_epoch),
+        jit_compile=False,
+    )
+    return model

@@ -1,0 +1,284 @@
+"""Train a model on a config, test it, and leave a run folder: the steps of `python -m kfusion.train`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+
+from kfusion import run_dir as runs
+from kfusion.config import Config, differences
+from kfusion.data.dataset import Pairs
+from kfusion.data.in_memory import OwnData
+from kfusion.data.pipeline import TrainingReader, evaluation_batches, readers_errors, training_batches
+from kfusion.environment import environment, has_accelerator
+from kfusion.inference import load_network, predict_views
+from kfusion.io import read_back, same_arrays, write_atomically, write_text
+from kfusion.metrics import classification as metrics
+from kfusion.model.build import as_float32, build_model, with_all_views
+from kfusion.plots import tables
+from kfusion.plots import training as figures
+from kfusion.prepared_data import Material, gather
+from kfusion.random_streams import sample_keys
+from kfusion.run_dir import Run
+from kfusion.spec import FUSED, MODALITIES
+from kfusion.training import precision
+from kfusion.training.callbacks import Scalars, best_epoch, read_history
+from kfusion.training.fit import Task, fit, seed_everything, with_augmentation
+from kfusion.validation import UserError
+
+NUM_SHOWN, NUM_CHANGED = 6, 6
+"""Samples in the picture of the augmentation, and changed versions of each."""
+
+
+def write_outcome(run: Run, material: Material, console: Console | None) -> None:
+    """Tests the best network, and writes figures, report.txt and, last, metrics.json."""
+    parts = material.parts
+    results = evaluate(load_network(run), parts.val, parts.test, material.statistics.prior)
+    names = parts.test.spec.class_names
+    history = read_history(run.history)
+    results["best_epoch"] = best_epoch(history)
+    results["epochs"] = len(history)
+    run.figures.mkdir(exist_ok=True)
+    figures.save(figures.learning_curves(history.reset_index(), results["best_epoch"]), run.figures, "learning_curves")
+    figures.save(figures.confusion_matrix(np.array(results["confusion"]), names), run.figures, "confusion")
+    image, audio = augmented_samples(material)
+    figures.save(image, run.figures, "augmented_images")
+    if audio is not None:
+        figures.save(audio, run.figures, "augmented_audio")
+    write_text(run.folder / "report.txt", metrics.report_text(results["report"]) + "\n" + views_text(results["views"]))
+    run.write_json("metrics.json", results)
+    if console:
+        console.print(tables.report_table(results["report"]))
+        console.print(tables.results_table(results["views"]))
+
+
+def views_text(views: dict[str, Any]) -> str:
+    """A line for each view of the model, and for late fusion."""
+    lines = [
+        f"{tables.VIEW_TITLES[name]:>22} {row['accuracy']:.4f} of {row['num_rows']}" for name, row in views.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def evaluate(network: keras.Model, val: Pairs, test: Pairs, prior: np.ndarray) -> dict[str, Any]:
+    """Everything that is said of a network's test part; temperatures are fitted on validation.
+
+    Returns:
+        {"views", "temperature", "confusion", "report"}, ready for JSON.
+    """
+    on_val, on_test = predict_views(network, val), predict_views(network, test)
+    temperature = {name: metrics.fit_temperature(on_val[name], val.label) for name in MODALITIES}
+    summary = metrics.view_summary(test.label, on_test, temperature, prior)
+    summary["report"] = metrics.report(test.label, on_test[FUSED].argmax(axis=1), test.spec.class_names)
+    return summary
+
+
+def augmented_samples(material: Material) -> tuple[Any, Any]:
+    """A few training images and sounds beside what the first epochs make of them; no sounds where they stay as are."""
+    pairs, augment = material.parts.train, material.augmentation()
+    rows = np.unique(pairs.label, return_index=True)[1][:NUM_SHOWN]
+    image, audio = pairs.read(rows)
+    batch = {"image": tf.constant(image), "audio": tf.constant(audio)}
+    seed = material.config.training.seed
+    changed = [augment(batch, tf.constant(sample_keys(seed, epoch, rows))) for epoch in range(NUM_CHANGED)]
+    titles = [pairs.spec.class_names[label] for label in pairs.label[rows]]
+    images = np.stack([each["image"].numpy() for each in changed], axis=1)
+    picture = figures.sample_grid(image, images, titles, pairs.spec.pixel_max)
+    if augment.sound is None:
+        return picture, None
+    grid = pairs.spec.audio_grid
+    sounds = np.stack([each["audio"].numpy().reshape(-1, *grid) for each in changed], axis=1)
+    return picture, figures.audio_grid(audio.reshape(-1, *grid), sounds, titles)
+
+
+Callbacks = tuple[keras.callbacks.Callback, ...]
+
+
+def train(
+    config: Config,
+    folder: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    console: Console | None = None,
+    callbacks: Callbacks = (),
+    tensorboard: bool = False,
+    own: OwnData | None = None,
+    finish_stopped: bool = False,
+) -> Run:
+    """Trains, tests, and leaves a run folder.
+
+    Args:
+        config: every setting.
+        folder: the run folder to be.
+        resume: go on from the folder's checkpoint.
+        overwrite: replace the run that is in the folder.
+        console: where progress and results are shown; None: nowhere.
+        callbacks: more Keras callbacks, called after kfusion's own. One that stops training leaves the run unfinished,
+            unless `finish_stopped`.
+        tensorboard: write loss, accuracy and the rest for TensorBoard, into `tensorboard/` in the run folder.
+        own: data that a program gave, which the run is to keep; None: those that the config names.
+        finish_stopped: a run that a callback stopped after an epoch or more is finished all the same.
+
+    Returns:
+        The run.
+
+    Raises:
+        UserError: the data, the settings or the folder break a rule; nothing is written then.
+    """
+    arithmetic = precision.resolve(config.training.precision)
+    # Before the data, which may take minutes to decode, and before the lock, which already writes.
+    if resume and runs.begun(folder):
+        run = _opened(folder, config)
+        if run.finished and own is None:  # Data that a program gives are compared with the run's first.
+            return _finished(run, console)
+    else:
+        runs.check_new(folder, overwrite)
+        if own is None:
+            _keep_data(folder, config.data.data)
+    runs.check_unlocked(folder)
+    material = gather(config, console, own and own.source)
+    with runs.lock(folder):
+        computes = precision.apply(arithmetic)
+        place = own.place if own else None
+        # Killed before its config was written, a run has nothing to go on from: it starts.
+        run = open_or_begin(folder, material, computes, resume and runs.begun(folder), overwrite, place)
+        if run.finished:  # By another process, while this one read the data.
+            return _finished(run, console)
+        if console:
+            console.print(*material.lines(), "", sep="\n", soft_wrap=True)
+        network = new_network(material)
+        more = (Scalars(run.tensorboard, run.history), *callbacks) if tensorboard else callbacks
+        whole = fit_run(run, material, network, console, more)
+        if whole or (finish_stopped and run.best.exists()):
+            write_atomically(run.last, as_float32(network).save)
+            precision.apply("float32")  # The figures of a run do not depend on the arithmetic it was trained in.
+            write_outcome(run, material, console)
+    return run
+
+
+def open_or_begin(
+    folder: Path,
+    material: Material,
+    computes: str,
+    resume: bool,
+    overwrite: bool = False,
+    place: Callable[[Path], object] | None = None,
+) -> Run:
+    """The run folder with all that is known before the first step; only for who holds its lock.
+
+    Args:
+        folder, material: of the run.
+        computes: the arithmetic, from `precision.apply`.
+        resume: the folder holds this run already.
+        overwrite: replace the run that it holds.
+        place: puts data that the run is to keep into the emptied folder.
+
+    Raises:
+        UserError: it holds another run.
+    """
+    if resume:
+        return _resumed(folder, material)
+    run = runs.new_run(folder, overwrite)
+    if place:
+        place(run.folder)
+    _write_facts(run, material, computes)
+    return run
+
+
+def new_network(material: Material) -> keras.Model:
+    """The untrained network of a config, fixed by its seed: {"image", "audio", "present"} -> probabilities."""
+    config, statistics = material.config, material.statistics
+    seed_everything(config.training.seed, config.training.deterministic)
+    return build_model(config.model, material.spec, statistics.prepared_mean, statistics.prepared_variance)
+
+
+def fit_run(
+    run: Run, material: Material, network: keras.Model, console: Console | None = None, callbacks: Callbacks = ()
+) -> bool:
+    """Fits a network from `new_network`, from the run's checkpoint on or from the start.
+
+    Returns:
+        Whether the config's last epoch was reached; a callback may stop before.
+
+    Raises:
+        UserError: the loss is not finite any more, a file of the data changed, or there is no memory for a batch.
+    """
+    config, training = material.config, material.config.training
+    all_views = training.views == "all"
+    on_device = training.augment_on == "device" or (training.augment_on == "auto" and has_accelerator())
+    augment = material.augmentation()
+    model = with_augmentation(with_all_views(network) if all_views else network, augment if on_device else None)
+    reader = TrainingReader(material.parts.train, training.batch_size, training.seed, config.augment, all_views)
+    dropout = config.augment.modality_dropout
+    task = Task(
+        batches=lambda first: training_batches(
+            reader, None if on_device else augment, dropout, first, training.epochs, on_device
+        ),
+        validation=evaluation_batches(material.parts.val, with_keys=on_device, all_views=all_views),
+        num_rows=len(material.parts.train),
+        steps_per_epoch=reader.steps_per_epoch,
+        prior=material.statistics.prior,
+        paths={"best": run.best, "history": run.history, "checkpoint": run.checkpoint},
+        save_file=write_atomically,
+        save_network=lambda path: as_float32(network).save(path),
+    )
+    with readers_errors():
+        progress = fit(model, training, task, console, callbacks)
+    return progress.epoch == training.epochs
+
+
+def _opened(folder: Path, config: Config) -> Run:
+    """The run in a folder, which must be one of this config.
+
+    Raises:
+        UserError: it is one of other settings.
+    """
+    run = runs.open_run(folder)
+    changed = differences(run.config(), config)
+    if changed:
+        raise UserError(f"{folder}: '--resume' needs the settings of the run. Found: another {', '.join(changed)}")
+    return run
+
+
+def _finished(run: Run, console: Console | None) -> Run:
+    """Says that there is nothing left to do."""
+    if console:
+        console.print(f"{run.folder}: this run is finished already", soft_wrap=True)
+    return run
+
+
+def _keep_data(folder: Path, data: str) -> None:
+    """A run that is replaced must not take the data with it that the new one is trained on.
+
+    Raises:
+        UserError: the data lie in the folder that would be emptied.
+    """
+    if data != "builtin" and Path(data).resolve().is_relative_to(folder.resolve()):
+        rule = "a run must not replace the data that it is trained on; choose another --out"
+        raise UserError(f"{folder}: {rule}. Received: 'data' {data!r}")
+
+
+def _resumed(folder: Path, material: Material) -> Run:
+    """The run to go on with.
+
+    Raises:
+        UserError: it is one of other settings or other data.
+    """
+    run = _opened(folder, material.config)
+    if run.data() != read_back(material.facts()) or not same_arrays(run.split(), material.rows()):
+        raise UserError(f"{folder}: '--resume' needs the data of the run. Found: other files or rows")
+    runs.remove_partial(folder)
+    return run
+
+
+def _write_facts(run: Run, material: Material, computes: str) -> None:
+    """What is known before the first step. The config comes last: with it, the folder is a run."""
+    run.write_arrays("split.npz", material.rows())
+    run.write_json("data.json", material.facts())
+    run.write_json("environment.json", environment(computes))
+    run.write_json("config.json", material.config.to_json())
