@@ -3,11 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from kfusion.data.loaders import load_builtin
 from tests.media import encoded, tone_bytes
-from tests.processes import in_process
 
 
 def digits(num_rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -37,8 +35,3 @@ def write_media(folder: Path, num_rows: int) -> np.ndarray:
         (folder / f"row{row:03d}.png").write_bytes(encoded(image))
         (folder / f"row{row:03d}.wav").write_bytes(wav(200 + 40 * row))
     return images
-
-
-def run_verb(_: pytest.MonkeyPatch, *words: object) -> int:
-    """The exit status of `python -m kfusion.predict` in this process."""
-    return in_process("kfusion.predict", *words).returncode

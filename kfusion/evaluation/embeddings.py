@@ -34,8 +34,7 @@ from kfusion.data.splits import Split
 from kfusion.evaluation.inference import sound_groups
 from kfusion.inference import load_fitting
 from kfusion.io import progress, write_atomically, write_json, write_text
-from kfusion.metrics import clustering as projections
-from kfusion.metrics import clustering as separation
+from kfusion.metrics import clustering
 from kfusion.modalities.front_ends import note_on
 from kfusion.model.build import LAYERS, with_embeddings
 from kfusion.plots.evaluation import cluster_figure
@@ -167,25 +166,25 @@ def describe(
         advance: told of each of three steps (four with UMAP).
     """
     values, label = embedded.test[name], embedded.label
-    pca, shares = projections.pca(values, seed)
-    points = {"pca": pca, "tsne": projections.tsne(values, seed)}
+    pca, shares = clustering.pca(values, seed)
+    points = {"pca": pca, "tsne": clustering.tsne(values, seed)}
     advance(1)
     if umap:
-        points["umap"] = projections.umap(values, seed)
+        points["umap"] = clustering.umap(values, seed)
         advance(1)
-    found = [separation.clusters(values, num_classes, seed + at) for at in range(NUM_SEEDS)]
-    scores = [separation.cluster_scores(values, label, cluster) for cluster in found]
+    found = [clustering.clusters(values, num_classes, seed + at) for at in range(NUM_SEEDS)]
+    scores = [clustering.cluster_scores(values, label, cluster) for cluster in found]
     advance(1)
     numbers = {
         "num_features": values.shape[1],
         "num_different": len(np.unique(embedded.content[name])),
         "pca_variance": shares,
-        "kmeans": {score: _spread([each[score] for each in scores]) for score in separation.SCORES},
-        "class_silhouette": separation.silhouette(values, label),
-        "probes": separation.probes(embedded.fit[name], embedded.fit_label, embedded.fit_content[name], values, label),
+        "kmeans": {score: _spread([each[score] for each in scores]) for score in clustering.SCORES},
+        "class_silhouette": clustering.silhouette(values, label),
+        "probes": clustering.probes(embedded.fit[name], embedded.fit_label, embedded.fit_content[name], values, label),
     }
     advance(1)
-    return Found(numbers, points, separation.matched(found[0], label, num_classes), np.stack(found))
+    return Found(numbers, points, clustering.matched(found[0], label, num_classes), np.stack(found))
 
 
 def image_against_audio(label: np.ndarray, sound: np.ndarray, about: Mapping[str, Found], seed: int) -> dict[str, Any]:
@@ -197,7 +196,7 @@ def image_against_audio(label: np.ndarray, sound: np.ndarray, about: Mapping[str
         about: what was found in each embedding.
         seed: decides the resamples.
     """
-    found = separation.ari_difference(label, about["image"].clusters, about["audio"].clusters, sound, seed)
+    found = clustering.ari_difference(label, about["image"].clusters, about["audio"].clusters, sound, seed)
     return {"score": "ari", **found}
 
 
@@ -285,7 +284,7 @@ def embed(folder: Path, samples: int = 6000, seed: int = 0, umap: bool = False, 
         if not 0 <= value < 2**31:
             raise UserError(f"'{name}' must be in [0, 2^31). Received: {value}")
     if umap:
-        projections.require_umap()
+        clustering.require_umap()
     run = open_finished(folder)
     runs.check_unlocked(folder)
     num_rows = len(run.split().get("test_image", ()))
@@ -370,6 +369,6 @@ def _drawn(label: np.ndarray, limit: int, seed: int) -> np.ndarray:
 
 
 def _require_enough(run: runs.Run, num_rows: int) -> None:
-    needed = max(projections.MIN_ROWS, run.spec().num_classes + 1)
+    needed = max(clustering.MIN_ROWS, run.spec().num_classes + 1)
     if num_rows < needed:
         raise UserError(f"{run.folder}: embeddings need {needed} test pairs or more. Found: {num_rows}")

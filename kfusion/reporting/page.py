@@ -6,13 +6,11 @@ from typing import Any, TypeVar
 
 from kfusion.io import write_text
 from kfusion.plots.tables import VIEW_TITLES
-from kfusion.reporting import sections as noise
-from kfusion.reporting import sections as results
-from kfusion.reporting import sections as trust
 from kfusion.reporting import training
 from kfusion.reporting.comparison import MAX_RUNS, named, side_by_side
 from kfusion.reporting.components import Block, Section, count, digits_for, percent
 from kfusion.reporting.run_data import Findings, read_findings
+from kfusion.reporting.sections import calibration, decides, embeddings, errors, results, robustness
 from kfusion.validation import UserError
 
 T = TypeVar("T")
@@ -20,12 +18,12 @@ FUSIONS = {"lstm": "LSTM", "attention": "Attention", "late": "Late"}
 SECTIONS: dict[str, tuple[str, Callable[[Findings], Iterator[Block]]]] = {
     "training": ("What was trained on what", training.training),
     "curves": ("Learning curves", training.curves),
-    "results": ("Results", results.results),
-    "decides": ("Who decides", trust.decides),
-    "calibration": ("Calibration", trust.calibration),
-    "robustness": ("Robustness", noise.robustness),
-    "embeddings": ("Embeddings", noise.embeddings),
-    "errors": ("Errors", trust.errors),
+    "results": ("Results", results),
+    "decides": ("Who decides", decides),
+    "calibration": ("Calibration", calibration),
+    "robustness": ("Robustness", robustness),
+    "embeddings": ("Embeddings", embeddings),
+    "errors": ("Errors", errors),
     "environment": ("Environment", training.environment),
 }
 
