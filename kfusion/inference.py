@@ -11,7 +11,6 @@ from kfusion.data.pipeline import evaluation_batches, readers_errors
 from kfusion.io import DAMAGED
 from kfusion.model.build import with_all_views
 from kfusion.run_dir import Run
-from kfusion.spec import MODALITIES, VIEWS
 from kfusion.validation import UserError, reason
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def load_network(run: Run, which: str = "best") -> keras.Model:
-    """The network of a run: {"image", "audio", "present"} -> probabilities.
+    """The network of a run: {name: values, "present"} -> probabilities.
 
     Args:
         run: a run folder.
@@ -36,16 +35,21 @@ def load_network(run: Run, which: str = "best") -> keras.Model:
 
 
 def predict_views(network: keras.Model, pairs: Pairs, batch_size: int = 256) -> dict[str, np.ndarray]:
-    """Class probabilities of every pair, seen through both modalities and through each alone.
+    """Class probabilities of every sample, seen through all modalities and through each alone.
+
+    Args:
+        network: of a run.
+        pairs: the samples.
+        batch_size: rows of one call.
 
     Returns:
-        {view: float32 (n, num_classes)} for each of `VIEWS`, rows in the pairs' order.
+        {view: float32 (n, num_classes)} for each of `spec.views`, rows in the pairs' order.
     """
     asked = with_all_views(network)
     answer = tf.function(lambda batch: asked(batch, training=False), reduce_retracing=True)
     with readers_errors():
         answers = np.concatenate([answer(batch).numpy() for batch, _ in evaluation_batches(pairs, batch_size)])
-    return {view: answers[:, index] for index, view in enumerate(VIEWS)}
+    return {view: answers[:, index] for index, view in enumerate(pairs.spec.views)}
 
 
 def load_fitting(run: Run) -> "keras.Model":
@@ -58,7 +62,7 @@ def load_fitting(run: Run) -> "keras.Model":
     from kfusion.inference import load_network
 
     network, spec = load_network(run), run.spec()
-    wanted = {"image": spec.image_shape, "audio": (spec.num_audio,), "present": (len(MODALITIES),)}
+    wanted = {name: shape.shape for name, shape in spec.modalities.items()} | {"present": (len(spec.names),)}
     inputs = network.input if isinstance(network.input, dict) else {}
     found = {name: tuple(inputs[name].shape[1:]) for name in wanted if name in inputs}
     if found != wanted or network.output.shape[-1] != spec.num_classes:

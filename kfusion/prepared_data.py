@@ -12,8 +12,9 @@ from kfusion.data.splits import Split, require_no_names, split
 from kfusion.data.statistics import Statistics, measure
 from kfusion.data.tables import nearly_equal
 from kfusion.io import read_back, same_arrays
+from kfusion.modalities import each_of
 from kfusion.modalities.augmentation import Augmentation
-from kfusion.modalities.encoders import utterance_norm
+from kfusion.model.build import normalisations
 from kfusion.run_dir import FORMAT, Run
 from kfusion.spec import Spec
 from kfusion.validation import UserError
@@ -39,9 +40,8 @@ class Material:
 
     def augmentation(self) -> Augmentation:
         """The random changes of the training samples."""
-        # Only a front end that is known is known to give decibels.
-        decibels = self.source.info["front_end"] is not None
-        return Augmentation(self.config.augment, self.spec, self.statistics.mean, decibels)
+        front_end = self.source.info["front_end"]
+        return Augmentation(self.config.augment, self.spec, self.statistics.mean, front_end)
 
     def facts(self) -> dict[str, Any]:
         """The content of a run folder's data.json."""
@@ -52,14 +52,23 @@ class Material:
             "source": self.source.info,
             "audit": self.parts.audit.lines(),
             "num_pairs": {name: len(getattr(self.parts, name)) for name in PARTS},
-            "image_range": statistics.image_range,
-            "audio_range": statistics.audio_range,
             "prior": statistics.prior.tolist(),
-            "audio_mean": statistics.mean.tolist(),
-            "audio_variance": statistics.variance.tolist(),
-            "scaling_mean": statistics.prepared_mean.tolist(),
-            "scaling_variance": statistics.prepared_variance.tolist(),
+            **{f"{name}_range": found for name, found in statistics.ranges.items()},
+            **self._scaling(),
         }
+
+    def _scaling(self) -> dict[str, Any]:
+        """Mean and variance of each standardised modality; of the first one, those in the graph are `scaling_…`."""
+        found, statistics = {}, self.statistics
+        for name in statistics.mean:
+            in_graph = f"{name}_scaling" if found else "scaling"
+            found |= {
+                f"{name}_mean": statistics.mean[name].tolist(),
+                f"{name}_variance": statistics.variance[name].tolist(),
+                f"{in_graph}_mean": statistics.prepared_mean[name].tolist(),
+                f"{in_graph}_variance": statistics.prepared_variance[name].tolist(),
+            }
+        return found
 
     def rows(self) -> dict[str, Any]:
         """The content of a run folder's split.npz: the rows of each part, pair by pair."""
@@ -74,7 +83,9 @@ class Material:
         if self.config.augment.background and self.source.info["front_end"] is None:
             lines.append("background noise is left out: these audio features are not known to be decibels")
         if self.config.training.views == "all":
-            lines.append("loss and accuracy below: the mean of those of both, the image alone and the sound alone")
+            *first, last = [f"the {kind.noun} alone" for _, kind, _ in each_of(self.spec)]
+            together = "both" if len(first) == 1 else "all"
+            lines.append(f"loss and accuracy below: the mean of those of {', '.join([together, *first])} and {last}")
         return lines
 
     def _not_kept_apart(self) -> list[str]:
@@ -84,18 +95,14 @@ class Material:
         if kind != "clip" and "grouped_by" in info:
             rule = "a random split divides rows alone" if kind == "random" else "sounds are kept together by speaker"
             lines.append(f"{info['grouped_by']} is not heeded: {rule}; --split clip keeps groups together")
-        if kind != "speaker" and info.get("layout") == "manifest" and self.source.audio_speaker is not None:
+        if kind != "speaker" and info.get("layout") == "manifest" and self.source.spoken:
             lines.append("speakers are not kept apart; --split speaker does that")
         return lines
 
 
 def rows_of(parts: Split) -> dict[str, Any]:
-    """`{part}_image` and `{part}_audio`: the rows of each part, pair by pair."""
-    rows = {}
-    for name in PARTS:
-        part = getattr(parts, name)
-        rows |= {f"{name}_image": part.image_row, f"{name}_audio": part.audio_row}
-    return rows
+    """`{part}_{modality}`: the rows of each part, sample by sample."""
+    return {f"{part}_{name}": rows for part in PARTS for name, rows in getattr(parts, part).rows.items()}
 
 
 def gather(config: Config, console: Console | None = None, source: Source | None = None) -> Material:
@@ -113,8 +120,7 @@ def gather(config: Config, console: Console | None = None, source: Source | None
         require_no_names(config.data)
         source = load(config.data, console)
     parts = split(source, config.data, config.split_seed)
-    prepare = utterance_norm(config.model, parts.train.spec)
-    return Material(config, source, parts, measure(parts.train, prepare))
+    return Material(config, source, parts, measure(parts.train, normalisations(config.model, parts.train.spec)))
 
 
 def regather(material: Material, config: Config) -> Material:

@@ -290,7 +290,7 @@ def remove_partial(folder: Path) -> None:
         path.unlink()
 
 
-FACTS = ("spec", "source", "prior", "audio_mean", "audio_variance", "audio_range")
+FACTS = ("spec", "source", "prior")
 """What later stages need of data.json."""
 
 

@@ -1,25 +1,97 @@
-"""What data and model agree on: the names, shapes and classes of a batch.
+"""What data and model agree on: the modalities by name, their shapes, and the classes.
 
-A batch is `{"image": (batch, height, width, channels), "audio": (batch, num_audio), "present": (batch, 2)}` and
-`label (batch,)`. Modalities go by name; `MODALITIES` fixes their order wherever an axis runs over them.
+A batch is `{name: (batch, *shape) for each modality, "present": (batch, modalities)}` and `label (batch,)`. Modalities
+go by name; wherever an axis runs over them, it has the order of `Spec.modalities`.
 """
 
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kfusion.validation import UserError
 
-MAX_CHANNELS = 4
-
-
-MODALITIES = ("image", "audio")
 FUSED = "fused"
-VIEWS: dict[str, tuple[bool, bool]] = {FUSED: (True, True), "image": (True, False), "audio": (False, True)}
-"""The three ways to ask one model: which modalities are present, in the order of `MODALITIES`."""
-
+"""The view of everything that is present."""
 AVERAGES = ("accuracy", "macro avg", "weighted avg")
 """Rows of the test report that are no classes."""
 DIGITS = tuple(str(digit) for digit in range(10))
+RESERVED = (FUSED, "present", "label", "keys", "class_name", "embedding", "probabilities")
+"""What no modality may be called: batches and predictions use these names."""
+
+
+@dataclass(frozen=True)
+class ModalitySpec:
+    """One kind of input: its shape, and the unit of its values.
+
+    Args:
+        kind: its name in the registry (`kfusion.modalities`), which says how it is read, encoded and drawn.
+        shape: of one sample as the network takes it.
+        grid: the same values with their axes, where the network takes them flat: (39, 13) for the 507 features of a
+            spoken digit. The shape if left out.
+        scale: what a request's 1.0 is in the network's own unit: 255 for pixels stored as bytes, else 1.
+
+    Raises:
+        UserError: a size below 1, a grid of other values, or a scale below 1.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    grid: tuple[int, ...] = ()
+    scale: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(self.shape))
+        object.__setattr__(self, "grid", tuple(self.grid) or self.shape)
+        for name in ("shape", "grid"):
+            sizes = getattr(self, name)
+            if not sizes or not all(type(size) is int and size >= 1 for size in sizes):
+                raise UserError(f"'{name}' of a modality must be sizes ≥ 1. Received: {sizes}")
+        if math.prod(self.grid) != self.num_values:
+            raise UserError(f"'grid' must have the values of the shape, {self.shape}. Received: {self.grid}")
+        if type(self.scale) is not int or self.scale < 1:
+            raise UserError(f"'scale' must be a whole number ≥ 1. Received: {self.scale}")
+
+    @property
+    def num_values(self) -> int:
+        """Numbers of one sample."""
+        return math.prod(self.shape)
+
+
+def image_spec(shape: tuple[int, ...] = (28, 28, 1), pixel_max: int = 255) -> ModalitySpec:
+    """Pictures.
+
+    Args:
+        shape: height, width and channels, in pixels.
+        pixel_max: the brightest value a pixel may have in this data, 1 or 255.
+
+    Raises:
+        UserError: another number of sizes, or another `pixel_max`.
+    """
+    if len(shape) != 3 or min(shape) < 1:
+        raise UserError(f"'image_shape' must be (height, width, channels), each ≥ 1. Received: {shape}")
+    if pixel_max not in (1, 255):
+        raise UserError(f"'pixel_max' must be 1 or 255. Received: {pixel_max}")
+    return ModalitySpec("image", shape, scale=pixel_max)
+
+
+def audio_spec(grid: tuple[int, ...] = (39, 13)) -> ModalitySpec:
+    """Sounds, as features.
+
+    Args:
+        grid: frames and coefficients per frame of one sound, stored frame-major; (39, 13) for the digits. Audio without
+            a known grid is one frame: `(1, num_values)`.
+
+    Raises:
+        UserError: another number of sizes.
+    """
+    if len(grid) != 2 or min(grid) < 1:
+        raise UserError(f"'audio_grid' must be (frames, coefficients), each ≥ 1. Received: {grid}")
+    return ModalitySpec("audio", (math.prod(grid),), grid)
+
+
+def _digits() -> dict[str, ModalitySpec]:
+    return {"image": image_spec(), "audio": audio_spec()}
 
 
 @dataclass(frozen=True)
@@ -27,68 +99,104 @@ class Spec:
     """The shapes and names that the data decides and the model is built from.
 
     Args:
-        image_shape: height, width and channels of one image, in pixels.
-        audio_grid: frames and coefficients per frame of one sound, stored frame-major; (39, 13) for the digits. Audio
-            without a known grid is one frame: `(1, num_audio)`.
+        modalities: what each modality is, by its name; the written and spoken digits if left out.
         class_names: one name per class, in the order of the labels 0, 1, …
-        pixel_max: the brightest value a pixel may have in this data, 1 or 255.
 
     Raises:
-        UserError: a size below 1, fewer than two classes, repeated names, or another `pixel_max`.
+        UserError: no modality, a name that is reserved, fewer than two classes, or repeated names.
     """
 
-    image_shape: tuple[int, int, int] = (28, 28, 1)
-    audio_grid: tuple[int, int] = (39, 13)
+    modalities: Mapping[str, ModalitySpec] = field(default_factory=_digits)
     class_names: tuple[str, ...] = DIGITS
-    pixel_max: int = 255
 
     def __post_init__(self) -> None:
-        if len(self.image_shape) != 3 or min(self.image_shape) < 1:
-            raise UserError(f"'image_shape' must be (height, width, channels), each ≥ 1. Received: {self.image_shape}")
-        if len(self.audio_grid) != 2 or min(self.audio_grid) < 1:
-            raise UserError(f"'audio_grid' must be (frames, coefficients), each ≥ 1. Received: {self.audio_grid}")
+        wrong = [name for name in self.modalities if not name.isidentifier() or name in RESERVED]
+        if wrong or not self.modalities:
+            raise UserError(f"'modalities' must have names other than {', '.join(RESERVED)}. Received: {wrong}")
         if len(self.class_names) < 2 or len(set(self.class_names)) != len(self.class_names):
             raise UserError(f"'class_names' must be at least two different names. Received: {self.class_names}")
         reserved = sorted(set(self.class_names) & set(AVERAGES))
         if reserved:
             raise UserError(f"'class_names' must leave {', '.join(AVERAGES)} to the report. Received: {reserved}")
-        if self.pixel_max not in (1, 255):
-            raise UserError(f"'pixel_max' must be 1 or 255. Received: {self.pixel_max}")
+
+    def __getitem__(self, name: str) -> ModalitySpec:
+        return self.modalities[name]
 
     @property
-    def num_audio(self) -> int:
-        """Features of one sound: frames × coefficients."""
-        return self.audio_grid[0] * self.audio_grid[1]
+    def names(self) -> tuple[str, ...]:
+        """The modalities' names, in their order."""
+        return tuple(self.modalities)
+
+    @property
+    def views(self) -> dict[str, tuple[bool, ...]]:
+        """The ways to ask one model, and which modalities each may see: all of them, or each alone."""
+        return views_of(self.names)
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    # The names of the first house, until every room goes by `modalities`.
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self["image"].shape  # pyright: ignore[reportReturnType]
+
+    @property
+    def audio_grid(self) -> tuple[int, int]:
+        return self["audio"].grid  # pyright: ignore[reportReturnType]
+
+    @property
+    def num_audio(self) -> int:
+        return self["audio"].num_values
+
+    @property
+    def pixel_max(self) -> int:
+        return self["image"].scale
+
+    @classmethod
+    def pair(
+        cls,
+        image_shape: tuple[int, ...] = (28, 28, 1),
+        audio_grid: tuple[int, ...] = (39, 13),
+        class_names: tuple[str, ...] = DIGITS,
+        pixel_max: int = 255,
+    ) -> "Spec":
+        """The spec of a picture and a sound.
+
+        Args:
+            image_shape, pixel_max: see `image_spec`.
+            audio_grid: see `audio_spec`.
+            class_names: one name per class.
+
+        Example:
+            >>> Spec.pair(image_shape=(32, 32, 3), class_names=("cat", "dog")).names
+            ('image', 'audio')
+        """
+        return cls({"image": image_spec(image_shape, pixel_max), "audio": audio_spec(audio_grid)}, class_names)
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Ready for JSON; a picture and a sound as format 1 of a run folder has always had them."""
+        names = {"class_names": self.class_names}
+        if [(name, each.kind) for name, each in self.modalities.items()] == [("image", "image"), ("audio", "audio")]:
+            image, audio = self.modalities.values()
+            return {"image_shape": image.shape, "audio_grid": audio.grid, **names, "pixel_max": image.scale}
+        return {"modalities": {name: asdict(each) for name, each in self.modalities.items()}, **names}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Spec":
-        return cls(
-            image_shape=tuple(values["image_shape"]),
-            audio_grid=tuple(values["audio_grid"]),
-            class_names=tuple(values["class_names"]),
-            pixel_max=values["pixel_max"],
-        )
+        """Reads what `to_json` gave."""
+        names = tuple(values["class_names"])
+        if "modalities" in values:
+            return cls({name: ModalitySpec(**each) for name, each in values["modalities"].items()}, names)
+        return cls.pair(tuple(values["image_shape"]), tuple(values["audio_grid"]), names, values["pixel_max"])
 
 
-def are_channels_first(shape: tuple[int, int, int]) -> bool:
-    """Whether an image is (channels, height, width), as PyTorch has it, and not (height, width, channels).
-
-    It is where its last axis is too long for channels and its first is not, or where it is square in its last two axes
-    alone.
-    """
-    first, second, last = shape
-    return last > MAX_CHANNELS and (first <= MAX_CHANNELS or first != second == last)
+def views_of(names: tuple[str, ...]) -> dict[str, tuple[bool, ...]]:
+    """The views of some modalities: `FUSED`, then each alone; which of them each view may see, in their order."""
+    alone = {name: tuple(other == name for other in names) for name in names}
+    return {FUSED: (True,) * len(names), **alone}
 
 
-def without_channel(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of one sound without the axis of length 1 that networks for pictures want at its end or beginning."""
-    if len(shape) == 3 and 1 in (shape[0], shape[-1]):
-        return shape[:2] if shape[-1] == 1 else shape[1:]
-    return shape
+# The names of the first house, until every room goes by `Spec.modalities`.
+MODALITIES = ("image", "audio")
+VIEWS: dict[str, tuple[bool, ...]] = views_of(MODALITIES)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
@@ -15,6 +16,17 @@ class UserError(ValueError):
 def reason(error: BaseException) -> str:
     """The first line of what an error says, or its kind where it says nothing."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def broken(path: Path, rule: str, found: object) -> UserError:
+    """The one line on a file that breaks a rule, to be raised.
+
+    Args:
+        path: the file.
+        rule: what it must be.
+        found: what it is.
+    """
+    return UserError(" ".join(f"{path}: {rule}. Found: {found}".split()))
 
 
 def require(rule: bool, name: str, text: str, received: object) -> None:

@@ -11,18 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from kfusion.data.dataset import Scan, scan
-from kfusion.data.statistics import MAX_MAGNITUDE
-from kfusion.validation import UserError
+from kfusion.validation import UserError, broken
 
 REAL = "biuf"
 """NumPy's kinds of real numbers: booleans, integers and floats."""
 _MAGIC = b"\x93NUMPY"
 _HEADER_BYTES = 1 << 16
-
-
-def broken(path: Path, rule: str, found: object) -> UserError:
-    """The one line that a broken rule gives."""
-    return UserError(" ".join(f"{path}: {rule}. Found: {found}".split()))
 
 
 def list_folder(folder: Path) -> list[str]:
@@ -101,24 +95,17 @@ def _read_header(path: Path, file: io.BufferedReader) -> tuple[tuple[int, ...], 
         raise broken(path, "must have a readable .npy header", str(error)[:200]) from None
 
 
-def scan_images(array: np.ndarray, rows: np.ndarray, path: Path) -> tuple[Scan, int]:
-    """Looks once at the images; returns what was found and the scale, 1 or 255."""
-    found = _scan_finite(array, rows, path)
-    if found.low < 0 or found.high > 255 or 1 < found.high < 2:
-        raise broken(path, "pixels must be in 0-1 or in 0-255", f"{found.low:.9g} to {found.high:.9g}")
-    return found, 1 if found.high <= 1 else 255
+def scan_finite(array: np.ndarray, rows: np.ndarray, path: Path) -> Scan:
+    """Looks once at some rows of an array.
 
+    Args:
+        array: (N, ...).
+        rows: int (n,), the rows to look at.
+        path: of the file, for messages.
 
-def scan_audio(array: np.ndarray, rows: np.ndarray, path: Path) -> Scan:
-    """Looks once at the sounds."""
-    found = _scan_finite(array, rows, path)
-    if max(-found.low, found.high) > MAX_MAGNITUDE:
-        rule = f"audio features must be within {-MAX_MAGNITUDE:g} and {MAX_MAGNITUDE:g}"
-        raise broken(path, rule, f"{found.low:g} to {found.high:g}")
-    return found
-
-
-def _scan_finite(array: np.ndarray, rows: np.ndarray, path: Path) -> Scan:
+    Raises:
+        UserError: a value is not finite.
+    """
     found = scan(array, rows)
     if found.bad_row is not None:
         row = int(rows[found.bad_row])

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from kfusion.data.array_files import broken, open_array
+from kfusion.data.array_files import open_array
 from kfusion.io import read_json, write_json
 from kfusion.run_dir import CLASSES
-from kfusion.validation import UserError
+from kfusion.validation import UserError, broken
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Images and sounds, and how they are paired: what every data source becomes, and what training reads.
+"""The rows of each modality, and how they are paired: what every data source becomes, and what training reads.
 
 A `Source` is everything that a folder or package holds; a `Pairs` is one part of it (training, validation or test).
 Both keep rows into the arrays, never copies of them.
@@ -107,158 +107,176 @@ def _read_columns(array: np.memmap, rows: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
-    """All labelled images and sounds of one data set.
+class ModalityData:
+    """The rows of one modality.
 
     Args:
-        images: (N, 784), (N, H, W) or (N, H, W, C), any real dtype, in [0, spec.pixel_max]; an array or a memory map.
-        audio: (M, num_audio) or (M, frames, coefficients), any real dtype; an array or a memory map.
-        image_label: int64 (n,), in [0, num_classes), for each row in `image_row`.
-        audio_label: int64 (m,), for each row in `audio_row`.
-        aligned: row i of the images and of the sounds is a pair; then N = M and n = m.
-        image_group: int64 (n,); images with the same id must stay in one part, since they show the same.
-        audio_group: int64 (m,); the same of the sounds.
-        spec: the shapes and the class names.
-        info: what a run notes of its data, ready for JSON: name, files, front_end, image_range, audio_range, licence.
-        audio_speaker: int64 (m,), index into `speaker_names`; None where it is not known.
+        values: (N, ...), any real dtype, in the data's own unit; an array or a memory map.
+        label: int64 (n,), in [0, num_classes), for each row in use.
+        group: int64 (n,); rows with the same id must stay in one part, since they show or hold the same.
+        row: int64 (n,), the rows of `values` in use; all of them if left out.
+        speaker: int64 (n,), index into the source's `speaker_names`; None where nobody knows.
+    """
+
+    values: np.ndarray
+    label: np.ndarray
+    group: np.ndarray
+    row: np.ndarray = None  # pyright: ignore[reportAssignmentType]
+    speaker: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.row is None:
+            object.__setattr__(self, "row", np.arange(len(self.values)))
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def take(self, positions: np.ndarray) -> "ModalityData":
+        """Some of the rows in use, in the order of `positions`, int (k,), each in [0, n)."""
+        speaker = None if self.speaker is None else self.speaker[positions]
+        return ModalityData(self.values, self.label[positions], self.group[positions], self.row[positions], speaker)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """All labelled samples of one data set.
+
+    Args:
+        data: the rows of each modality, by its name, in the spec's order.
+        aligned: row i of each modality belongs together; then all have as many rows.
+        spec: the modalities and the class names.
+        info: what a run notes of its data, ready for JSON: name, files, front_end, a range for each modality, licence.
         speaker_names: who speaks.
         official_test: the data's own labelled test files; its group ids are comparable with this source's.
         official_val: the data's own validation files, likewise.
         notes: what should be said of the data before training, a line each.
-        image_row: int64 (n,), the rows of `images` in use; all of them if left out.
-        audio_row: int64 (m,), the rows of `audio` in use; all of them if left out.
     """
 
-    images: np.ndarray
-    audio: np.ndarray
-    image_label: np.ndarray
-    audio_label: np.ndarray
+    data: dict[str, ModalityData]
     aligned: bool
-    image_group: np.ndarray
-    audio_group: np.ndarray
     spec: Spec
     info: dict[str, Any] = field(default_factory=dict)
-    audio_speaker: np.ndarray | None = None
     speaker_names: tuple[str, ...] = ()
     official_test: Union["Source", None] = None
     official_val: Union["Source", None] = None
     notes: tuple[str, ...] = ()
-    image_row: np.ndarray = None  # pyright: ignore[reportAssignmentType]
-    audio_row: np.ndarray = None  # pyright: ignore[reportAssignmentType]
 
-    def __post_init__(self) -> None:
-        if self.image_row is None:
-            object.__setattr__(self, "image_row", np.arange(len(self.images)))
-        if self.audio_row is None:
-            object.__setattr__(self, "audio_row", np.arange(len(self.audio)))
+    def __getitem__(self, name: str) -> ModalityData:
+        return self.data[name]
 
-    def pairs(self, image_position: np.ndarray, audio_position: np.ndarray) -> "Pairs":
-        """The pairs of these images with these sounds.
+    @property
+    def anchor(self) -> ModalityData:
+        """The first modality: its labels are the pairs', and others are chosen to go with its rows."""
+        return next(iter(self.data.values()))
+
+    @property
+    def spoken(self) -> str:
+        """The modality of which it is known who speaks; "" where there is none."""
+        return next((name for name, each in self.data.items() if each.speaker is not None), "")
+
+    def take(self, positions: dict[str, np.ndarray]) -> "Source":
+        """Some rows of each modality, by positions in [0, n); without official parts."""
+        data = {name: each.take(positions[name]) for name, each in self.data.items()}
+        return replace(self, data=data, official_test=None, official_val=None)
+
+    def pairs(self, positions: dict[str, np.ndarray]) -> "Pairs":
+        """Samples made of one row of each modality.
 
         Args:
-            image_position: int (k,), in [0, n).
-            audio_position: int (k,), in [0, m).
+            positions: int (k,) for each modality, in [0, its rows in use).
         """
         return Pairs(
-            images=self.images,
-            audio=self.audio,
-            image_row=self.image_row[image_position],
-            audio_row=self.audio_row[audio_position],
-            label=self.image_label[image_position],
+            values={name: each.values for name, each in self.data.items()},
+            rows={name: each.row[positions[name]] for name, each in self.data.items()},
+            label=self.anchor.label[next(iter(positions.values()))],
             spec=self.spec,
-            image_position=np.asarray(image_position, np.int64),
-            audio_position=np.asarray(audio_position, np.int64),
+            positions={name: np.asarray(positions[name], np.int64) for name in self.data},
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pairs of an image and a sound of the same class, as rows of two arrays.
+    """Samples of one class each, as rows of one array for each modality.
 
     Args:
-        images: see `Source`.
-        audio: see `Source`.
-        image_row: int64 (n,), each pair's row of `images`.
-        audio_row: int64 (n,), each pair's row of `audio`.
-        label: int64 (n,), the image's class, in [0, num_classes).
-        spec: the shapes and the class names.
-        audio_label: int64 (n,), the sound's class; it differs from `label` only in conflicting pairs.
-        image_position: int64 (n,), each image's place in the source's `image_row`, and so in its labels and groups; a
-            row does not tell, since a source may use a row several times and in any order. The row if left out.
-        audio_position: int64 (n,), the same of the sounds.
+        values: the array of each modality, by its name; see `ModalityData`.
+        rows: int64 (n,) for each modality, each sample's row of its array.
+        label: int64 (n,), the class of the first modality, in [0, num_classes).
+        spec: the modalities and the class names.
+        labels: int64 (n,) for each modality, its own class; `label` if left out. They differ only in conflicting pairs.
+        positions: int64 (n,) for each modality, each sample's place among the source's rows in use, and so in its
+            labels and groups; a row does not tell, since a source may use a row several times and in any order. The
+            rows if left out.
     """
 
-    images: np.ndarray
-    audio: np.ndarray
-    image_row: np.ndarray
-    audio_row: np.ndarray
+    values: dict[str, np.ndarray]
+    rows: dict[str, np.ndarray]
     label: np.ndarray
     spec: Spec
-    audio_label: np.ndarray = None  # pyright: ignore[reportAssignmentType]
-    image_position: np.ndarray = None  # pyright: ignore[reportAssignmentType]
-    audio_position: np.ndarray = None  # pyright: ignore[reportAssignmentType]
+    labels: dict[str, np.ndarray] = None  # pyright: ignore[reportAssignmentType]
+    positions: dict[str, np.ndarray] = None  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self) -> None:
-        for name, default in (
-            ("audio_label", "label"),
-            ("image_position", "image_row"),
-            ("audio_position", "audio_row"),
-        ):
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, getattr(self, default))
+        if self.labels is None:
+            object.__setattr__(self, "labels", dict.fromkeys(self.values, self.label))
+        if self.positions is None:
+            object.__setattr__(self, "positions", self.rows)
 
     def __len__(self) -> int:
         return len(self.label)
 
-    def take(self, positions: np.ndarray) -> "Pairs":
-        """Some of the pairs, in the order of `positions`, int (k,), each in [0, len(self))."""
-        return replace(self, **{name: getattr(self, name)[positions] for name in PER_PAIR})
+    def take(self, places: np.ndarray) -> "Pairs":
+        """Some of the samples, in the order of `places`, int (k,), each in [0, len(self))."""
+        some = {
+            field: {name: each[places] for name, each in getattr(self, field).items()}
+            for field in ("rows", "labels", "positions")
+        }
+        return replace(self, label=self.label[places], **some)
 
-    def read(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The contents of some pairs, in the data's own units.
+    def read(self, places: np.ndarray) -> dict[str, np.ndarray]:
+        """The contents of some samples, in the data's own units.
 
         Args:
-            positions: int (n,), in [0, len(self)).
+            places: int (n,), in [0, len(self)).
 
         Returns:
-            images float32 (n, height, width, channels) in [0, spec.pixel_max], and audio float32 (n, num_audio).
+            float32 (n, *shape) for each modality.
         """
-        images = read_rows(self.images, self.image_row[positions]).astype(np.float32, copy=False)
-        audio = read_rows(self.audio, self.audio_row[positions]).astype(np.float32, copy=False)
-        return images.reshape(-1, *self.spec.image_shape), audio.reshape(-1, self.spec.num_audio)
+        found = {}
+        for name, values in self.values.items():
+            read = read_rows(values, self.rows[name][places]).astype(np.float32, copy=False)
+            found[name] = read.reshape(-1, *self.spec[name].shape)
+        return found
 
     def repaired(self, rng: np.random.Generator, conflict: float = 0.0) -> "Pairs":
-        """The same images, each with another sound of its class from among this part's sounds.
+        """The same samples of the first modality, each with others of its class from among this part's.
 
         Given its class, an image tells nothing about who speaks how: any sound of the class is as good a partner, and
         new partners keep a network from learning the pairs by heart.
 
         Args:
             rng: decides the pairing.
-            conflict: probability, in [0, 1], that an image gets a sound of another class instead.
+            conflict: probability, in [0, 1], that the other modalities are of another class instead.
 
         Returns:
             Pairs of the same length, order and `label`.
         """
         if not 0 <= conflict <= 1:
             raise ValueError(f"'conflict' must be in [0, 1]. Received: {conflict}")
-        # A row that a source uses under several labels is a sound of each of these classes.
-        _, first = np.unique(self.audio_row * self.spec.num_classes + self.audio_label, return_index=True)
-        pool_label = self.audio_label[first]
-        wanted = self.label
-        if conflict > 0:
-            wanted = np.where(rng.random(len(self)) < conflict, _other_labels(self.label, pool_label, rng), wanted)
-        chosen = first[pair_by_label(wanted, pool_label, rng)]
-        return replace(
-            self,
-            audio_row=self.audio_row[chosen],
-            audio_position=self.audio_position[chosen],
-            audio_label=wanted,
-        )
-
-
-PER_PAIR = ("image_row", "audio_row", "label", "audio_label", "image_position", "audio_position")
-"""The fields of `Pairs` that hold one value for each pair."""
+        first, *others = self.values
+        rows, positions, wanted = {first: self.rows[first]}, {first: self.positions[first]}, self.label
+        for name in others:
+            # A row that a source uses under several labels is a sample of each of these classes.
+            labelled = self.rows[name] * self.spec.num_classes + self.labels[name]
+            _, pool = np.unique(labelled, return_index=True)
+            pool_label = self.labels[name][pool]
+            if conflict > 0 and name == others[0]:
+                in_conflict = rng.random(len(self)) < conflict
+                wanted = np.where(in_conflict, _other_labels(self.label, pool_label, rng), wanted)
+            chosen = pool[pair_by_label(wanted, pool_label, rng)]
+            rows[name], positions[name] = self.rows[name][chosen], self.positions[name][chosen]
+        labels = {first: self.labels[first], **dict.fromkeys(others, wanted)}
+        return replace(self, rows=rows, positions=positions, labels=labels)
 
 
 def pair_by_label(label: np.ndarray, pool_label: np.ndarray, rng: np.random.Generator) -> np.ndarray:

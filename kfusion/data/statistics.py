@@ -4,7 +4,7 @@ Whether values are on the scale that a network was trained on, told by their ran
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ import numpy as np
 from sklearn.preprocessing import StandardScaler
 
 from kfusion.data.dataset import Pairs
+from kfusion.modalities import each_of
+from kfusion.modalities.base import MAX_MAGNITUDE
 from kfusion.validation import UserError
 
 Range = tuple[float, float]
@@ -22,16 +24,15 @@ FACTOR = 4.0
 
 ABSURD = 1000.0
 """How many times larger than any training value a sound's may be: far more than a change of units would make it."""
-MAX_MAGNITUDE = 1e18
-"""Of any value: a network computes with squares, which must be within float32."""
 
 
-def as_range(found: Any, path: Path) -> Range:
-    """The range of the training sounds, as a file notes it.
+def as_range(found: Any, path: Path, name: str) -> Range:
+    """The range of a modality's training values, as a file notes it.
 
     Args:
         found: what JSON gave.
         path: the file.
+        name: of the modality.
 
     Raises:
         UserError: it is no range.
@@ -40,7 +41,7 @@ def as_range(found: Any, path: Path) -> Range:
         low, high = found
         if -sys.float_info.max <= low <= high <= sys.float_info.max:
             return float(low), float(high)
-    raise UserError(f"{path}: 'audio_range' must be two numbers, the lower one first. Found: {found!r}")
+    raise UserError(f"{path}: '{name}_range' must be two numbers, the lower one first. Found: {found!r}")
 
 
 def largest(trained: Range) -> float:
@@ -98,46 +99,56 @@ class Statistics:
     """Figures of one part.
 
     Args:
-        mean, variance: of each audio feature over the pairs, float64 (num_audio,), in the data's own units.
-        prepared_mean, prepared_variance: the same after the network's own normalisation of each sound.
+        mean, variance: of each value over the samples, float64 (num_values,), in the data's own unit, for each
+            standardised modality.
+        prepared_mean, prepared_variance: the same after the network's own normalisation of each sample.
         prior: share of each class, float64 (num_classes,).
-        image_range, audio_range: lowest and highest value.
+        ranges: lowest and highest value of each modality.
     """
 
-    mean: np.ndarray
-    variance: np.ndarray
-    prepared_mean: np.ndarray
-    prepared_variance: np.ndarray
+    mean: dict[str, np.ndarray]
+    variance: dict[str, np.ndarray]
+    prepared_mean: dict[str, np.ndarray]
+    prepared_variance: dict[str, np.ndarray]
     prior: np.ndarray
-    image_range: tuple[float, float]
-    audio_range: tuple[float, float]
+    ranges: dict[str, Range]
 
 
-def measure(pairs: Pairs, prepare: Callable[[np.ndarray], Any] | None = None) -> Statistics:
+Prepare = Mapping[str, Callable[[np.ndarray], Any] | None]
+
+
+def measure(pairs: Pairs, prepare: Prepare) -> Statistics:
     """One pass over a part, in chunks, so that memory stays flat.
 
     Args:
         pairs: the training part alone: statistics of the others would leak.
-        prepare: what the network does to sounds before it standardises them, (n, num_audio) to the same.
+        prepare: what the network does to the samples of each modality before it standardises them, (n, *shape) to the
+            same; None: nothing.
     """
-    scaler, prepared_scaler = StandardScaler(), StandardScaler()
-    image_bounds, audio_bounds = [np.inf, -np.inf], [np.inf, -np.inf]
+    scaled = [name for name, kind, _ in each_of(pairs.spec) if kind.standardised]
+    plain, prepared = ({name: StandardScaler() for name in scaled} for _ in range(2))
+    low, high = (dict.fromkeys(pairs.spec.names, bound) for bound in (np.inf, -np.inf))
     for start in range(0, len(pairs), CHUNK_ROWS):
-        image, audio = pairs.read(np.arange(start, min(start + CHUNK_ROWS, len(pairs))))
-        scaler.partial_fit(audio.astype(np.float64))
-        if prepare:
-            prepared_scaler.partial_fit(np.asarray(prepare(audio), np.float64))
-        for bounds, values in ((image_bounds, image), (audio_bounds, audio)):
-            bounds[0], bounds[1] = min(bounds[0], values.min()), max(bounds[1], values.max())
-    variance = np.asarray(prepared_scaler.var_ if prepare else scaler.var_)
+        for name, values in pairs.read(np.arange(start, min(start + CHUNK_ROWS, len(pairs)))).items():
+            low[name], high[name] = min(low[name], values.min()), max(high[name], values.max())
+            if name not in scaled:
+                continue
+            plain[name].partial_fit(values.reshape(len(values), -1).astype(np.float64))
+            if change := prepare.get(name):
+                changed = np.asarray(change(values), np.float64)
+                prepared[name].partial_fit(changed.reshape(len(values), -1))
+    used = {name: prepared[name] if prepare.get(name) else plain[name] for name in scaled}
     counts = np.bincount(pairs.label, minlength=pairs.spec.num_classes)
     return Statistics(
-        mean=np.asarray(scaler.mean_),
-        variance=np.asarray(scaler.var_),
-        prepared_mean=np.asarray(prepared_scaler.mean_ if prepare else scaler.mean_),
-        # A feature that never changed in training must not blow up the first time it does.
-        prepared_variance=np.where(variance > 0, variance, 1.0),
+        mean={name: np.asarray(plain[name].mean_) for name in scaled},
+        variance={name: np.asarray(plain[name].var_) for name in scaled},
+        prepared_mean={name: np.asarray(used[name].mean_) for name in scaled},
+        prepared_variance={name: _above_zero(np.asarray(used[name].var_)) for name in scaled},
         prior=counts / counts.sum(),
-        image_range=(float(image_bounds[0]), float(image_bounds[1])),
-        audio_range=(float(audio_bounds[0]), float(audio_bounds[1])),
+        ranges={name: (float(low[name]), float(high[name])) for name in pairs.spec.names},
     )
+
+
+def _above_zero(variance: np.ndarray) -> np.ndarray:
+    """A value that never changed in training must not blow up the first time it does."""
+    return np.where(variance > 0, variance, 1.0)

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from kfusion.data.array_files import broken, open_array, open_file
-from kfusion.validation import UserError, reason
+from kfusion.data.array_files import open_array, open_file
+from kfusion.validation import UserError, broken, reason
 
 SUFFIXES = (".csv", ".parquet")
 IDS = ("row_id", "id", "index")

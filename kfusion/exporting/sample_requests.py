@@ -8,10 +8,6 @@ Runs keep pixels and features, not files. A picture is kept as it is, in PNG. A 
 noise, whose spectrum in each frame is what the features say. It is no voice, but it has what a network listens to.
 """
 
-import io
-import struct
-import wave
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,89 +16,16 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from scipy.fft import idct
 
 from kfusion.data.dataset import Pairs
 from kfusion.exporting.signatures import READ_BYTES
 from kfusion.exporting.subprocess_runner import Request
 from kfusion.metrics.classification import temper
+from kfusion.modalities.audio.synthesis import sound_file, wav_file
 from kfusion.modalities.front_ends import Reader
-from kfusion.spec import FUSED, MODALITIES, VIEWS, Spec
-
-SAMPLE_RATE_HZ, WINDOW, HOP = 8000, 400, 200
-NUM_BANDS, LOUDEST_BAND_DB, QUIETEST_BAND_DB = 128, 60.0, -100.0
-LOWEST_PEAK = 0.1
-"""Of full scale: what is fainter is made as loud, since noise may be too faint to be heard where a word is not."""
-
-
-def picture_file(pixels: np.ndarray, spec: Spec) -> bytes:
-    """A PNG file.
-
-    Args:
-        pixels: float32 (height, width, channels), in [0, spec.pixel_max].
-        spec: with 1 or 3 channels.
-    """
-    values = np.round(pixels * (255 / spec.pixel_max)).astype(np.uint8)
-    return tf.io.encode_png(values).numpy()  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def sound_file(features: np.ndarray, spec: Spec, seed: int = 0) -> bytes:
-    """A WAV file, 16 bit, mono, 8 kHz, 25 ms for each frame of the features.
-
-    Args:
-        features: float32 (num_audio,), MFCC as the built-in sounds have them.
-        spec: their grid.
-        seed: of the noise.
-    """
-    frames, coefficients = spec.audio_grid
-    grid = np.zeros((frames, NUM_BANDS))
-    grid[:, :coefficients] = features.reshape(frames, coefficients)
-    bands = np.clip(idct(grid, type=2, norm="ortho", axis=1), QUIETEST_BAND_DB, LOUDEST_BAND_DB)
-    hertz = np.fft.rfftfreq(WINDOW, 1 / SAMPLE_RATE_HZ)
-    # Evenly spaced on the HTK mel scale, so a bin's band is its own place on that scale.
-    mel = np.log10(1 + hertz / 700) / np.log10(1 + hertz[-1] / 700) * (NUM_BANDS - 1)
-    power = np.stack([np.interp(mel, np.arange(NUM_BANDS), 10 ** (row / 10)) for row in bands])
-    phase = np.random.default_rng(seed).uniform(0, 2 * np.pi, power.shape)
-    pieces = np.fft.irfft(np.sqrt(power) * np.exp(1j * phase), WINDOW, axis=1) * np.hanning(WINDOW)
-    samples = np.zeros(HOP * (frames - 1) + WINDOW)
-    for frame, piece in enumerate(pieces):
-        samples[frame * HOP : frame * HOP + WINDOW] += piece
-    samples *= max(1.0, LOWEST_PEAK / max(float(np.abs(samples).max()), 1e-12))
-    return wav_file(np.round(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
-
-
-def wav_file(data: bytes, sample_bytes: int = 2, num_channels: int = 1, sample_rate_hz: int = SAMPLE_RATE_HZ) -> bytes:
-    """A WAV file around samples, the channels' values of one moment side by side."""
-    buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(num_channels)
-        file.setsampwidth(sample_bytes)
-        file.setframerate(sample_rate_hz)
-        file.writeframes(data)
-    return buffer.getvalue()
-
-
-PNG_START = b"\x89PNG\r\n\x1a\n"
-Chunks = tuple[tuple[bytes, bytes], ...]
-
-
-def png_chunk(name: bytes, data: bytes) -> bytes:
-    """Length, name, data and checksum."""
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
-def png_file(header: tuple[int, ...], rows: bytes, before: Chunks = (), after: Chunks = ()) -> bytes:
-    """A PNG file put together by hand, whether or not its parts fit together.
-
-    Args:
-        header: seven numbers: width, height, bits a value, colour type, compression, filter, interlacing.
-        rows: the pixels of each row after the number of its filter.
-        before, after: names and data of chunks before the pixels and after them.
-    """
-    pixels = (b"IDAT", zlib.compress(rows))
-    chunks = ((b"IHDR", struct.pack(">IIBBBBB", *header)), *before, pixels, *after, (b"IEND", b""))
-    return PNG_START + b"".join(png_chunk(*chunk) for chunk in chunks)
-
+from kfusion.modalities.image import Image
+from kfusion.modalities.image.png import png_file
+from kfusion.spec import FUSED, MODALITIES, VIEWS
 
 REFUSED = "INVALID_ARGUMENT"
 
@@ -323,6 +246,6 @@ def samples(pairs: Pairs, size: int, readers: Mapping[str, Reader]) -> Samples:
     pixels, audio = pairs.read(np.arange(min(size, len(pairs))))
     spec, files = pairs.spec, dict[str, np.ndarray]()
     if readers:
-        files["image"] = np.array([picture_file(row, spec) for row in pixels], object)
-        files["audio"] = np.array([sound_file(row, spec, number) for number, row in enumerate(audio)], object)
+        files["image"] = np.array([Image().sample_file(row, spec["image"]) for row in pixels], object)
+        files["audio"] = np.array([sound_file(row, spec["audio"], number) for number, row in enumerate(audio)], object)
     return Samples(pixels, audio, spec.pixel_max, files, readers)

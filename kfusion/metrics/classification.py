@@ -27,7 +27,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import classification_report, confusion_matrix
 
 from kfusion.spec import AVERAGES as REPORT_ROWS
-from kfusion.spec import FUSED, MODALITIES
+from kfusion.spec import FUSED
 from kfusion.validation import UserError
 
 # The smallest float32: a softmax that has run out of digits then counts as very sure, not as infinitely sure.
@@ -112,18 +112,15 @@ def fit_temperature(probabilities: ArrayLike, label: ArrayLike) -> float:
     return float(np.exp(minimize_scalar(cross_entropy, bounds=bounds, method="bounded").x))  # pyright: ignore
 
 
-def late_fusion(
-    image_probabilities: ArrayLike, audio_probabilities: ArrayLike, prior: ArrayLike
-) -> NDArray[np.float64]:
-    """Join two modalities that are independent given the class, by Bayes' rule.
+def late_fusion(probabilities: Sequence[ArrayLike], prior: ArrayLike) -> NDArray[np.float64]:
+    """Joins modalities that are independent given the class, by Bayes' rule.
 
-    p(c | image, audio) ∝ p(c | image) p(c | audio) / p(c): the sum of the log posteriors minus the log prior. With
+    p(c | x₁ … x_M) ∝ Π_m p(c | x_m) / p(c)^(M - 1): the sum of the log posteriors minus M - 1 times the log prior. With
     calibrated posteriors of independent modalities, no other rule that reads only these does better.
 
     Args:
-        image_probabilities: (n, num_classes).
-        audio_probabilities: (n, num_classes).
-        prior: share of each class in the part that both were trained on, (num_classes,), each > 0.
+        probabilities: (n, num_classes) of each modality.
+        prior: share of each class in the part that all were trained on, (num_classes,), each > 0.
 
     Returns:
         probabilities (n, num_classes), float64.
@@ -131,12 +128,13 @@ def late_fusion(
     Reference:
         Kittler, Hatef, Duin, Matas, "On Combining Classifiers", IEEE TPAMI 20(3), 1998, equation 7.
     """
-    image, audio = as_logs(image_probabilities), as_logs(audio_probabilities)
+    logs = [as_logs(each) for each in probabilities]
     shares = np.asarray(prior, np.float64)
-    require(image.shape == audio.shape, "audio_probabilities", f"of shape {image.shape}", audio.shape)
-    require(shares.shape == image.shape[1:], "prior", f"of shape {image.shape[1:]}", shares.shape)
+    for each in logs:
+        require(each.shape == logs[0].shape, "probabilities", f"of shape {logs[0].shape}", each.shape)
+    require(shares.shape == logs[0].shape[1:], "prior", f"of shape {logs[0].shape[1:]}", shares.shape)
     require(bool((shares > 0).all()), "prior", "> 0 for each class", shares.min())
-    return softmax(image + audio - np.log(shares / shares.sum()), axis=1)
+    return softmax(sum(logs) - (len(logs) - 1) * np.log(shares / shares.sum()), axis=1)
 
 
 __all__ = [
@@ -223,20 +221,21 @@ def view_summary(
     temperature: Mapping[str, float],
     prior: ArrayLike,
 ) -> dict[str, Any]:
-    """How one model does with both modalities, with each alone, and how joining the two by hand would do.
+    """How one model does with all modalities, with each alone, and how joining them by hand would do.
 
     Args:
         label: true classes of the part that is judged, int (n,).
-        probabilities: the model's answers to each view of `kfusion.spec.VIEWS`, (n, num_classes) each.
-        temperature: for "image" and "audio", from `fit_temperature` on the validation part.
+        probabilities: the model's answers to each view, (n, num_classes) each, the fused one first.
+        temperature: for each modality, from `fit_temperature` on the validation part.
         prior: share of each class in the training part, (num_classes,).
 
     Returns:
         `{"views": {view: {"accuracy", "num_errors", "num_rows"}}, "temperature": {…}, "confusion": [[…]]}`: the views
         are those given and "late_fusion"; the confusion, true by predicted class, is that of the fused view.
     """
-    tempered = [temper(probabilities[name], temperature[name]) for name in MODALITIES]
-    answers = {**probabilities, LATE_FUSION: late_fusion(tempered[0], tempered[1], prior)}
+    modalities = [view for view in probabilities if view != FUSED]
+    tempered = [temper(probabilities[name], temperature[name]) for name in modalities]
+    answers = {**probabilities, LATE_FUSION: late_fusion(tempered, prior)}
     predicted = {view: np.argmax(answer, axis=1) for view, answer in answers.items()}
     num_classes = tempered[0].shape[1]
     label = as_classes("label", label, num_classes)
@@ -251,7 +250,7 @@ def view_summary(
         }
     return {
         "views": views,
-        "temperature": {name: float(temperature[name]) for name in MODALITIES},
+        "temperature": {name: float(temperature[name]) for name in modalities},
         "confusion": confusion(label, predicted[FUSED], num_classes).tolist(),
     }
 

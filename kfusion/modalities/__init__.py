@@ -1,1 +1,87 @@
-"""What kfusion knows about each kind of input: a folder a kind."""
+"""The modalities: everything about a kind of input in one folder, and the registry that finds each by its name.
+
+    image     pictures: decoding, the digits' convention, augmentation, corruption
+    audio     sounds: decoding, features, augmentation, corruption, normalisation
+
+A new kind is a subclass of `Modality` and one call of `register`; nothing else needs to know of it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from kfusion.modalities.audio import Audio
+from kfusion.modalities.base import Modality
+from kfusion.modalities.image import Image
+from kfusion.spec import ModalitySpec, Spec
+from kfusion.validation import UserError
+
+_KINDS: dict[str, Modality] = {}
+
+
+def register(modality: Modality) -> None:
+    """Makes a kind of input known under its name; a kind of the same name is replaced."""
+    if not modality.kind.isidentifier():
+        raise ValueError(f"'kind' must be an identifier. Received: {modality.kind!r}")
+    _KINDS[modality.kind] = modality
+
+
+@contextmanager
+def registered(modality: Modality) -> Iterator[Modality]:
+    """Within the block, a kind of input is known."""
+    before = dict(_KINDS)
+    register(modality)
+    try:
+        yield modality
+    finally:
+        _KINDS.clear()
+        _KINDS.update(before)
+
+
+def kinds() -> tuple[str, ...]:
+    """The names of all kinds, in the order in which they were registered."""
+    return tuple(_KINDS)
+
+
+def modality(kind: str | ModalitySpec) -> Modality:
+    """The kind of input of that name, or of that spec.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    name = kind.kind if isinstance(kind, ModalitySpec) else kind
+    if name not in _KINDS:
+        raise UserError(f"a modality must be one of {', '.join(_KINDS)}. Received: {name!r}")
+    return _KINDS[name]
+
+
+def each_of(spec: Spec) -> Iterator[tuple[str, Modality, ModalitySpec]]:
+    """Name, kind and shape of each modality of a spec, in its order."""
+    for name, shape in spec.modalities.items():
+        yield name, modality(shape), shape
+
+
+def kind_of_file(name: str) -> str:
+    """The kind that a file is meant to be, by its ending; "" for any other file.
+
+    Args:
+        name: of the file, in any case.
+    """
+    return next((kind for kind, each in _KINDS.items() if _ends(name, (*each.suffixes, *each.unread_suffixes))), "")
+
+
+def kind_that_reads(name: str) -> str:
+    """The kind that reads a file, by its ending; "" where none does.
+
+    Args:
+        name: of the file, in any case.
+    """
+    return next((kind for kind, each in _KINDS.items() if _ends(name, each.suffixes)), "")
+
+
+def _ends(name: str, suffixes: tuple[str, ...]) -> bool:
+    dot = name.rfind(".")
+    return dot > 0 and name[dot:].lower() in suffixes
+
+
+register(Image())
+register(Audio())

@@ -1,10 +1,10 @@
 """All random changes of a batch, as one callable: the same layers in the tf.data pipeline and on an accelerator."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kfusion.config import AugmentConfig
-from kfusion.modalities.audio.augmentation import RandomSound
-from kfusion.modalities.image.augmentation import RandomDamage, RandomWarp
+from kfusion.modalities import each_of
 from kfusion.spec import Spec
 
 
@@ -13,27 +13,29 @@ class Augmentation:
 
     Args:
         config: which changes, and how far.
-        spec: the shapes.
-        mean: of each audio feature over the training part, (num_audio,).
-        decibels: whether the audio features are MFCC in decibels, as far as is known.
+        spec: the modalities.
+        mean: of each value over the training part, (num_values,), for each standardised modality.
+        front_end: what made the features, as a run notes it; None where nobody knows.
+
+    Attributes:
+        layers: for each modality its layers, in their order; none for a modality that stays as it is.
     """
 
-    def __init__(self, config: AugmentConfig, spec: Spec, mean: Any, decibels: bool) -> None:
-        warps = config.flip != "none" or config.rotation or config.crop or config.zoom or config.shear
-        in_time = config.time_shift or config.time_stretch or config.time_warp
-        sounds = in_time or config.time_mask or config.frequency_mask or config.background
-        self.warp = RandomWarp(config, name="random_warp", dtype="float32") if warps else None
-        damage = config.image_damage
-        self.damage = RandomDamage(damage, spec.pixel_max, name="random_damage", dtype="float32") if damage else None
-        grid = spec.audio_grid
-        self.sound = RandomSound(config, grid, mean, decibels, name="random_sound", dtype="float32") if sounds else None
+    def __init__(
+        self, config: AugmentConfig, spec: Spec, mean: Mapping[str, Any], front_end: str | None = None
+    ) -> None:
+        self.layers: dict[str, list[Callable[..., Any]]] = {
+            name: kind.augmentations(config, name, shape, mean.get(name), front_end)
+            for name, kind, shape in each_of(spec)
+        }
 
     def __call__(self, batch: dict[str, Any], keys: Any, training: bool | None = True) -> dict[str, Any]:
-        """Changes "image" (batch, height, width, channels) and "audio" (batch, num_audio); keys int64 (batch,).
+        """Changes the modalities of a batch, (batch, *shape) each; keys int64 (batch,).
 
         `training` None: as the model that the layers are part of is called.
         """
-        image = self.warp(batch["image"], keys, training=training) if self.warp else batch["image"]
-        image = self.damage(image, keys, training=training) if self.damage else image
-        audio = self.sound(batch["audio"], keys, training=training) if self.sound else batch["audio"]
-        return {**batch, "image": image, "audio": audio}
+        changed = dict(batch)
+        for name, layers in self.layers.items():
+            for layer in layers:
+                changed[name] = layer(changed[name], keys, training=training)
+        return changed

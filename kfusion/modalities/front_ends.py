@@ -10,7 +10,6 @@ import hashlib
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import cache, partial
 from types import CodeType, FunctionType
 from typing import Any
@@ -18,9 +17,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kfusion.modalities.audio.features import read_sounds
-from kfusion.modalities.image.decoding import read_images
-from kfusion.spec import DIGITS, Spec
+from kfusion.modalities import kinds, modality
+from kfusion.modalities.base import Modality
+from kfusion.spec import ModalitySpec
 
 _PACKAGE = "kfusion."
 _PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, type(None))
@@ -29,28 +28,23 @@ _PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, type(None))
 
 Reader = Callable[[Any], tuple[tf.Tensor, tf.Tensor]]
 """Contents of files, string (batch,) -> what the network takes, and why each could not be read, "" where it could."""
-READERS = {"image": read_images, "audio": read_sounds}
 
 
-def file_reader(modality: str, spec: Spec) -> Reader:
-    """What reads the files of a modality, as one graph, which is traced once for each shape: that takes seconds.
-
-    Args:
-        modality: one of the `MODALITIES`.
-        spec: the shapes of what is read.
-    """
-    return _traced(modality, replace(spec, class_names=DIGITS))
+def file_reader(spec: ModalitySpec) -> Reader:
+    """What reads the files of a modality, as one graph, which is traced once for each shape: that takes seconds."""
+    return _traced(modality(spec), spec)
 
 
 @cache
-def _traced(modality: str, spec: Spec) -> Reader:
+def _traced(kind: Modality, spec: ModalitySpec) -> Reader:
     signature = [tf.TensorSpec([None], tf.string)]
-    return tf.function(partial(READERS[modality], spec=spec), input_signature=signature, autograph=False)
+    return tf.function(partial(kind.reader(), spec=spec), input_signature=signature, autograph=False)
 
 
 def fingerprints() -> dict[str, str]:
-    """The fingerprints of the front ends of pictures and of sounds, as a run notes them."""
-    return {"images": fingerprint(read_images), "sounds": fingerprint(read_sounds)}
+    """The fingerprints of the front ends of all modalities that come in files, by their nouns, as a run notes them."""
+    found = [modality(kind) for kind in kinds()]
+    return {f"{each.noun}s": fingerprint(each.reader()) for each in found if each.suffixes}
 
 
 def fingerprint(function: Callable[..., Any]) -> str:

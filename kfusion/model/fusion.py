@@ -1,9 +1,9 @@
 """Fusion heads: the embeddings of the modalities that are present -> class probabilities.
 
-Every head has one interface: `head(steps, present, config, num_classes) -> probabilities`, with `steps` float32
-(batch, 2, embed_dim), one step per modality in the order of `MODALITIES`, `present` bool (batch, 2), at least one of
-them true, and probabilities float32 (batch, num_classes), rows summing to 1. An absent modality's step has no
-influence on the answer, whatever it holds.
+Every head has one interface: `head(steps, present, config, spec) -> probabilities`, with `steps` float32
+(batch, modalities, embed_dim), one step per modality in the order of `spec.names`, `present` bool (batch, modalities),
+at least one of them true, and probabilities float32 (batch, num_classes), rows summing to 1. An absent modality's step
+has no influence on the answer, whatever it holds.
 """
 
 from collections.abc import Callable
@@ -13,24 +13,24 @@ import keras
 from keras import layers, ops
 
 from kfusion.config import ModelConfig
-from kfusion.spec import MODALITIES
+from kfusion.spec import Spec
 
 NUM_HEADS = 4
 """Attention heads of the transformer encoder."""
 
 
-def fuse_lstm(steps: Any, present: Any, config: ModelConfig, num_classes: int) -> Any:
+def fuse_lstm(steps: Any, present: Any, config: ModelConfig, spec: Spec) -> Any:
     """The paper's head: an LSTM reads the embeddings, a softmax names the class.
 
     A time step is a modality, not a moment: the image's embedding is step 1, the sound's step 2, and the LSTM's state
-    after the last present step is the fused representation. The mask makes it skip an absent step. Unrolled, since two
+    after the last present step is the fused representation. The mask makes it skip an absent step. Unrolled, since few
     steps need no loop, and so that the exported graph holds plain matrix products and no cuDNN op.
     """
     state = layers.LSTM(config.hidden_dim, unroll=True, name="fusion")(steps, mask=present)
-    return layers.Dense(num_classes, activation="softmax", dtype="float32", name="probabilities")(state)
+    return layers.Dense(spec.num_classes, activation="softmax", dtype="float32", name="probabilities")(state)
 
 
-def fuse_attention(steps: Any, present: Any, config: ModelConfig, num_classes: int) -> Any:
+def fuse_attention(steps: Any, present: Any, config: ModelConfig, spec: Spec) -> Any:
     """The paper's outlook: one transformer encoder layer over a class token and the modalities' steps.
 
     Pre-norm residual blocks (attention, then a feed-forward layer of `hidden_dim`); absent steps are masked out of the
@@ -46,18 +46,18 @@ def fuse_attention(steps: Any, present: Any, config: ModelConfig, num_classes: i
     x = layers.Dense(config.hidden_dim, activation="gelu", name="feed_forward1")(x)
     tokens = tokens + layers.Dense(config.embed_dim, name="feed_forward2")(x)
     state = layers.LayerNormalization(name="fusion")(tokens[:, 0])
-    return layers.Dense(num_classes, activation="softmax", dtype="float32", name="probabilities")(state)
+    return layers.Dense(spec.num_classes, activation="softmax", dtype="float32", name="probabilities")(state)
 
 
-def fuse_late(steps: Any, present: Any, config: ModelConfig, num_classes: int) -> Any:
+def fuse_late(steps: Any, present: Any, config: ModelConfig, spec: Spec) -> Any:
     """Late fusion: each modality has its own softmax, and the present ones' log posteriors are added.
 
     p(y | image, audio) ∝ exp(Σ_m log p(y | m)) where the classes are equally likely a priori and the modalities are
     independent given the class. Reference: Kittler et al. 1998, the product rule.
     """
     logits = [
-        layers.Dense(num_classes, dtype="float32", name=f"{name}_logits")(steps[:, index])
-        for index, name in enumerate(MODALITIES)
+        layers.Dense(spec.num_classes, dtype="float32", name=f"{name}_logits")(steps[:, index])
+        for index, name in enumerate(spec.names)
     ]
     joined = JoinedPosteriors(name="fusion")(ops.stack(logits, axis=1), present)
     return layers.Softmax(dtype="float32", name="probabilities")(joined)
@@ -96,7 +96,7 @@ class JoinedPosteriors(layers.Layer):
         return (logits_shape[0], logits_shape[2])
 
 
-HEADS: dict[str, Callable[[Any, Any, ModelConfig, int], Any]] = {
+HEADS: dict[str, Callable[[Any, Any, ModelConfig, Spec], Any]] = {
     "lstm": fuse_lstm,
     "attention": fuse_attention,
     "late": fuse_late,

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from kfusion.data.array_files import broken, open_array
+from kfusion.data.array_files import open_array
 from kfusion.data.array_folder import LAYOUTS, LayoutFiles, in_order
 from kfusion.data.dataset import read_rows
 from kfusion.data.in_memory import Samples
 from kfusion.data.statistics import MAX_MAGNITUDE
 from kfusion.prediction.inputs import Arrays, Files, read_contents
 from kfusion.spec import MODALITIES, Spec, without_channel
-from kfusion.validation import UserError
+from kfusion.validation import UserError, broken
 
 SAMPLES, SAMPLE_ROWS = 32, 32
 """Places, evenly over the input, and rows at each, whose values decide the scale."""

@@ -21,11 +21,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kfusion.data.array_files import broken
 from kfusion.data.media_files import KINDS, PICTURES, SOUNDS, endings
 from kfusion.data.tables import IDS, Table, natural, open_table, shown
 from kfusion.io import file_hash, write_atomically
 from kfusion.spec import MODALITIES
+from kfusion.validation import broken
 
 
 @dataclass(eq=False)

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from kfusion.data.array_files import broken
 from kfusion.data.statistics import Range, largest, require_scale
 from kfusion.data.tables import SUFFIXES
 from kfusion.io import is_live
@@ -21,7 +20,7 @@ from kfusion.prediction.engine import Plan, answer_shards
 from kfusion.prediction.inputs import FileRows, Rows, open_listing, write_listing
 from kfusion.prediction.models import Model, load_model
 from kfusion.prediction.work_dir import Work, read_errors
-from kfusion.validation import UserError
+from kfusion.validation import UserError, broken
 
 
 class RowsPerSecond(ProgressColumn):

@@ -27,6 +27,7 @@ class Task:
         validation: finite batches.
         num_rows, steps_per_epoch: samples and steps of one epoch.
         prior: (num_classes,), the classes' shares of the training part.
+        temperature: of each modality's answer in the eyes of the loss's teacher.
         paths: the files "best", "history" and "checkpoint".
         save_file: writes a file atomically.
         save_network: writes the network into a path.
@@ -37,6 +38,7 @@ class Task:
     num_rows: int
     steps_per_epoch: int
     prior: np.ndarray
+    temperature: tuple[float, ...]
     paths: dict[str, Path]
     save_file: SaveFile
     save_network: Callable[[Path], object]
@@ -53,7 +55,7 @@ def with_augmentation(network: keras.Model, augment: Augment | None) -> keras.Mo
     """The model to be fitted: the network with the augmentation in front, or as it is.
 
     Args:
-        network: {"image", "audio", "present"} -> probabilities.
+        network: {name: values, "present"} -> probabilities.
         augment: (batch, keys, training) -> batch, made of Keras layers; None where the pipeline augments.
 
     Returns:
@@ -63,7 +65,7 @@ def with_augmentation(network: keras.Model, augment: Augment | None) -> keras.Mo
         return network
     inputs = {name: keras.Input(x.shape[1:], dtype=x.dtype, name=name) for name, x in network.input.items()}
     keys = keras.Input((), dtype="int64", name="keys")
-    batch = augment({name: inputs[name] for name in ("image", "audio")}, keys, None)
+    batch = augment({name: values for name, values in inputs.items() if name != "present"}, keys, None)
     return keras.Model({**inputs, "keys": keys}, network({**batch, "present": inputs["present"]}))
 
 
@@ -107,7 +109,7 @@ def fit(
     Raises:
         UserError: the loss is not finite any more, or there is no memory for a batch.
     """
-    compile_model(model, config, task.steps_per_epoch, task.prior)
+    compile_model(model, config, task.steps_per_epoch, task.prior, task.temperature)
     resumed = task.paths["checkpoint"].exists()
     progress = load_state(task.paths["checkpoint"], model) if resumed else TrainingState()
     keep = Keep(task.paths, progress, task.save_file, task.save_network)

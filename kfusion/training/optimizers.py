@@ -1,6 +1,7 @@
 """What a model is compiled with: warmup + cosine, AdamW in one pass over the weights, the loss over all views."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,44 +11,42 @@ from keras import ops
 from numpy.typing import ArrayLike
 
 from kfusion.config import TrainingConfig
-from kfusion.spec import FUSED, MODALITIES, VIEWS
 
-TEMPERATURE = {"image": 1.3, "audio": 1.6}
-"""What tempers the teacher's halves, which answer for rows that they were trained on; from a prototype, not tuned."""
 SMALLEST = 1e-7
 
 
 class ViewsLoss(keras.losses.Loss):
-    """Mean cross-entropy of the three answers, and that of the fused answer to what late fusion would say.
+    """Mean cross-entropy of the answer to each view, and that of the fused answer to what late fusion would say.
 
-    loss = 1/3 Σ_view CE(label_view, p_view) + weight · CE(q, p_fused), with the teacher
-    log q(c) = log p_image(c) / T_image + log p_audio(c) / T_audio - log prior(c) + constant, through which no gradient
-    flows. The labels teach what is right; the teacher, how far each half is to be trusted where the halves disagree,
-    which pairs of a training part hardly ever do.
+    loss = mean over views CE(label_view, p_view) + weight · CE(q, p_fused), with the teacher, for M modalities,
+    log q(c) = Σ_m log p_m(c) / T_m - (M - 1) log prior(c) + constant, through which no gradient flows. The labels teach
+    what is right; the teacher, how far each modality is to be trusted where they disagree, which pairs of a training
+    part hardly ever do.
     Reference: Hinton 2002 for the product of experts; Hinton, Vinyals and Dean 2015 for learning from soft answers.
 
     Args:
         weight: of the teacher, ≥ 0.
+        temperature: T_m of each modality, in the order of the views that follow the fused one.
         prior: (num_classes,), the classes' shares of the training part; None: equal ones.
     """
 
-    def __init__(self, weight: float, prior: ArrayLike | None = None) -> None:
+    def __init__(self, weight: float, temperature: Sequence[float], prior: ArrayLike | None = None) -> None:
         super().__init__(name="views")
         if weight < 0:
             raise ValueError(f"'weight' must be ≥ 0. Received: {weight}")
         if prior is not None and np.min(prior) <= 0:
             raise ValueError(f"'prior' must be above 0 for every class. Received: {prior}")
-        self.weight = weight
+        self.weight, self.temperature = weight, tuple(temperature)
         self.log_prior = 0.0 if prior is None else np.log(np.asarray(prior, "float32"))
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Labels int (batch, 3) and probabilities (batch, 3, num_classes) -> loss (batch,)."""
+        """Labels int (batch, views) and probabilities (batch, views, num_classes) -> loss (batch,)."""
         each = keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
         log = ops.log(ops.clip(ops.cast(y_pred, "float32"), SMALLEST, 1.0))
-        views = list(VIEWS)
-        halves = sum(log[:, views.index(name)] / TEMPERATURE[name] for name in MODALITIES)
-        teacher = ops.stop_gradient(ops.softmax(halves - self.log_prior, axis=-1))
-        taught = -ops.sum(teacher * log[:, views.index(FUSED)], axis=-1)
+        alone = sum(log[:, view] / temperature for view, temperature in enumerate(self.temperature, 1))
+        alone = alone - (len(self.temperature) - 1) * self.log_prior
+        teacher = ops.stop_gradient(ops.softmax(alone, axis=-1))
+        taught = -ops.sum(teacher * log[:, 0], axis=-1)
         return ops.mean(each, axis=-1) + self.weight * taught
 
 
@@ -169,15 +168,20 @@ def schedule_of(config: TrainingConfig, steps_per_epoch: int) -> WarmupCosine:
 
 
 def compile_model(
-    model: keras.Model, config: TrainingConfig, steps_per_epoch: int, prior: ArrayLike | None = None
+    model: keras.Model,
+    config: TrainingConfig,
+    steps_per_epoch: int,
+    prior: ArrayLike | None = None,
+    temperature: Sequence[float] = (),
 ) -> keras.Model:
     """AdamW under warmup + cosine, cross-entropy, accuracy. Without XLA.
 
     Args:
-        model: answers one view, (batch, num_classes), or all, (batch, 3, num_classes).
+        model: answers one view, (batch, num_classes), or all, (batch, views, num_classes).
         config: learning rate, weight decay and the loss.
         steps_per_epoch: over which the learning rate is planned.
         prior: the classes' shares; `late_teacher` uses them.
+        temperature: of each modality's answer in the eyes of `late_teacher`.
 
     Reference: the paper's section on training; Loshchilov and Hutter 2019 for the decoupled weight decay.
     """
@@ -185,7 +189,7 @@ def compile_model(
     cross_entropy = keras.losses.SparseCategoricalCrossentropy()
     model.compile(
         optimizer=FusedAdamW(schedule, weight_decay=config.weight_decay),
-        loss=ViewsLoss(config.late_teacher, prior) if config.late_teacher else cross_entropy,
+        loss=ViewsLoss(config.late_teacher, temperature, prior) if config.late_teacher else cross_entropy,
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         steps_per_execution=min(STEPS_PER_EXECUTION, steps_per_epoch),
         jit_compile=False,

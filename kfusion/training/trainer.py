@@ -18,13 +18,14 @@ from kfusion.environment import environment, has_accelerator
 from kfusion.inference import load_network, predict_views
 from kfusion.io import read_back, same_arrays, write_atomically, write_text
 from kfusion.metrics import classification as metrics
+from kfusion.modalities import each_of
 from kfusion.model.build import as_float32, build_model, with_all_views
 from kfusion.plots import tables
 from kfusion.plots import training as figures
 from kfusion.prepared_data import Material, gather
 from kfusion.random_streams import sample_keys
 from kfusion.run_dir import Run
-from kfusion.spec import FUSED, MODALITIES
+from kfusion.spec import FUSED
 from kfusion.training import precision
 from kfusion.training.callbacks import Scalars, best_epoch, read_history
 from kfusion.training.fit import Task, fit, seed_everything, with_augmentation
@@ -45,10 +46,8 @@ def write_outcome(run: Run, material: Material, console: Console | None) -> None
     run.figures.mkdir(exist_ok=True)
     figures.save(figures.learning_curves(history.reset_index(), results["best_epoch"]), run.figures, "learning_curves")
     figures.save(figures.confusion_matrix(np.array(results["confusion"]), names), run.figures, "confusion")
-    image, audio = augmented_samples(material)
-    figures.save(image, run.figures, "augmented_images")
-    if audio is not None:
-        figures.save(audio, run.figures, "augmented_audio")
+    for name, figure in augmented_samples(material).items():
+        figures.save(figure, run.figures, f"augmented_{name}")
     write_text(run.folder / "report.txt", metrics.report_text(results["report"]) + "\n" + views_text(results["views"]))
     run.write_json("metrics.json", results)
     if console:
@@ -71,28 +70,28 @@ def evaluate(network: keras.Model, val: Pairs, test: Pairs, prior: np.ndarray) -
         {"views", "temperature", "confusion", "report"}, ready for JSON.
     """
     on_val, on_test = predict_views(network, val), predict_views(network, test)
-    temperature = {name: metrics.fit_temperature(on_val[name], val.label) for name in MODALITIES}
+    temperature = {name: metrics.fit_temperature(on_val[name], val.label) for name in test.spec.names}
     summary = metrics.view_summary(test.label, on_test, temperature, prior)
     summary["report"] = metrics.report(test.label, on_test[FUSED].argmax(axis=1), test.spec.class_names)
     return summary
 
 
-def augmented_samples(material: Material) -> tuple[Any, Any]:
-    """A few training images and sounds beside what the first epochs make of them; no sounds where they stay as are."""
+def augmented_samples(material: Material) -> dict[str, Any]:
+    """A few training samples beside what the first epochs make of them, a figure for each modality that changes."""
     pairs, augment = material.parts.train, material.augmentation()
     rows = np.unique(pairs.label, return_index=True)[1][:NUM_SHOWN]
-    image, audio = pairs.read(rows)
-    batch = {"image": tf.constant(image), "audio": tf.constant(audio)}
+    before = pairs.read(rows)
+    batch = {name: tf.constant(values) for name, values in before.items()}
     seed = material.config.training.seed
     changed = [augment(batch, tf.constant(sample_keys(seed, epoch, rows))) for epoch in range(NUM_CHANGED)]
     titles = [pairs.spec.class_names[label] for label in pairs.label[rows]]
-    images = np.stack([each["image"].numpy() for each in changed], axis=1)
-    picture = figures.sample_grid(image, images, titles, pairs.spec.pixel_max)
-    if augment.sound is None:
-        return picture, None
-    grid = pairs.spec.audio_grid
-    sounds = np.stack([each["audio"].numpy().reshape(-1, *grid) for each in changed], axis=1)
-    return picture, figures.audio_grid(audio.reshape(-1, *grid), sounds, titles)
+    drawn = {}
+    for name, kind, shape in each_of(pairs.spec):
+        if augment.layers[name] or name == pairs.spec.names[0]:
+            columns = [before[name], *(each[name].numpy() for each in changed)]
+            shown = [kind.pictures(values, shape, before[name]) for values in columns]
+            drawn[Path(kind.array_file or name).stem] = figures.sample_grid(shown, titles)
+    return drawn
 
 
 Callbacks = tuple[keras.callbacks.Callback, ...]
@@ -191,7 +190,7 @@ def open_or_begin(
 
 
 def new_network(material: Material) -> keras.Model:
-    """The untrained network of a config, fixed by its seed: {"image", "audio", "present"} -> probabilities."""
+    """The untrained network of a config, fixed by its seed: {name: values, "present"} -> probabilities."""
     config, statistics = material.config, material.statistics
     seed_everything(config.training.seed, config.training.deterministic)
     return build_model(config.model, material.spec, statistics.prepared_mean, statistics.prepared_variance)
@@ -223,6 +222,7 @@ def fit_run(
         num_rows=len(material.parts.train),
         steps_per_epoch=reader.steps_per_epoch,
         prior=material.statistics.prior,
+        temperature=tuple(kind.teacher_temperature for _, kind, _ in each_of(material.spec)),
         paths={"best": run.best, "history": run.history, "checkpoint": run.checkpoint},
         save_file=write_atomically,
         save_network=lambda path: as_float32(network).save(path),

@@ -1,1 +1,175 @@
-"""Sounds: files to samples, samples to features, augmentation, corruption, encoder."""
+"""Sounds: a grid of frames × coefficients, as features that the network takes flat."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kfusion.modalities.base import BadValues, Corruption, FileReader, Modality, Pictures, Shape
+from kfusion.spec import ModalitySpec, audio_spec
+from kfusion.validation import broken
+
+if TYPE_CHECKING:
+    from kfusion.config import AugmentConfig, ModelConfig
+
+DIGIT_GRID = (39, 13)
+"""Frames and coefficients of the published sounds."""
+
+
+class Audio(Modality):
+    """Sounds."""
+
+    kind = "audio"
+    noun = "sound"
+    file_noun = "sound"
+    item_noun = "clip"
+    array_file = "audio.npy"
+    suffixes = (".wav", ".wave")
+    unread_suffixes = (
+        *(".mp3", ".ogg", ".oga", ".opus", ".flac", ".m4a", ".mp4", ".aac", ".aif", ".aiff", ".aifc", ".caf", ".wma"),
+        *(".webm", ".amr", ".3gp", ".au", ".snd", ".w64", ".rf64", ".bwf", ".sph", ".mka"),
+    )
+    formats = "WAV"
+    teacher_temperature = 1.6
+
+    def spec_of(self, shape: Shape, path: Path, scale: int, known: Shape = ()) -> tuple[ModalitySpec, str]:
+        """(N, D) or (N, frames, coefficients), with or without an axis of length 1 for channels; see `Modality`."""
+        row = without_channel(shape[1:])
+        grid = row if len(row) == 2 else DIGIT_GRID if row == (math.prod(DIGIT_GRID),) else (1, *row)
+        if known and grid != known:
+            flat, frames, coefficients = math.prod(known), *known
+            raise broken(path, f"must have the shape (N, {flat}) or (N, {frames}, {coefficients})", f"shape {shape}")
+        if len(grid) != 2:
+            raise broken(path, "must have the shape (N, D) or (N, frames, coefficients)", f"shape {shape}")
+        taken = f"{path.name}: rows of {' × '.join(map(str, row))} values are taken as "
+        if known:
+            return audio_spec(grid), ""
+        if grid[0] == 1:
+            rest = "one frame, which no change in time touches; (N, frames, coefficients) has several"
+            return audio_spec(grid), f"{taken}{rest}"
+        return audio_spec(grid), f"{taken}{grid[0]} frames of {grid[1]} coefficients"
+
+    def scale_of(self, low: float, high: float, path: Path) -> int:
+        """1: features have no other unit."""
+        return super().scale_of(low, high, path)
+
+    def note_on(self, shape: Shape, path: Path, spec: ModalitySpec) -> str:
+        """Flat, or frames by coefficients, whose number an exported version does not tell."""
+        row = without_channel(shape[1:])
+        frames, coefficients = spec.grid
+        if row in (spec.shape, spec.grid):
+            return ""
+        if frames == 1 and len(row) == 2 and math.prod(row) == spec.num_values:
+            return f"{path.name}: rows of {row[0]} × {row[1]} values are taken as {row[0]} frames one after the other"
+        rule = f"rows must have the model's {frames} × {coefficients} values, frame by frame"
+        if row == (coefficients, frames):
+            rule += "; np.swapaxes(audio, 1, 2) transposes them"
+        raise broken(path, rule, f"shape {shape}")
+
+    def row_shapes(self, spec: ModalitySpec) -> set[Shape]:
+        """Flat only: two axes may as well be rows of features."""
+        return {spec.shape}
+
+    def unreadable(self, front_end: str | None, spec: ModalitySpec) -> str:
+        """Only a known front end makes the features that a network was trained on."""
+        from kfusion.modalities.audio.features import can_read_sounds
+
+        if can_read_sounds(front_end, spec):
+            return ""
+        known = "is not known" if front_end is None else f"({front_end}) is none that reads files"
+        return f"the front end of its training sounds {known}"
+
+    def front_end(self, spec: ModalitySpec) -> str:
+        """Trimmed, denoised MFCC of 8 kHz."""
+        from kfusion.modalities.audio.features import SOUND_FRONT_END
+
+        return SOUND_FRONT_END
+
+    def reader(self) -> FileReader:
+        """WAV files; see `features.read_sounds`."""
+        from kfusion.modalities.audio.features import read_sounds
+
+        return read_sounds
+
+    def sample_file(self, values: np.ndarray, spec: ModalitySpec, seed: int = 0) -> bytes:
+        """A WAV file of noise that has these features."""
+        from kfusion.modalities.audio.synthesis import sound_file
+
+        return sound_file(values, spec, seed)
+
+    def bad_files(self, good: bytes) -> list[BadValues]:
+        """Sounds that must be refused."""
+        from kfusion.modalities.audio.synthesis import wav_file
+
+        return [
+            ("a text as a sound", b"This is a text file.\n" * 20, ""),
+            ("a WAV with a wrong header", b"RIFX" + good[4:], ""),
+            ("a WAV cut off", good[: len(good) // 2], ""),
+            ("a 24-bit WAV", wav_file(bytes(3 * 8000), 3), ""),
+            ("a WAV of no samples", wav_file(b""), ""),
+            ("a silent WAV", wav_file(bytes(2 * 8000)), "must hold a sound"),
+            ("ten minutes of sound", wav_file(bytes(600 * 8000), 1), ""),
+        ]
+
+    def normalisation(self, config: "ModelConfig", name: str, spec: ModalitySpec) -> Callable[[Any], Any] | None:
+        """Cuts silence off and subtracts the mean spectrum, where the config asks for it."""
+        if config.utterance_trim < 0:
+            return None
+        from kfusion.modalities.audio.encoder import UtteranceNorm
+
+        own = "" if name == self.kind else f"{name}_"
+        return UtteranceNorm(spec.grid, config.utterance_trim, config.utterance_jitter, name=f"{own}utterance_norm")
+
+    def augmentations(
+        self, config: "AugmentConfig", name: str, spec: ModalitySpec, mean: Any, front_end: str | None
+    ) -> list[Callable[..., Any]]:
+        """Background noise, change of time, and masks, as one layer."""
+        from kfusion.modalities.audio.augmentation import RandomSound
+
+        in_time = config.time_shift or config.time_stretch or config.time_warp
+        if not (in_time or config.time_mask or config.frequency_mask or config.background):
+            return []
+        own = "" if name == self.kind else f"{name}_"
+        # Only a front end that is known is known to give decibels.
+        known = front_end is not None
+        return [RandomSound(config, spec.grid, mean, known, name=f"{own}random_sound", dtype="float32")]
+
+    def all_corruptions(self) -> dict[str, Corruption]:
+        """White noise, babble, feature noise, time shift, clipped start, dropped frames."""
+        from kfusion.modalities.audio.corruption import AUDIO_CORRUPTIONS
+
+        return AUDIO_CORRUPTIONS
+
+    def corruptions(self, spec: ModalitySpec, front_end: str | None) -> dict[str, Corruption]:
+        """Those for a grid of one frame or several, of features that are known to be decibels or not."""
+        from kfusion.modalities.audio.corruption import fitting
+
+        return fitting((spec.grid[0], spec.grid[1]), front_end is not None)
+
+    def surroundings(self, std: NDArray | None, others: NDArray, spec: ModalitySpec) -> tuple[Any, ...]:
+        """The features' deviations, and other voices to mix in."""
+        from kfusion.modalities.audio.corruption import Surroundings
+
+        deviation = np.ones(spec.grid) if std is None else std.reshape(spec.grid)
+        return (Surroundings(deviation.astype(np.float32), others.reshape(-1, *spec.grid)),)
+
+    def pictures(self, values: NDArray, spec: ModalitySpec, reference: NDArray | None = None) -> Pictures:
+        """Time to the right, coefficients upwards, each on the scale of the reference: the first are far larger."""
+        grids = np.asarray(values, np.float64).reshape(-1, *spec.grid)
+        original = grids if reference is None else np.asarray(reference, np.float64).reshape(-1, *spec.grid)
+        spread = original.std(axis=(0, 1))
+        grids = (grids - original.mean(axis=(0, 1))) / np.where(spread > 0, spread, 1)
+        frames, coefficients = spec.grid
+        caption = f"{frames} frames to the right, {coefficients} coefficients upwards, each standardised"
+        show = {"vmin": -3, "vmax": 3, "cmap": "viridis", "aspect": "auto"}
+        return Pictures(np.swapaxes(grids, -1, -2)[..., ::-1, :], show, (1.5, 0.8), caption)
+
+
+def without_channel(shape: Shape) -> Shape:
+    """The shape of one sound without the axis of length 1 that networks for pictures want at its end or beginning."""
+    if len(shape) == 3 and 1 in (shape[0], shape[-1]):
+        return shape[:2] if shape[-1] == 1 else shape[1:]
+    return shape

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dct, idct
 
-from kfusion.modalities.image.corruption import Corruption, Shape, normal, side
+from kfusion.modalities.base import Corruption, Shape, normal, side
 
 NUM_MEL_BANDS, NUM_BANDS = 128, 32
 """Bands of the features' recipe, and those in which powers are added here."""

@@ -30,7 +30,7 @@ from scipy.fft import dct
 
 from kfusion.modalities.audio.decoding import read_wav, resample
 from kfusion.modalities.audio.frames import FRONT_END, NUM_FRAMES, neighbours
-from kfusion.spec import Spec
+from kfusion.spec import ModalitySpec
 
 SAMPLE_RATE_HZ = 8000
 WINDOW, HOP = 400, 200
@@ -282,27 +282,27 @@ SOUND_FRONT_END = "wav-8000hz-trimmed-denoised-mfcc-13 + linear-39"
 """How `read_sounds` makes features, as a run's data.json names it."""
 
 
-def can_read_sounds(front_end: str | None, spec: Spec) -> bool:
+def can_read_sounds(front_end: str | None, spec: ModalitySpec) -> bool:
     """Whether WAV files can be turned into the features that a network was trained on.
 
     Args:
         front_end: what made those features; None where nobody knows.
         spec: their shape.
     """
-    return front_end in (FRONT_END, SOUND_FRONT_END) and spec.audio_grid == (NUM_FRAMES, NUM_COEFFICIENTS)
+    return front_end in (FRONT_END, SOUND_FRONT_END) and spec.grid == (NUM_FRAMES, NUM_COEFFICIENTS)
 
 
 @tf.autograph.experimental.do_not_convert
-def read_sounds(contents: Any, spec: Spec, trim: bool = True) -> tuple[tf.Tensor, tf.Tensor]:
+def read_sounds(contents: Any, spec: ModalitySpec, trim: bool = True) -> tuple[tf.Tensor, tf.Tensor]:
     """The features of WAV files: 8 or 16 bit PCM, mono or stereo, 8 to 48 kHz, up to a minute.
 
     Args:
         contents: string (batch,), each a file; an empty string is a sound that is absent.
-        spec: its `audio_grid` is filled.
+        spec: its `grid` is filled.
         trim: cut off the silence before and after the word, and subtract the steady noise that is heard in it.
 
     Returns:
-        audio float32 (batch, spec.num_audio), zeros where the sound is absent or has a reason.
+        audio float32 (batch, spec.num_values), zeros where the sound is absent or has a reason.
         reason string (batch,), the rule that a file breaks and what was found; empty where all is well, or absent.
     """
 
@@ -311,18 +311,18 @@ def read_sounds(contents: Any, spec: Spec, trim: bool = True) -> tuple[tf.Tensor
         length_ms = tf.size(samples, tf.int64) * 1000 // rate_hz
         short = [f"must last at least {SHORTEST_MS} milliseconds. Found: ", tf.strings.as_string(length_ms)]
         reason = tf.where((reason == b"") & (length_ms < SHORTEST_MS), tf.strings.join(short), reason)
-        zeros = tf.zeros(spec.num_audio)
+        zeros = tf.zeros(spec.num_values)
         audio, reason = tf.cond(reason == b"", lambda: _features(samples, rate_hz, spec, trim), lambda: (zeros, reason))
         return audio, tf.where(content == b"", "", reason)
 
-    signature = (tf.TensorSpec((spec.num_audio,), tf.float32), tf.TensorSpec((), tf.string))
+    signature = (tf.TensorSpec((spec.num_values,), tf.float32), tf.TensorSpec((), tf.string))
     # Everything here is written for the graph: to have AutoGraph look for loops would take longer than the rest.
     row = tf.autograph.experimental.do_not_convert(row)
     return tf.map_fn(row, contents, fn_output_signature=signature)
 
 
-def _features(samples: Any, rate_hz: Any, spec: Spec, trim: bool) -> tuple[tf.Tensor, tf.Tensor]:
-    frames, coefficients = spec.audio_grid
+def _features(samples: Any, rate_hz: Any, spec: ModalitySpec, trim: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    frames, coefficients = spec.grid
     samples = resample(samples, rate_hz, SAMPLE_RATE_HZ)
     power = frame_power(samples)
     reason = reason_unheard(power)
@@ -333,7 +333,7 @@ def _features(samples: Any, rate_hz: Any, spec: Spec, trim: bool) -> tuple[tf.Te
         sequence = mfcc_sequence(samples[word.start : word.end], coefficients, room_power(samples, word))
     else:
         sequence = mfcc_sequence(samples, coefficients)
-    audio = tf.reshape(stretch(sequence, frames), [spec.num_audio])
+    audio = tf.reshape(stretch(sequence, frames), [spec.num_values])
     return tf.where(reason == b"", audio, 0.0), reason
 
 

@@ -1,1 +1,190 @@
-"""Pictures: files to pixels, handwriting to digits, augmentation, corruption, encoder."""
+"""Pictures: (height, width, channels) pixels in 0-255 or 0-1."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kfusion.modalities.base import BadValues, Corruption, FileReader, Modality, Pictures, Shape, with_wrong_value
+from kfusion.spec import ModalitySpec, image_spec
+from kfusion.validation import broken
+
+if TYPE_CHECKING:
+    from kfusion.config import AugmentConfig, ModelConfig
+
+MAX_CHANNELS = 4
+"""A picture rarely has more: red, green, blue and opacity."""
+
+
+class Image(Modality):
+    """Pictures."""
+
+    kind = "image"
+    noun = "image"
+    file_noun = "picture"
+    item_noun = "image"
+    array_file = "images.npy"
+    suffixes = (".png", ".jpg", ".jpeg", ".jpe", ".jfif")
+    unread_suffixes = (
+        *(".webp", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".gif", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".ico"),
+        *(".svg", ".pgm", ".ppm", ".pbm", ".tga", ".psd", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf"),
+        ".rw2",
+    )
+    formats = "PNG or JPEG"
+    standardised = False
+    teacher_temperature = 1.3
+
+    def spec_of(self, shape: Shape, path: Path, scale: int, known: Shape = ()) -> tuple[ModalitySpec, str]:
+        """(N, 784), (N, H, W), (N, H, W, C), or (N, C, H, W) where nothing else can be meant; see `Modality`."""
+        row = shape[1:]
+        if row == (784,):
+            note = "" if known else f"{path.name}: rows of 784 values are taken as 28 × 28 pixels"
+            return image_spec((28, 28, 1), scale), note
+        accepted = "(N, 784) or (N, 28, 28)" if known else "(N, H, W), (N, H, W, C) or (N, 784)"
+        if len(row) not in (2, 3):
+            raise broken(path, f"must have the shape {accepted}", f"shape {shape}")
+        height, width, channels = row if len(row) == 3 else (*row, 1)
+        first = are_channels_first((height, width, channels))
+        if first:
+            height, width, channels = width, channels, height
+        if known:
+            if (height, width, channels) != known:
+                raise broken(path, f"must have the shape {accepted}", f"shape {shape}")
+            return image_spec(known, scale), ""
+        many = "1 channel" if channels == 1 else f"{channels} channels"
+        taken = f"{path.name}: {shape} is taken as {height} × {width} pixels of {many}, channels "
+        if first:
+            return image_spec((height, width, channels), scale), f"{taken}first"
+        if len(row) == 3 and (channels > MAX_CHANNELS or height <= MAX_CHANNELS):
+            taken += "last; if they come first, save np.moveaxis(images, 1, -1)"
+            return image_spec((height, width, channels), scale), taken
+        return image_spec((height, width, channels), scale), ""
+
+    def scale_of(self, low: float, high: float, path: Path) -> int:
+        """1 or 255, the brightest value that a pixel may have."""
+        if low < 0 or high > 255 or 1 < high < 2:
+            raise broken(path, "pixels must be in 0-1 or in 0-255", f"{low:.9g} to {high:.9g}")
+        return 1 if high <= 1 else 255
+
+    def in_order(self, array: np.ndarray, spec: ModalitySpec) -> np.ndarray:
+        """Images as (N, height, width, channels) if they are (N, channels, height, width); else as they are."""
+        shape = spec.shape
+        return np.moveaxis(array, 1, -1) if array.shape[1:] == (shape[2], *shape[:2]) != shape else array
+
+    def note_on(self, shape: Shape, path: Path, spec: ModalitySpec) -> str:
+        """Flat rows, rows without an axis for one channel, and channels first are taken for the model's."""
+        wanted, row = spec.shape, shape[1:]
+        size = " × ".join(map(str, wanted))
+        if row == wanted or (wanted[2] == 1 and row in (wanted[:2], (math.prod(wanted),))):
+            return ""
+        if row == (math.prod(wanted),):
+            return f"{path.name}: rows of {row[0]:,} values are taken as {size}, channels last"
+        if row == (wanted[2], *wanted[:2]):
+            return f"{path.name}: {shape} is taken as {size}, channels first"
+        raise broken(path, f"rows must have the model's {size} values", f"shape {shape}")
+
+    def row_shapes(self, spec: ModalitySpec) -> set[Shape]:
+        """Also an image without its one channel."""
+        return super().row_shapes(spec) | ({spec.shape[:-1]} if spec.shape[-1] == 1 else set())
+
+    def is_bounded(self) -> bool:
+        """A request's pixels are in [0, 1]."""
+        return True
+
+    def unreadable(self, front_end: str | None, spec: ModalitySpec) -> str:
+        """Files have 1 or 3 channels."""
+        channels = spec.shape[2]
+        if channels in (1, 3):
+            return ""
+        return f"picture files have 1 or 3 channels, the training data's images {channels}"
+
+    def front_end(self, spec: ModalitySpec) -> str:
+        """MNIST's convention for images of its shape; plain resizing for others."""
+        from kfusion.modalities.image.decoding import image_front_end
+
+        return image_front_end(spec)
+
+    def reader(self) -> FileReader:
+        """PNG and JPEG files; see `decoding.read_images`."""
+        from kfusion.modalities.image.decoding import read_images
+
+        return read_images
+
+    def sample_file(self, values: np.ndarray, spec: ModalitySpec, seed: int = 0) -> bytes:
+        """A PNG file of an image in [0, spec.scale]."""
+        import tensorflow as tf
+
+        pixels = np.round(values * (255 / spec.scale)).astype(np.uint8)
+        return tf.io.encode_png(pixels).numpy()  # pyright: ignore[reportAttributeAccessIssue]
+
+    def bad_files(self, good: bytes) -> list[BadValues]:
+        """Pictures that must be refused."""
+        from kfusion.modalities.image.png import png_file
+
+        middle = len(good) // 2
+        flipped = good[:middle] + bytes([good[middle] ^ 0xFF]) + good[middle + 1 :]
+        huge = png_file((20_000, 20_000, 8, 0, 0, 0, 0), bytes(1000))
+        return [
+            ("a truncated PNG", good[:middle], ""),
+            ("a damaged PNG", flipped, ""),
+            ("a text as a picture", b"This is a text file.\n" * 20, ""),
+            ("a PNG header of 20000 x 20000", huge, ""),
+        ]
+
+    def bad_values(self, name: str, good: np.ndarray) -> list[BadValues]:
+        """Pixels that are not in [0, 1]."""
+        rule = f"{name} must be in [0, 1]"
+        return [("0 to 255", good * 255, rule), ("below 0", with_wrong_value(good, -0.01), rule)]
+
+    def encode(
+        self, values: Any, name: str, spec: ModalitySpec, config: "ModelConfig", mean: Any = None, variance: Any = None
+    ) -> Any:
+        """Convolution blocks; see `encoders.encode_convolutional`."""
+        from kfusion.modalities.encoders import encode_convolutional
+
+        return encode_convolutional(values, name, spec, config)
+
+    def augmentations(
+        self, config: "AugmentConfig", name: str, spec: ModalitySpec, mean: Any, front_end: str | None
+    ) -> list[Callable[..., Any]]:
+        """Flip, rotation, zoom, shear and crop as one warp; then damage."""
+        from kfusion.modalities.image.augmentation import RandomDamage, RandomWarp
+
+        layers: list[Callable[..., Any]] = []
+        own = "" if name == self.kind else f"{name}_"
+        if config.flip != "none" or config.rotation or config.crop or config.zoom or config.shear:
+            layers.append(RandomWarp(config, name=f"{own}random_warp", dtype="float32"))
+        if config.image_damage:
+            damage = RandomDamage(config.image_damage, spec.scale, name=f"{own}random_damage", dtype="float32")
+            layers.append(damage)
+        return layers
+
+    def all_corruptions(self) -> dict[str, Corruption]:
+        """Noise, blur, occlusion, rotation, lost contrast and inversion."""
+        from kfusion.modalities.image.corruption import IMAGE_CORRUPTIONS
+
+        return IMAGE_CORRUPTIONS
+
+    def surroundings(self, std: NDArray | None, others: NDArray, spec: ModalitySpec) -> tuple[Any, ...]:
+        """Nothing."""
+        return ()
+
+    def pictures(self, values: NDArray, spec: ModalitySpec, reference: NDArray | None = None) -> Pictures:
+        """Three channels in colour, any other number as the mean in grey."""
+        pixels = np.clip(np.asarray(values, np.float64) / spec.scale, 0, 1)
+        if pixels.shape[-1] != 3:
+            pixels = pixels.mean(axis=-1)
+        return Pictures(pixels, {"vmin": 0, "vmax": 1, "cmap": "gray"}, (1.0, 1.0))
+
+
+def are_channels_first(shape: tuple[int, int, int]) -> bool:
+    """Whether an image is (channels, height, width), as PyTorch has it, and not (height, width, channels).
+
+    It is where its last axis is too long for channels and its first is not, or where it is square in its last two axes
+    alone.
+    """
+    first, second, last = shape
+    return last > MAX_CHANNELS and (first <= MAX_CHANNELS or first != second == last)

@@ -4,47 +4,11 @@ Each is a pure function of the images, an amount and the samples' own random num
 every severity the same numbers are used: a sample is turned to the same side at each, only further.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, rotate
-from scipy.special import ndtri
 
-SEVERITIES = (1, 2, 3, 4, 5)
-Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Corruption:
-    """One way to corrupt a sample.
-
-    Args:
-        title: what it is called in tables and figures.
-        unit: what the amounts are measured in.
-        amounts: one per severity, from the mildest on.
-        num_draws: the shape of a sample -> how many random numbers in [0, 1) it takes.
-        apply: (samples, amount, draws (n, num_draws)[, what else it needs]) -> corrupted samples of the same shape.
-    """
-
-    title: str
-    unit: str
-    amounts: tuple[float, ...]
-    num_draws: Callable[[Shape], int]
-    apply: Callable[..., NDArray[np.float32]]
-
-
-def normal(draws: NDArray) -> NDArray[np.float32]:
-    """Normally distributed numbers from uniform ones in [0, 1)."""
-    # Away from 0, where the inverse of the distribution is infinite: the draws are multiples of 2^-24.
-    return ndtri(np.asarray(draws, np.float64) + 2.0**-25).astype(np.float32)
-
-
-def side(draws: NDArray) -> NDArray[np.bool_]:
-    """One of two sides for each sample, either as likely."""
-    return draws[:, 0] < 0.5
+from kfusion.modalities.base import Corruption, Shape, normal, side
 
 
 def add_noise(images: NDArray, amount: float, draws: NDArray) -> NDArray[np.float32]:
@@ -109,18 +73,3 @@ IMAGE_CORRUPTIONS: dict[str, Corruption] = {
     "contrast": Corruption("lost contrast", "of the contrast", (0.4, 0.6, 0.8, 0.9, 0.95), _one, weaken_contrast),
     "inverted": Corruption("inverted", "of the width", (0.2, 0.4, 0.6, 0.8, 1.0), _one, invert),
 }
-
-
-def corrupt(corruption: Corruption, samples: NDArray, severity: int, draws: NDArray, *more: Any) -> NDArray[np.float32]:
-    """Samples as they are after a corruption.
-
-    Args:
-        corruption: one of `IMAGE_CORRUPTIONS`, or of the sounds'.
-        samples: images float32 (n, height, width, channels) in [0, 1]; sounds float32 (n, frames, coefficients).
-        severity: 0 to 5; at 0 nothing is changed.
-        draws: float (n, num_draws), in [0, 1).
-        more: what sounds need besides.
-    """
-    if severity == 0:
-        return np.asarray(samples, np.float32)
-    return np.asarray(corruption.apply(samples, corruption.amounts[severity - 1], draws, *more), np.float32)

@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from kfusion.modalities.image.handwriting import mnist_digit
-from kfusion.spec import Spec
+from kfusion.spec import ModalitySpec
 
 _MAX_BYTES = 4096
 """Exif comes first in a JPEG, and the orientation among its first entries."""
@@ -269,13 +269,13 @@ _DAMAGED = "must be an undamaged PNG or JPEG file. Found: a picture that cannot 
 _BLANK = "must show a sign. Found: nothing that stands out from its ground"
 
 
-def image_front_end(spec: Spec) -> str:
+def image_front_end(spec: ModalitySpec) -> str:
     """How picture files become pixels for data of this shape, as a run folder notes it."""
-    return IMAGE_FRONT_END if spec.image_shape == _DIGIT_SHAPE else PLAIN_FRONT_END
+    return IMAGE_FRONT_END if spec.shape == _DIGIT_SHAPE else PLAIN_FRONT_END
 
 
 @tf.autograph.experimental.do_not_convert
-def read_images(contents: Any, spec: Spec) -> tuple[tf.Tensor, tf.Tensor]:
+def read_images(contents: Any, spec: ModalitySpec) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes PNG and JPEG files and brings them to the data's shape.
 
     Args:
@@ -283,11 +283,11 @@ def read_images(contents: Any, spec: Spec) -> tuple[tf.Tensor, tf.Tensor]:
         spec: with images of 28 × 28 × 1, pictures are brought to MNIST's convention; else they are resized.
 
     Returns:
-        image float32 (batch, height, width, channels) in [0, spec.pixel_max], and reason string (batch,): the rule
+        image float32 (batch, height, width, channels) in [0, spec.scale], and reason string (batch,): the rule
         that a row breaks and what was found, or "". The pixels of such rows, and of absent pictures, are 0.
     """
     num = tf.shape(contents)[0]
-    nothing = tf.zeros(spec.image_shape), tf.constant(_DAMAGED)
+    nothing = tf.zeros(spec.shape), tf.constant(_DAMAGED)
     rows = tf.data.Dataset.from_tensor_slices((tf.range(num), contents))
 
     def read(place: Any, content: Any) -> tuple[Any, Any, Any]:
@@ -300,18 +300,18 @@ def read_images(contents: Any, spec: Spec) -> tuple[tf.Tensor, tf.Tensor]:
     place, image, reason = rows.batch(tf.cast(num, tf.int64) + 1).get_single_element()
     last = tf.size(place) - 1
     found = tf.tensor_scatter_nd_update(tf.fill((num + 1,), last), place[:, None], tf.range(last + 1))[:num]
-    image = tf.ensure_shape(tf.gather(image, found), (None, *spec.image_shape))
+    image = tf.ensure_shape(tf.gather(image, found), (None, *spec.shape))
     # Whole numbers, so that an array of bytes keeps exactly what a served file gives.
-    return tf.round(image) * (spec.pixel_max / 255), tf.gather(reason, found)
+    return tf.round(image) * (spec.scale / 255), tf.gather(reason, found)
 
 
-def _read_image(content: Any, spec: Spec) -> tuple[tf.Tensor, tf.Tensor]:
+def _read_image(content: Any, spec: ModalitySpec) -> tuple[tf.Tensor, tf.Tensor]:
     """One file -> pixels in [0, 255], and a reason."""
-    blank = tf.zeros(spec.image_shape)
+    blank = tf.zeros(spec.shape)
 
     def pixels() -> tuple[tf.Tensor, tf.Tensor]:
         rgba = decoded(content)
-        if spec.image_shape != _DIGIT_SHAPE:
+        if spec.shape != _DIGIT_SHAPE:
             return _resized(rgba, spec), tf.constant("")
         image, visible = mnist_digit(on_ground(_at_most(rgba, WORK_SIDE)))
         return image, tf.where(visible, "", _BLANK)
@@ -366,9 +366,9 @@ def _at_most(rgba: Any, side: int) -> Any:
     return tf.image.resize(rgba, wanted, antialias=True)
 
 
-def _resized(rgba: Any, spec: Spec) -> tf.Tensor:
+def _resized(rgba: Any, spec: ModalitySpec) -> tf.Tensor:
     """float32 (height, width, channels) of the spec, in [0, 255]."""
-    height, width, channels = spec.image_shape
+    height, width, channels = spec.shape
     rgb = on_ground(tf.image.resize(rgba, (height, width), antialias=True))
     if channels == 1:
         return tf.image.rgb_to_grayscale(rgb)
