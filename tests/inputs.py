@@ -11,8 +11,8 @@ from tests.media import encoded, tone_bytes
 def digits(num_rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 (n, 28, 28) and sounds float32 (n, 507), drawn from the built-in ones; seldom of one class."""
     source, rng = load_builtin(), np.random.default_rng(seed)
-    images, audio = (rng.integers(len(each), size=num_rows) for each in (source.images, source.audio))
-    return source.images[images], source.audio[audio]
+    images, audio = (each.values[rng.integers(len(each), size=num_rows)] for each in source.data.values())
+    return images, audio
 
 
 def write_arrays(folder: Path, images: np.ndarray, audio: np.ndarray, names=("images.npy", "audio.npy")) -> Path:

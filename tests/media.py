@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 
 from kfusion.data.loaders import load_builtin
-from kfusion.exporting.sample_requests import png_file, wav_file
+from kfusion.modalities.audio.synthesis import wav_file
+from kfusion.modalities.image.png import png_file
 
 RATE_HZ = 8000
 FSDD = Path(__file__).resolve().parents[2] / "shared" / "data" / "fsdd.npz"
@@ -42,7 +43,7 @@ class Recordings:
 def digit_images() -> tuple[np.ndarray, np.ndarray]:
     """uint8 (5000, 28, 28) and int64 (5000,)."""
     source = load_builtin()
-    return source.images, source.image_label
+    return source["image"].values, source["image"].label
 
 
 def encoded(picture: np.ndarray, kind: str = "PNG", mode: str | None = None, **options: object) -> bytes:

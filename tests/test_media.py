@@ -67,21 +67,21 @@ def read(where: Path, **fields) -> Source:
 def test_files_of_one_name_are_pairs(made):
     source = read(made / "pairs")
     assert source.aligned and source.spec.class_names == ("one", "three", "two")
-    np.testing.assert_array_equal(source.image_label, np.repeat([0, 1, 2], NUM))
-    np.testing.assert_array_equal(source.audio_label, source.image_label)
+    np.testing.assert_array_equal(source["image"].label, np.repeat([0, 1, 2], NUM))
+    np.testing.assert_array_equal(source["audio"].label, source["image"].label)
     images, label = digit_images()
-    np.testing.assert_array_equal(source.images[NUM], images[label == 3][0][..., None])
-    assert source.audio.shape == (3 * NUM, 507)
+    np.testing.assert_array_equal(source["image"].values[NUM], images[label == 3][0][..., None])
+    assert source["audio"].values.shape == (3 * NUM, 507)
     assert source.info["front_end"] == SOUND_FRONT_END and source.info["image_front_end"] == IMAGE_FRONT_END
 
 
 def test_files_of_other_names_meet_by_label(made):
     source, aligned = read(made / "pools"), read(made / "pairs")
     assert not source.aligned
-    np.testing.assert_array_equal(source.images, aligned.images)
-    np.testing.assert_array_equal(source.audio, aligned.audio)
+    np.testing.assert_array_equal(source["image"].values, aligned["image"].values)
+    np.testing.assert_array_equal(source["audio"].values, aligned["audio"].values)
     parts = split(source, DataConfig(val_share=0.2, test_share=0.2), 0)
-    assert (parts.train.label == np.take(source.audio_label, parts.train.audio_row)).all()
+    assert (parts.train.label == np.take(source["audio"].label, parts.train.rows["audio"])).all()
 
 
 def test_classes_that_are_numbers_keep_their_order(tmp_path):
@@ -95,13 +95,13 @@ def test_classes_that_are_numbers_keep_their_order(tmp_path):
 def test_limit_reads_no_more_files_than_it_says(made, monkeypatch):
     monkeypatch.setattr(media_cache, "_kept", lambda *_: None)
     source = read(made / "pools", limit=5)
-    assert len(source.images) == len(source.audio) == 5
-    assert np.bincount(source.image_label).tolist() == [2, 2, 1]
+    assert len(source["image"].values) == len(source["audio"].values) == 5
+    assert np.bincount(source["image"].label).tolist() == [2, 2, 1]
 
 
 def test_colour_pictures_of_another_size(made):
     source = read(made / "pairs", image_shape=(12, 16, 3), limit=6)
-    assert source.spec.image_shape == (12, 16, 3) and source.images.shape == (6, 12, 16, 3)
+    assert source.spec["image"].shape == (12, 16, 3) and source["image"].values.shape == (6, 12, 16, 3)
     assert source.info["image_front_end"] != IMAGE_FRONT_END
 
 
@@ -128,10 +128,10 @@ def test_manifest_names_pairs_groups_and_speakers(pairs):
     rows = [row | {"group": f"g{place % 2}", "speaker": f"s{place % 3}"} for place, row in enumerate(rows_of(pairs))]
     source = read(write_table(pairs, [*rows, rows[0] | {"audio": rows[1]["audio"], "group": "g1"}]))
     assert source.aligned and source.info["layout"] == "manifest" and source.info["grouped_by"] == "group"
-    assert len(source.images) == 6 and source.image_row.tolist() == [0, 1, 2, 3, 4, 5, 0]
-    assert source.audio_row[-1] == 1
-    assert source.audio_group[0] == source.audio_group[2] != source.audio_group[3]
-    assert source.speaker_names == ("s0", "s1", "s2") and source.audio_speaker is not None
+    assert len(source["image"].values) == 6 and source["image"].row.tolist() == [0, 1, 2, 3, 4, 5, 0]
+    assert source["audio"].row[-1] == 1
+    assert source["audio"].group[0] == source["audio"].group[2] != source["audio"].group[3]
+    assert source.speaker_names == ("s0", "s1", "s2") and source["audio"].speaker is not None
 
 
 def test_people_of_a_manifest_can_be_held_out(made):
@@ -144,9 +144,9 @@ def test_people_of_a_manifest_can_be_held_out(made):
     source = read(table)
     config = DataConfig(split="speaker", test_speakers=("bob",), val_speakers=("eve",))
     parts = split(source, config, 0)
-    assert source.audio_speaker is not None
+    assert source["audio"].speaker is not None
     for part, person in ((parts.train, 0), (parts.val, 2), (parts.test, 1)):
-        assert set(source.audio_speaker[part.audio_row]) == {person} and len(part) == NUM
+        assert set(source["audio"].speaker[part.rows["audio"]]) == {person} and len(part) == NUM
     table.unlink()
 
 
@@ -165,20 +165,20 @@ def test_manifest_of_single_files_and_of_parquet(pairs, monkeypatch):
 def test_cache_is_used_and_a_changed_or_damaged_one_is_made_anew(pairs, cache, monkeypatch):
     source = read(pairs)
     (file,) = cache.glob(f"{source.info['keys']['images']}-*.npy")
-    assert isinstance(source.images, np.memmap) and file.is_file()
+    assert isinstance(source["image"].values, np.memmap) and file.is_file()
     with monkeypatch.context() as patch:
         patch.setattr(media_cache, "_made", lambda *_: pytest.fail("read again"))
-        np.testing.assert_array_equal(read(pairs).images, source.images)
+        np.testing.assert_array_equal(read(pairs)["image"].values, source["image"].values)
     whole = file.read_bytes()
     for damaged in (whole[:-40], whole[:-1] + b"\x17", b"no array at all"):
         file.write_bytes(damaged)
-        np.testing.assert_array_equal(read(pairs).images, source.images)
+        np.testing.assert_array_equal(read(pairs)["image"].values, source["image"].values)
         assert file.read_bytes() == whole
     shutil.copy2(pairs / "two" / "000.png", pairs / "one" / "000.png")
     changed = read(pairs)
     assert changed.info["keys"]["images"] != source.info["keys"]["images"]
     assert changed.info["keys"]["sounds"] == source.info["keys"]["sounds"]
-    np.testing.assert_array_equal(changed.images[0], changed.images[4])
+    np.testing.assert_array_equal(changed["image"].values[0], changed["image"].values[4])
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_a_run_whose_files_were_read_by_another_version_keeps_its_data(made, not
     run: Any = SimpleNamespace(
         folder=made, config=lambda: config, data=lambda: facts, split=material.rows, spec=lambda: material.spec
     )
-    np.testing.assert_array_equal(load_own(run)[0].audio, material.source.audio)
+    np.testing.assert_array_equal(load_own(run)[0]["audio"].values, material.source["audio"].values)
     told = "files of images and sounds are read otherwise than at training, by another version of kfusion"
     assert note_on(facts["source"]) == (told if noted else "")
 
@@ -220,7 +220,7 @@ def test_a_run_whose_files_were_read_by_another_version_keeps_its_data(made, not
 def test_data_can_be_read_where_no_cache_can_be_kept(pairs, tmp_path, monkeypatch):
     (tmp_path / "blocked").write_text("a file")
     monkeypatch.setenv("KFUSION_CACHE", str(tmp_path / "blocked"))
-    assert len(read(pairs).images) == 6
+    assert len(read(pairs)["image"].values) == 6
 
 
 def damage(folder: Path) -> dict[str, tuple[str, bytes]]:
@@ -252,7 +252,7 @@ def test_each_bad_file_is_named_with_its_reason(pairs):
 def test_layouts_that_cannot_be_meant(pairs):
     rows = rows_of(pairs)
     cases = {
-        "columns image, audio and label": [{"image": "a.png", "label": "one"}],
+        "columns image, audio and label": [{"picture": "a.png", "label": "one"}],
         "must be a file. Found: no file 'x.png' in row 2": [*rows[:2], rows[2] | {"image": "x.png"}],
         "a label and a file": [rows[0] | {"label": ""}],
         "either all rows or none": [*rows, rows[0] | {"image": ""}],
@@ -268,8 +268,10 @@ def test_layouts_that_cannot_be_meant(pairs):
     (pairs / "one" / "000.wav").unlink()
     assert "no sound of this name" in line(pairs)
     for path in pairs.glob("*/*.wav"):
-        path.unlink()
-    assert "each class must have a sound" in line(pairs)
+        path.rename(path.with_suffix(".mp3"))
+    assert "each class must have a sound (.wav, .wave). Found: none of class 'one'" in line(pairs)
+    (pairs / "two" / "000.mp3").rename(pairs / "two" / "002.wav")
+    assert "each class must have a sound (.wav, .wave). Found: none of class 'one'" in line(pairs)
     shutil.rmtree(pairs / "one")
     shutil.rmtree(pairs / "two")
     assert "at least two classes" in line(pairs)

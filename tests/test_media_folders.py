@@ -41,7 +41,7 @@ def refused(folder: Path) -> str:
 
 
 def parts(listing: Listing) -> list[tuple[str, str]]:
-    return sorted((item.part, item.label) for item in listing.images)
+    return sorted((item.part, item.label) for item in listing.items["image"])
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_folders_of_a_split_are_its_parts_and_are_said(tmp_path, names, said):
     listing = list_media(tmp_path)
     assert listing.class_names == ("one", "two") and listing.aligned
     assert listing.notes == (f"the data's own parts are used: {said}",)
-    assert len(listing.images) == 2 * len(names) and len({part for part, _ in parts(listing)}) == len(names)
+    assert len(listing.items["image"]) == 2 * len(names) and len({part for part, _ in parts(listing)}) == len(names)
 
 
 def test_a_test_folder_without_classes_has_no_labels_and_is_said(tmp_path):
@@ -97,7 +97,7 @@ def test_jpegs_and_wavs_of_other_endings_are_read_and_other_formats_are_said(tmp
     assert list_media(tmp_path).notes == ()
     made(tmp_path, "one/3.webp", "one/3.txt", "two/4.webp", "two/4.flac", "5.heic", "notes.txt")
     listing = list_media(tmp_path)
-    assert len(listing.images) == 4 and listing.num_ignored == 4
+    assert len(listing.items["image"]) == 4 and listing.num_ignored == 4
     assert listing.notes == (
         "4 files are left out: .webp (2), .flac (1), .txt (1) (pictures must be PNG or JPEG, sounds WAV)",
         "1 file is left out, in no class's folder: .heic (1)",
@@ -115,7 +115,7 @@ def test_a_folder_of_other_formats_alone_is_told_what_is_read(tmp_path):
 def test_folders_of_one_number_are_one_class(tmp_path):
     made(tmp_path, *classes("01", "1", "2.0"))
     listing = list_media(tmp_path)
-    assert listing.class_names == ("1", "2") and len(listing.images) == 3
+    assert listing.class_names == ("1", "2") and len(listing.items["image"]) == 3
     assert listing.notes == ("folders of one number are one class: '01', '2.0'",)
     made(tmp_path / "b", *classes("01", "02"))
     assert list_media(tmp_path / "b").class_names == ("01", "02")
@@ -137,7 +137,7 @@ def manifest(folder: Path, text: str, encoding: str = "utf-8") -> Listing:
 )
 def test_a_manifest_is_read_as_spreadsheets_write_it(tmp_path, text, encoding):
     listing = manifest(tmp_path, text, encoding)
-    assert [(item.path.name, item.label) for item in listing.images] == [("a.png", "3"), ("b.png", "4")]
+    assert [(item.path.name, item.label) for item in listing.items["image"]] == [("a.png", "3"), ("b.png", "4")]
     assert listing.notes == ()
 
 
@@ -209,18 +209,18 @@ def test_parts_of_the_data_are_the_parts_of_the_split_and_share_nothing(parted):
     assert "2 training rows left out: their clip or image is in the validation or test files" in found.audit.lines()
     for part in (found.train, found.val, found.test):
         assert sorted(set(part.label.tolist())) == [0, 1]
-        np.testing.assert_array_equal(part.label, part.audio_label)
+        np.testing.assert_array_equal(part.label, part.labels["audio"])
     lines = "\n".join(material.lines())
     assert "training from 'train', validation from 'val', test from 'test'" in lines
     source = material.source
     assert source.official_test is not None and source.spec.class_names == ("TWO", "one")
-    rows = [set(part.image_row.tolist()) for part in (found.train, found.val, found.test)]
+    rows = [set(part.rows["image"].tolist()) for part in (found.train, found.val, found.test)]
     assert sum(map(len, rows)) == len(set.union(*rows)) == 14
     random = split(source, DataConfig(split="random"), 0)
     assert (len(random.train), len(random.val), len(random.test)) == (9, 2, 4) and random.audit.leaked_share_here > 0
     limited = load(DataConfig(data=str(parted), limit=2))
     assert limited.official_val is not None and limited.official_test is not None
-    assert [len(each.image_label) for each in (limited, limited.official_val, limited.official_test)] == [2, 2, 2]
+    assert [len(each["image"].label) for each in (limited, limited.official_val, limited.official_test)] == [2, 2, 2]
 
 
 def test_another_run_is_judged_by_the_part_that_is_held_out(parted):
@@ -230,7 +230,7 @@ def test_another_run_is_judged_by_the_part_that_is_held_out(parted):
     for part, num in (("test", 4), ("validation", 2)):
         subject = other_data(run, str(parted), "", 0, force=True)
         assert (subject.part, len(subject.pairs), len(subject.group)) == (f"{part} files", num, num)
-        np.testing.assert_array_equal(subject.pairs.label, subject.pairs.audio_label)
+        np.testing.assert_array_equal(subject.pairs.label, subject.pairs.labels["audio"])
         shutil.rmtree(parted / "test", ignore_errors=True)
 
 

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from kfusion.data.dataset import Pairs, Source, group_ids, pair_by_label, read_rows, scan
+from kfusion.data.dataset import ModalityData, Pairs, Source, group_ids, pair_by_label, read_rows, scan
 from kfusion.spec import Spec
 
-SPEC = Spec(image_shape=(2, 3, 1), audio_grid=(1, 4), class_names=("a", "b"), pixel_max=255)
+SPEC = Spec.pair(image_shape=(2, 3, 1), audio_grid=(1, 4), class_names=("a", "b"), pixel_max=255)
 
 
 def make_pairs(images: np.ndarray, audio: np.ndarray, label: list[int]) -> Pairs:
     rows = np.arange(len(label))
-    return Pairs(images, audio, rows, rows, np.array(label), SPEC)
+    return Pairs({"image": images, "audio": audio}, {"image": rows, "audio": rows}, np.array(label), SPEC)
 
 
 def numbered(num_rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -22,7 +22,7 @@ def numbered(num_rows: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_read_returns_float32_in_the_datas_own_units():
     pairs = make_pairs(*numbered(4), [0, 0, 1, 1])
-    images, audio = pairs.read(np.array([2, 0]))
+    images, audio = pairs.read(np.array([2, 0])).values()
     assert images.dtype == audio.dtype == np.float32
     np.testing.assert_array_equal(images[..., 0], [[[12, 13, 14], [15, 16, 17]], [[0, 1, 2], [3, 4, 5]]])
     np.testing.assert_array_equal(audio, [[1, 1.125, 1.25, 1.375], [0, 0.125, 0.25, 0.375]])
@@ -90,23 +90,22 @@ def test_repaired_keeps_images_and_labels_and_moves_clips_within_the_class():
     label = np.arange(400) % 2
     pairs = make_pairs(np.zeros((400, 6)), np.zeros((400, 4)), label.tolist())
     again = pairs.repaired(np.random.default_rng(1))
-    np.testing.assert_array_equal(again.image_row, pairs.image_row)
+    np.testing.assert_array_equal(again.rows["image"], pairs.rows["image"])
     np.testing.assert_array_equal(again.label, label)
-    np.testing.assert_array_equal(label[again.audio_row], label)
-    assert np.mean(again.audio_row == pairs.audio_row) < 0.1
-    assert len(np.unique(again.audio_row)) == 400
+    np.testing.assert_array_equal(label[again.rows["audio"]], label)
+    assert np.mean(again.rows["audio"] == pairs.rows["audio"]) < 0.1
+    assert len(np.unique(again.rows["audio"])) == 400
 
 
 def test_repaired_stays_among_the_parts_own_clips():
-    pairs = Pairs(
-        np.zeros((9, 6)), np.zeros((9, 4)), np.arange(4), np.array([2, 5, 7, 2]), np.array([0, 1, 1, 0]), SPEC
-    )
-    assert set(pairs.repaired(np.random.default_rng(0)).audio_row.tolist()) == {2, 5, 7}
+    rows = {"image": np.arange(4), "audio": np.array([2, 5, 7, 2])}
+    pairs = Pairs({"image": np.zeros((9, 6)), "audio": np.zeros((9, 4))}, rows, np.array([0, 1, 1, 0]), SPEC)
+    assert set(pairs.repaired(np.random.default_rng(0)).rows["audio"].tolist()) == {2, 5, 7}
 
 
 def test_repaired_is_decided_by_its_generator():
     pairs = make_pairs(np.zeros((50, 6)), np.zeros((50, 4)), [0, 1] * 25)
-    first, same, other = (pairs.repaired(np.random.default_rng(seed)).audio_row for seed in (3, 3, 4))
+    first, same, other = (pairs.repaired(np.random.default_rng(seed)).rows["audio"] for seed in (3, 3, 4))
     np.testing.assert_array_equal(first, same)
     assert np.any(first != other)
 
@@ -116,9 +115,9 @@ def test_conflicting_pairs_have_a_clip_of_another_class():
     pairs = make_pairs(np.zeros((2000, 6)), np.zeros((2000, 4)), label.tolist())
     again = pairs.repaired(np.random.default_rng(0), conflict=0.3)
     np.testing.assert_array_equal(again.label, label)
-    np.testing.assert_array_equal(label[again.audio_row], again.audio_label)
-    assert 0.25 < np.mean(again.audio_label != label) < 0.35
-    assert np.all(pairs.repaired(np.random.default_rng(0), conflict=1.0).audio_label != label)
+    np.testing.assert_array_equal(label[again.rows["audio"]], again.labels["audio"])
+    assert 0.25 < np.mean(again.labels["audio"] != label) < 0.35
+    assert np.all(pairs.repaired(np.random.default_rng(0), conflict=1.0).labels["audio"] != label)
 
 
 def test_conflict_outside_0_to_1_is_refused():
@@ -129,9 +128,9 @@ def test_conflict_outside_0_to_1_is_refused():
 def test_source_pairs_go_through_the_rows_in_use():
     images, audio = numbered(4)
     label, rows = np.array([0, 1]), np.array([1, 3])
-    source = Source(images, audio, label, label, True, rows, rows, SPEC, image_row=rows, audio_row=rows)
-    pairs = source.pairs(np.array([1]), np.array([0]))
-    assert (pairs.image_row.tolist(), pairs.audio_row.tolist(), pairs.label.tolist()) == ([3], [1], [1])
+    data = {name: ModalityData(each, label, rows, rows) for name, each in (("image", images), ("audio", audio))}
+    pairs = Source(data, True, SPEC).pairs({"image": np.array([1]), "audio": np.array([0])})
+    assert (pairs.rows["image"].tolist(), pairs.rows["audio"].tolist(), pairs.label.tolist()) == ([3], [1], [1])
 
 
 def test_equal_rows_get_equal_ids_whatever_their_number_type(tmp_path):
@@ -164,25 +163,26 @@ def test_scan_finds_the_range_and_the_first_row_that_is_not_finite():
 def several_rows() -> Source:
     """A source that uses rows out of order and several times: image row 2, and sound row 1 under two labels."""
     images, audio = numbered(3)
-    image_row, audio_row = np.array([2, 0, 2, 1]), np.array([1, 2, 0, 1])
     label, speaker = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 2])
-    groups = {"image_group": np.array([7, 8, 7, 9]), "audio_group": np.array([5, 4, 6, 5])}
-    more = {"audio_speaker": speaker, "speaker_names": ("ann", "bob", "cid"), "info": {"name": "s", "front_end": None}}
-    rows = {"image_row": image_row, "audio_row": audio_row}
-    return Source(images, audio, label, label, True, spec=SPEC, **rows, **groups, **more)
+    data = {
+        "image": ModalityData(images, label, np.array([7, 8, 7, 9]), np.array([2, 0, 2, 1])),
+        "audio": ModalityData(audio, label, np.array([5, 4, 6, 5]), np.array([1, 2, 0, 1]), speaker),
+    }
+    return Source(data, True, SPEC, {"name": "s", "front_end": None}, ("ann", "bob", "cid"))
 
 
 def test_pairs_know_their_places_in_a_source_that_uses_rows_several_times():
     source = several_rows()
-    pairs = source.pairs(np.array([3, 0, 2]), np.array([3, 0, 2]))
-    assert pairs.audio_row.tolist() == [1, 1, 0]
-    assert pairs.audio_position.tolist() == pairs.image_position.tolist() == [3, 0, 2]
+    pairs = source.pairs(dict.fromkeys(source.data, np.array([3, 0, 2])))
+    assert pairs.rows["audio"].tolist() == [1, 1, 0]
+    assert pairs.positions["audio"].tolist() == pairs.positions["image"].tolist() == [3, 0, 2]
     some = pairs.take(np.array([2, 0]))
-    assert (some.image_position.tolist(), some.audio_row.tolist(), some.label.tolist()) == ([2, 3], [0, 1], [1, 1])
+    assert some.positions["image"].tolist() == [2, 3]
+    assert (some.rows["audio"].tolist(), some.label.tolist()) == ([0, 1], [1, 1])
 
 
 def test_a_sound_of_two_classes_is_paired_anew_in_both():
     source = several_rows()
-    again = source.pairs(np.arange(4), np.arange(4)).repaired(np.random.default_rng(0), conflict=0.5)
-    np.testing.assert_array_equal(source.audio_label[again.audio_position], again.audio_label)
-    np.testing.assert_array_equal(source.audio_row[again.audio_position], again.audio_row)
+    again = source.pairs(dict.fromkeys(source.data, np.arange(4))).repaired(np.random.default_rng(0), conflict=0.5)
+    np.testing.assert_array_equal(source["audio"].label[again.positions["audio"]], again.labels["audio"])
+    np.testing.assert_array_equal(source["audio"].row[again.positions["audio"]], again.rows["audio"])

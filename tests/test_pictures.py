@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kfusion.exporting.sample_requests import PNG_START, png_chunk
 from kfusion.modalities.image.decoding import (
     IMAGE_FRONT_END,
     PLAIN_FRONT_END,
@@ -20,10 +19,11 @@ from kfusion.modalities.image.decoding import (
     read_images,
 )
 from kfusion.modalities.image.handwriting import ground
-from kfusion.spec import Spec
+from kfusion.modalities.image.png import PNG_START, png_chunk
+from kfusion.spec import image_spec
 from tests.media import any_png, digit_images, encoded, header_only
 
-COLOUR = Spec(image_shape=(8, 10, 3))
+COLOUR = image_spec((8, 10, 3))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def digits() -> np.ndarray:
 def read():
     """`read_images` for digits, as a graph: float32 (n, 28, 28), and sentences."""
     graph = tf.function(
-        lambda contents: read_images(contents, Spec()), input_signature=[tf.TensorSpec([None], "string")]
+        lambda contents: read_images(contents, image_spec()), input_signature=[tf.TensorSpec([None], "string")]
     )
 
     def call(*files: bytes) -> tuple[np.ndarray, list[str]]:
@@ -61,7 +61,7 @@ def test_mnist_images_pass_through_unchanged(read, digits):
 
 
 def test_pixels_come_on_the_scale_of_the_data(digits):
-    image, _ = read_images(tf.constant([encoded(digits[0])]), Spec(pixel_max=1))
+    image, _ = read_images(tf.constant([encoded(digits[0])]), image_spec(pixel_max=1))
     np.testing.assert_allclose(image.numpy()[0, ..., 0], digits[0] / 255, rtol=1e-6)
 
 
@@ -356,4 +356,4 @@ def test_other_shapes_are_resized_and_keep_their_colours():
     assert image.shape == (2, 8, 10, 3) and reason.numpy().tolist() == [b"", b""]
     np.testing.assert_allclose(image[0, 1, 5], (250, 10, 30), atol=1)
     np.testing.assert_allclose(image[0, -2], 0, atol=1)
-    assert (image_front_end(COLOUR), image_front_end(Spec())) == (PLAIN_FRONT_END, IMAGE_FRONT_END)
+    assert (image_front_end(COLOUR), image_front_end(image_spec())) == (PLAIN_FRONT_END, IMAGE_FRONT_END)

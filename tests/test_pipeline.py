@@ -11,7 +11,7 @@ from kfusion.modalities.augmentation import Augmentation
 from kfusion.random_streams import sample_keys
 from kfusion.spec import Spec
 
-SPEC = Spec(image_shape=(2, 2, 1), audio_grid=(1, 3), class_names=("a", "b", "c"))
+SPEC = Spec.pair(image_shape=(2, 2, 1), audio_grid=(1, 3), class_names=("a", "b", "c"))
 
 
 def pairs(num=23):
@@ -19,7 +19,7 @@ def pairs(num=23):
     rows = np.arange(num)
     images = np.repeat(rows[:, None], 4, axis=1).astype(np.uint8)
     audio = np.repeat(rows[:, None], 3, axis=1).astype(np.float32)
-    return Pairs(images, audio, rows, rows, rows % 3, SPEC)
+    return Pairs({"image": images, "audio": audio}, {"image": rows, "audio": rows}, rows % 3, SPEC)
 
 
 def epochs(reader, first, last, **kwargs):
@@ -75,15 +75,15 @@ def test_wrong_partners_come_at_their_rates_with_the_right_answer_for_each_view(
 
 def test_modality_dropout_takes_either_at_its_rate_and_never_both():
     keys = tf.constant(sample_keys(0, 0, np.arange(20_000)))
-    present = present_modalities(keys, 0.3).numpy()
+    present = present_modalities(keys, 0.3, 2).numpy()
     assert present.any(axis=1).all()
     assert (~present).mean(axis=0) == pytest.approx(0.15, abs=0.01)
-    assert present_modalities(keys, 0.0).numpy().all()
-    assert present_modalities(keys, 1.0).numpy().sum() == len(keys)
+    assert present_modalities(keys, 0.0, 2).numpy().all()
+    assert present_modalities(keys, 1.0, 2).numpy().sum() == len(keys)
 
 
 def test_augmentation_of_a_sample_does_not_depend_on_batch_size():
-    augment = Augmentation(AugmentConfig(), SPEC, np.zeros(3), decibels=False)
+    augment = Augmentation(AugmentConfig(), SPEC, {"audio": np.zeros(3)})
 
     def changed(batch_size):
         reader = TrainingReader(pairs(), batch_size, 1, AugmentConfig())

@@ -14,7 +14,7 @@ from kfusion.prediction.inputs import Files
 from kfusion.prediction.models import VersionModel
 from kfusion.prediction.run_model import RunModel
 from kfusion.runtime.c_api import Refused
-from kfusion.spec import Spec
+from kfusion.spec import Spec, image_spec
 from tests.media import encoded
 
 
@@ -34,14 +34,14 @@ def test_libjpeg_does_say_something(smeared, capfd):
 def test_nothing_of_libjpeg_is_seen_while_files_are_read_for_training(smeared, capfd, tmp_path, monkeypatch):
     monkeypatch.setenv("KFUSION_CACHE", str(tmp_path / "cache"))
     (tmp_path / "smeared.jpg").write_bytes(smeared)
-    front_end = FrontEnd("any", "", file_reader("image", Spec((8, 8, 3))), (8, 8, 3), np.uint8)
+    front_end = FrontEnd("any", "", file_reader(image_spec((8, 8, 3))), (8, 8, 3), np.uint8)
     assert features([tmp_path / "smeared.jpg"], front_end, None)[0].any()
     assert capfd.readouterr().err == ""
 
 
 def test_nothing_of_libjpeg_is_seen_while_a_run_or_a_version_reads_files(smeared, capfd):
     run, version = RunModel.__new__(RunModel), VersionModel.__new__(VersionModel)
-    run.spec = Spec((8, 8, 3))
+    run.spec = Spec.pair((8, 8, 3))
     assert run._read("image", [smeared, b""])[1] == ["", ""]
 
     def refused(*_: object) -> None:

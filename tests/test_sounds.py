@@ -7,7 +7,6 @@ import tensorflow as tf
 from scipy.signal import lfilter, resample_poly
 
 from kfusion.data import loaders as builtin
-from kfusion.exporting.sample_requests import sound_file
 from kfusion.modalities.audio.features import (
     LOWEST_HZ,
     SOUND_FRONT_END,
@@ -17,12 +16,13 @@ from kfusion.modalities.audio.features import (
     without_direct_current,
 )
 from kfusion.modalities.audio.frames import to_frames
-from kfusion.spec import Spec
+from kfusion.modalities.audio.synthesis import sound_file
+from kfusion.spec import audio_spec
 from tests.media import FSDD, Recordings, wav_bytes
 
 FILES = [tf.TensorSpec((None,), tf.string)]
-as_it_is = tf.function(lambda files: read_sounds(files, Spec(), trim=False), input_signature=FILES)
-trimmed = tf.function(lambda files: read_sounds(files, Spec()), input_signature=FILES)
+as_it_is = tf.function(lambda files: read_sounds(files, audio_spec(), trim=False), input_signature=FILES)
+trimmed = tf.function(lambda files: read_sounds(files, audio_spec()), input_signature=FILES)
 needs_recordings = pytest.mark.skipif(not FSDD.exists(), reason="the recordings lie in ../shared")
 
 
@@ -43,7 +43,7 @@ def test_stretching_is_that_of_the_builtin_sequences(length):
 
 
 def check_recordings(rows: range) -> None:
-    recordings, stored = Recordings(), builtin.load_builtin().audio
+    recordings, stored = Recordings(), builtin.load_builtin()["audio"].values
     audio, reason = as_it_is(tf.constant([wav_bytes(recordings[row]) for row in rows]))
     assert set(reason.numpy()) == {b""}
     np.testing.assert_allclose(audio, stored[rows], atol=1e-3)
@@ -129,7 +129,7 @@ def test_what_is_heard_is_taken(values):
 @pytest.mark.parametrize("level", [-1131.0, -900.0, 0.0, 500.0])
 def test_a_file_made_from_features_is_heard_however_faint_they_are(level):
     steady = np.tile(np.eye(1, 13, dtype=np.float32)[0] * level, 39)
-    assert trimmed(tf.constant([sound_file(steady, Spec())]))[1].numpy().tolist() == [b""]
+    assert trimmed(tf.constant([sound_file(steady, audio_spec())]))[1].numpy().tolist() == [b""]
 
 
 @pytest.mark.parametrize(
@@ -173,14 +173,14 @@ def test_eight_bits_give_nearly_the_same_features():
 
 
 def test_grid_of_another_size_is_filled():
-    audio, _ = read_sounds(tf.constant([wav_bytes(word())]), Spec(audio_grid=(10, 20)), trim=False)
-    few, _ = read_sounds(tf.constant([wav_bytes(word())]), Spec(audio_grid=(10, 13)), trim=False)
+    audio, _ = read_sounds(tf.constant([wav_bytes(word())]), audio_spec((10, 20)), trim=False)
+    few, _ = read_sounds(tf.constant([wav_bytes(word())]), audio_spec((10, 13)), trim=False)
     np.testing.assert_array_equal(audio.numpy().reshape(10, 20)[:, :13], few.numpy().reshape(10, 13))
 
 
 def test_features_are_the_same_inside_an_exported_graph(tmp_path):
     archive = keras.export.ExportArchive()
-    archive.add_endpoint("serve", lambda files: read_sounds(files, Spec()), FILES)
+    archive.add_endpoint("serve", lambda files: read_sounds(files, audio_spec()), FILES)
     archive.write_out(tmp_path / "model", verbose=False)
     files = tf.constant([wav_bytes(word(length, length)) for length in (900, 4000, 12_000)] + [b"", b"none"])
     served, reason = tf.saved_model.load(tmp_path / "model").serve(files)
@@ -199,4 +199,4 @@ def test_features_are_the_same_inside_an_exported_graph(tmp_path):
     ],
 )
 def test_only_known_front_ends_can_read_sounds(front_end, grid, readable):
-    assert can_read_sounds(front_end, Spec(audio_grid=grid)) == readable
+    assert can_read_sounds(front_end, audio_spec(grid)) == readable

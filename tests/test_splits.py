@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from kfusion.config import DataConfig
-from kfusion.data.dataset import Source
+from kfusion.data.dataset import ModalityData, Source
 from kfusion.data.loaders import load
-from kfusion.data.splits import split
+from kfusion.data.splits import Repeats, split
 from kfusion.spec import Spec
 
-SPEC = Spec(image_shape=(1, 1, 1), audio_grid=(1, 1), class_names=("a", "b"))
+SPEC = Spec.pair(image_shape=(1, 1, 1), audio_grid=(1, 1), class_names=("a", "b"))
 
 
 def aligned(label, image_group=None, audio_group=None, **fields) -> Source:
@@ -21,25 +21,18 @@ def aligned(label, image_group=None, audio_group=None, **fields) -> Source:
     image_group = rows if image_group is None else np.asarray(image_group)
     audio_group = rows if audio_group is None else np.asarray(audio_group)
     array = rows[:, None].astype(np.float64)
-    return Source(array, array, label, label, True, image_group, audio_group, SPEC, {"name": "toy"}, **fields)
+    data = {"image": ModalityData(array, label, image_group), "audio": ModalityData(array, label, audio_group)}
+    return Source(data, True, SPEC, {"name": "toy"}, **fields)
 
 
 def apart(num_images=200, num_clips=120, num_speakers=6) -> Source:
     """Images and clips of two classes, not paired."""
-    image_label, audio_label = np.arange(num_images) % 2, np.arange(num_clips) % 2
-    return Source(
-        images=np.zeros((num_images, 1)),
-        audio=np.zeros((num_clips, 1)),
-        image_label=image_label,
-        audio_label=audio_label,
-        aligned=False,
-        image_group=np.arange(num_images),
-        audio_group=np.arange(num_clips),
-        spec=SPEC,
-        info={"name": "toy"},
-        audio_speaker=np.arange(num_clips) // 2 % num_speakers,
-        speaker_names=tuple("uvwxyz"[:num_speakers]),
-    )
+    images, clips = np.arange(num_images), np.arange(num_clips)
+    data = {
+        "image": ModalityData(np.zeros((num_images, 1)), images % 2, images),
+        "audio": ModalityData(np.zeros((num_clips, 1)), clips % 2, clips, speaker=clips // 2 % num_speakers),
+    }
+    return Source(data, False, SPEC, {"name": "toy"}, tuple("uvwxyz"[:num_speakers]))
 
 
 def repeated_clips() -> Source:
@@ -54,10 +47,10 @@ def repeated_clips() -> Source:
 def test_split_keeps_every_clip_and_every_image_on_one_side(seed):
     source = repeated_clips()
     result = split(source, DataConfig(), seed)
-    for group in (source.image_group, source.audio_group):
-        sides = [set(group[part.image_row].tolist()) for part in (result.train, result.val, result.test)]
+    for group in (source["image"].group, source["audio"].group):
+        sides = [set(group[part.rows["image"]].tolist()) for part in (result.train, result.val, result.test)]
         assert not sides[0] & sides[1] and not sides[0] & sides[2] and not sides[1] & sides[2]
-    rows = np.concatenate([part.image_row for part in (result.train, result.val, result.test)])
+    rows = np.concatenate([part.rows["image"] for part in (result.train, result.val, result.test)])
     np.testing.assert_array_equal(np.sort(rows), np.arange(600))
 
 
@@ -72,9 +65,8 @@ def test_audit_counts_repeats_and_what_a_random_split_lets_through():
     source = repeated_clips()
     clip, random = (split(source, DataConfig(split=name), 0) for name in ("clip", "random"))
     audit = clip.audit
-    assert (audit.num_image_rows, audit.num_image_groups, audit.num_image_repeated) == (600, 596, 4)
-    assert (audit.num_audio_rows, audit.num_audio_groups, audit.num_audio_repeated) == (600, 300, 300)
-    train, test = random.train.audio_row // 2, random.test.audio_row // 2
+    assert audit.repeats == {"image": Repeats("image", 600, 596, 4), "audio": Repeats("clip", 600, 300, 300)}
+    train, test = random.train.rows["audio"] // 2, random.test.rows["audio"] // 2
     assert audit.leaked_share == random.audit.leaked_share == random.audit.leaked_share_here
     assert audit.leaked_share == pytest.approx(np.mean(np.isin(test, train)), abs=4 / 60)
     assert audit.leaked_share_here == 0
@@ -85,7 +77,7 @@ def test_audit_counts_repeats_and_what_a_random_split_lets_through():
 
 
 def test_same_seed_gives_the_same_split_and_another_seed_another():
-    rows = [split(repeated_clips(), DataConfig(), seed).test.image_row.tolist() for seed in (1, 1, 2)]
+    rows = [split(repeated_clips(), DataConfig(), seed).test.rows["image"].tolist() for seed in (1, 1, 2)]
     assert rows[0] == rows[1] != rows[2]
 
 
@@ -93,13 +85,13 @@ def test_same_seed_gives_the_same_split_and_another_seed_another():
 def test_unpaired_images_meet_a_clip_of_their_class_once_each(name):
     source = apart()
     result = split(source, DataConfig(split=name), 0)
-    images = np.concatenate([part.image_row for part in (result.train, result.val, result.test)])
+    images = np.concatenate([part.rows["image"] for part in (result.train, result.val, result.test)])
     np.testing.assert_array_equal(np.sort(images), np.arange(200))
     for part in (result.train, result.val, result.test):
-        np.testing.assert_array_equal(part.label, part.image_row % 2)
-        np.testing.assert_array_equal(part.label, part.audio_row % 2)
+        np.testing.assert_array_equal(part.label, part.rows["image"] % 2)
+        np.testing.assert_array_equal(part.label, part.rows["audio"] % 2)
     assert (len(result.train), len(result.val), len(result.test)) == (160, 20, 20)
-    shared = set(result.train.audio_row.tolist()) & set(result.test.audio_row.tolist())
+    shared = set(result.train.rows["audio"].tolist()) & set(result.test.rows["audio"].tolist())
     assert bool(shared) == (name == "random")
 
 
@@ -117,9 +109,9 @@ def test_unpaired_images_meet_a_clip_of_their_class_once_each(name):
 def test_named_people_are_held_out_and_others_follow_in_the_table(test, val, expected):
     source = apart()
     result = split(source, DataConfig(split="speaker", test_speakers=test, val_speakers=val), 0)
-    speaker = source.audio_speaker
+    speaker = source["audio"].speaker
     assert speaker is not None
-    people = [set(speaker[p.audio_row].tolist()) for p in (result.train, result.val, result.test)]
+    people = [set(speaker[p.rows["audio"]].tolist()) for p in (result.train, result.val, result.test)]
     assert people[2] == {"uvwxyz".index(name) for name in expected[0].split()}
     assert people[1] == {"uvwxyz".index(name) for name in expected[1].split()}
     assert people[0] == set(range(6)) - people[1] - people[2]
@@ -132,7 +124,7 @@ def test_official_test_files_are_the_test_part_and_their_contents_leave_training
     source = aligned(label, official_test=official)
     clip = split(source, DataConfig(val_share=0.2), 0)
     assert len(clip.test) == 3
-    assert 7 not in clip.train.image_row and 7 not in clip.val.image_row
+    assert 7 not in clip.train.rows["image"] and 7 not in clip.val.rows["image"]
     assert clip.audit.num_left_out == 1
     assert len(clip.train) + len(clip.val) == 99
     assert abs(len(clip.val) - 20) <= 1
@@ -146,20 +138,19 @@ def test_own_validation_files_are_the_validation_part_and_a_test_part_is_dealt()
     result = split(aligned(np.arange(100) % 2, official_val=own), DataConfig(test_share=0.2), 0)
     assert result.val.label.tolist() == [0, 1, 1] and len(result.train) + len(result.test) == 98
     assert abs(len(result.test) - 20) <= 1 and result.audit.num_left_out == 2
-    rows = set(result.train.image_row.tolist()) | set(result.test.image_row.tolist())
+    rows = set(result.train.rows["image"].tolist()) | set(result.test.rows["image"].tolist())
     assert not rows & {7, 8} and len(rows) == 98
     assert "2 training rows left out: their clip or image is in the validation or test files" in result.audit.lines()
 
 
 @pytest.mark.parametrize("name", ["clip", "random"])
 def test_own_files_that_are_no_pairs_meet_by_class_in_their_part(name):
-    own = replace(
-        apart(10, 8), image_group=np.arange(500, 510), audio_group=np.arange(500, 508), image_row=np.arange(10)
-    )
+    own = apart(10, 8)
+    own = replace(own, data={name: replace(each, group=500 + each.group) for name, each in own.data.items()})
     result = split(replace(apart(), official_test=own), DataConfig(split=name, val_share=0.25), 0)
     assert (len(result.train), len(result.val), len(result.test)) == (150, 50, 10)
     for part in (result.train, result.val, result.test):
-        np.testing.assert_array_equal(part.label, part.audio_row % 2)
+        np.testing.assert_array_equal(part.label, part.rows["audio"] % 2)
     assert result.audit.num_left_out == 0 and result.audit.leaked_share_here == 0
 
 
@@ -184,7 +175,8 @@ def test_class_with_too_few_rows_or_groups_is_refused(source):
 
 
 def test_class_without_a_clip_is_refused():
-    source = replace(apart(), audio_label=np.zeros(120, int))
+    source = apart()
+    source.data["audio"] = replace(source["audio"], label=np.zeros(120, int))
     for name in ("clip", "random"):
         with pytest.raises(ValueError, match=r"toy: the .* needs a clip of each class. Found: none of class 'b'"):
             split(source, DataConfig(split=name), 0)

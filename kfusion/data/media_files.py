@@ -130,16 +130,16 @@ def list_media(folder: Path) -> Listing:
             else:
                 outside.append(path)
     outside += [folder / name for name in names if (folder / name).is_file()]
-    ignored = [item.path for item in items if not kind_that_reads(item.path.name)]
+    unread = [item for item in items if not kind_that_reads(item.path.name)]
     items, said = _as_numbers([item for item in items if kind_that_reads(item.path.name)])
     if not items:
         rule = "must hold pictures that are PNG or JPEG, and sounds that are WAV, in a subfolder for each class"
-        raise broken(folder, rule, endings(path.name for path in ignored + outside))
+        raise broken(folder, rule, endings(path.name for path in [item.path for item in unread] + outside))
     of_kind = {kind: [item for item in items if kind_that_reads(item.path.name) == kind] for kind in kinds()}
-    found, aligned = _paired({kind: some for kind, some in of_kind.items() if some})
-    notes += said + _left_out(ignored, outside)
-    listing = Listing(folder, "media folder", found, aligned, len(ignored), tuple(notes))
-    return checked(listing)
+    meant = {kind: some for kind, some in of_kind.items() if some or _is_in_each_class(kind, unread, items)}
+    found, aligned = _paired(meant)
+    notes += said + _left_out([item.path for item in unread], outside)
+    return checked(Listing(folder, "media folder", found, aligned, len(unread), tuple(notes)))
 
 
 def parts_of(folder: Path, found: dict[str, list[Path]]) -> tuple[dict[str, str], list[str]]:
@@ -201,6 +201,12 @@ def _as_numbers(items: list[Item]) -> tuple[list[Item], list[str]]:
     changed = sorted(name for name in plain if plain[name] != name)
     said = [f"folders of one number are one class: {', '.join(map(repr, changed[:8]))}"] if changed else []
     return [replace(item, label=plain[item.label]) for item in items], said
+
+
+def _is_in_each_class(kind: str, unread: list[Item], items: list[Item]) -> bool:
+    """Whether each class has files of a kind in formats that are not read: then the kind is meant to be there."""
+    plain = plain_numbers(item.label for item in unread)
+    return {item.label for item in items} <= {plain[item.label] for item in unread if kind_of_file(item.path.name) == kind}
 
 
 def _left_out(ignored: list[Path], outside: list[Path]) -> list[str]:

@@ -125,7 +125,7 @@ class Modality:
             UserError: values of this kind cannot be so.
         """
         if max(-low, high) > MAX_MAGNITUDE:
-            rule = f"{self.noun} features must be within {-MAX_MAGNITUDE:g} and {MAX_MAGNITUDE:g}"
+            rule = f"{self.kind} features must be within {-MAX_MAGNITUDE:g} and {MAX_MAGNITUDE:g}"
             raise broken(path, rule, f"{low:g} to {high:g}")
         return 1
 
