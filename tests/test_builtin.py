@@ -27,7 +27,7 @@ def test_builtin_ranges_are_noted(source):
     assert source.info["image_range"] == [0, 255]
     assert source.info["audio_range"] == [float(source["audio"].values.min()), float(source["audio"].values.max())]
     assert -800 < source["audio"].values.min() < -700
-    assert source.info["front_end"] == builtin.FRONT_END
+    assert source.info["front_end"] == "fsdd-mfcc-8000hz-13 + linear-39"
 
 
 def test_images_are_upright_and_in_the_packages_order(source):

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from kfusion.modalities import front_ends as module
-from kfusion.modalities.audio.features import read_sounds
+from kfusion.modalities.audio import Audio
 from kfusion.modalities.front_ends import fingerprint, fingerprints
 
 TOP = '''
@@ -96,10 +96,11 @@ def test_what_changes_nothing_leaves_the_name(name_of, old, new):
 
 def test_front_ends_of_pictures_and_sounds_have_names_that_last():
     assert fingerprints() == fingerprints()
-    assert fingerprints()["sounds"] == fingerprint(read_sounds) != fingerprints()["images"]
-    parts = module._used(read_sounds)
+    assert fingerprints()["sounds"] == fingerprint(Audio().reader()) != fingerprints()["images"]
+    parts = module._used(Audio().reader())
     assert {
         "kfusion.modalities.audio.features.SPEECH",
+        "kfusion.modalities.audio.recipe.SoundRecipe",
         "kfusion.modalities.audio.features.mel_bands",
         "kfusion.modalities.audio.decoding.Header",
     } <= parts.keys()

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +17,9 @@ from kfusion.data import media_features as media_cache
 from kfusion.data.dataset import Source
 from kfusion.data.loaders import load
 from kfusion.data.splits import split
-from kfusion.modalities.audio import features as mfcc
+from kfusion.modalities.audio import Audio
 from kfusion.modalities.audio import features as silence
-from kfusion.modalities.audio.features import SOUND_FRONT_END
+from kfusion.modalities.audio.recipe import SPOKEN_DIGITS
 from kfusion.modalities.front_ends import note_on
 from kfusion.modalities.image import handwriting as ink
 from kfusion.modalities.image.decoding import IMAGE_FRONT_END
@@ -29,6 +30,7 @@ from tests.media import digit_images, encoded, tone_bytes, wav_bytes, write_medi
 from tests.processes import Done, fails, in_process
 
 NUM = 12
+NOISY = replace(SPOKEN_DIGITS, noise_left=0.5)
 make = media_cache._made
 
 
@@ -72,7 +74,7 @@ def test_files_of_one_name_are_pairs(made):
     images, label = digit_images()
     np.testing.assert_array_equal(source["image"].values[NUM], images[label == 3][0][..., None])
     assert source["audio"].values.shape == (3 * NUM, 507)
-    assert source.info["front_end"] == SOUND_FRONT_END and source.info["image_front_end"] == IMAGE_FRONT_END
+    assert source.info["front_end"] == SPOKEN_DIGITS.front_end and source.info["image_front_end"] == IMAGE_FRONT_END
 
 
 def test_files_of_other_names_meet_by_label(made):
@@ -183,7 +185,11 @@ def test_cache_is_used_and_a_changed_or_damaged_one_is_made_anew(pairs, cache, m
 
 @pytest.mark.parametrize(
     ("module", "constant", "value", "kind"),
-    [(silence, "ABOVE_ROOM_DB", 9.0, "sounds"), (mfcc, "NOISE_LEFT", 0.5, "sounds"), (ink, "WIDEST", 9.0, "images")],
+    [
+        (silence, "ABOVE_ROOM_DB", 9.0, "sounds"),
+        (Audio, "recipe", NOISY, "sounds"),
+        (ink, "WIDEST", 9.0, "images"),
+    ],
 )
 def test_features_of_another_recipe_are_made_anew_and_noted(pairs, cache, monkeypatch, module, constant, value, kind):
     before = read(pairs)
@@ -198,7 +204,7 @@ def test_features_of_another_recipe_are_made_anew_and_noted(pairs, cache, monkey
         name for name, print_ in now.info["fingerprints"].items() if print_ != before.info["fingerprints"][name]
     } == {kind}
     assert note_on(before.info) == f"files of {kind} are read otherwise than at training, by another version of kfusion"
-    assert note_on({"front_end": SOUND_FRONT_END}) == ""
+    assert note_on({"front_end": SPOKEN_DIGITS.front_end}) == ""
 
 
 @pytest.mark.parametrize("noted", [{"sounds": "another", "images": "another"}, None])
@@ -287,7 +293,7 @@ def test_command_trains_on_a_folder_of_files_and_leaves_nothing_of_a_bad_one(mad
     done = train(made / "pairs", work / "run", "--epochs", "12", "--recipe", "robust")
     assert done.returncode == 0, done.stderr
     run = open_run(work / "run")
-    assert run.data()["source"]["front_end"] == SOUND_FRONT_END
+    assert run.data()["source"]["front_end"] == SPOKEN_DIGITS.front_end
     assert run.data()["source"]["image_front_end"] == IMAGE_FRONT_END
     assert run.spec().class_names == ("one", "three", "two")
     assert run.metrics()["views"]["fused"]["accuracy"] > 0.6

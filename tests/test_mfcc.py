@@ -8,18 +8,21 @@ from scipy.signal import get_window
 
 from kfusion.data.loaders import locate
 from kfusion.modalities.audio.features import mel_bands, mfcc_sequence
+from kfusion.modalities.audio.recipe import SPOKEN_DIGITS, SoundRecipe
 from tests.media import FSDD, Recordings
 
 sequence_of = tf.function(mfcc_sequence, input_signature=[tf.TensorSpec((None,), tf.float32)])
 
 
-def by_numpy(samples: np.ndarray) -> np.ndarray:
+def by_numpy(samples: np.ndarray, recipe: SoundRecipe = SPOKEN_DIGITS) -> np.ndarray:
     """The recipe, written down a second time with numpy's padding and scipy's window."""
-    padded = np.pad(samples.astype(np.float64), 200, mode="reflect")
-    frames = np.stack([padded[start : start + 400] for start in range(0, len(padded) - 399, 200)])
-    power = np.abs(np.fft.rfft(frames * get_window("hann", 400))) ** 2
-    level_db = 10 * np.log10(np.maximum(power @ mel_bands(), 1e-10))
-    return dct(np.maximum(level_db, level_db.max() - 80), norm="ortho", axis=1)[:, :13]
+    window, hop = (round(time_ms * recipe.sample_rate_hz / 1000) for time_ms in (recipe.window_ms, recipe.hop_ms))
+    padded = np.pad(samples.astype(np.float64), window // 2, mode="reflect")
+    frames = np.stack([padded[start : start + window] for start in range(0, len(padded) - window + 1, hop)])
+    power = np.abs(np.fft.rfft(frames * get_window("hann", window))) ** 2
+    level_db = 10 * np.log10(np.maximum(power @ mel_bands(recipe), recipe.lowest_power))
+    level_db = np.maximum(level_db, level_db.max() - recipe.range_db)
+    return dct(level_db, norm="ortho", axis=1)[:, : recipe.num_coefficients]
 
 
 @pytest.mark.parametrize("num_samples", [8000, 201, 399, 400, 1801])
@@ -28,6 +31,15 @@ def test_coefficients_are_those_of_the_recipe(num_samples):
     found = sequence_of(samples).numpy()
     assert found.shape == (1 + num_samples // 200, 13)
     np.testing.assert_allclose(found, by_numpy(samples), atol=1e-4)
+
+
+def test_another_recipe_is_followed_in_every_number():
+    recipe = SoundRecipe(16_000, 32.0, 10.0, 40, 20, 50, 1e-6, 30.0)
+    samples = np.random.default_rng(0).normal(0.0, 0.1, 1000) * np.linspace(1, 1e-3, 1000)
+    found = mfcc_sequence(samples.astype(np.float32), recipe=recipe).numpy()
+    assert found.shape == (1 + 1000 // 160, 20) and mel_bands(recipe).shape == (257, 40)
+    np.testing.assert_allclose(found, by_numpy(samples.astype(np.float32), recipe), atol=1e-4)
+    assert recipe.lowest_db == -60 and recipe.top_mel == pytest.approx(2595 * np.log10(1 + 8000 / 700))
 
 
 @pytest.mark.parametrize("num_samples", [1, 2, 3, 50, 200])

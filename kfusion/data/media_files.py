@@ -206,7 +206,7 @@ def _as_numbers(items: list[Item]) -> tuple[list[Item], list[str]]:
 def _is_in_each_class(kind: str, unread: list[Item], items: list[Item]) -> bool:
     """Whether each class has files of a kind in formats that are not read: then the kind is meant to be there."""
     plain = plain_numbers(item.label for item in unread)
-    return {item.label for item in items} <= {plain[item.label] for item in unread if kind_of_file(item.path.name) == kind}
+    return {item.label for item in items} <= {plain[i.label] for i in unread if kind_of_file(i.path.name) == kind}
 
 
 def _left_out(ignored: list[Path], outside: list[Path]) -> list[str]:

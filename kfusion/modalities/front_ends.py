@@ -10,7 +10,8 @@ import hashlib
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache, partial
+from dataclasses import is_dataclass
+from functools import cache
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -37,8 +38,8 @@ def file_reader(spec: ModalitySpec) -> Reader:
 
 @cache
 def _traced(kind: Modality, spec: ModalitySpec) -> Reader:
-    signature = [tf.TensorSpec([None], tf.string)]
-    return tf.function(partial(kind.reader(), spec=spec), input_signature=signature, autograph=False)
+    read, signature = kind.reader(), [tf.TensorSpec([None], tf.string)]
+    return tf.function(lambda contents: read(contents, spec), input_signature=signature, autograph=False)
 
 
 def fingerprints() -> dict[str, str]:
@@ -48,7 +49,11 @@ def fingerprints() -> dict[str, str]:
 
 
 def fingerprint(function: Callable[..., Any]) -> str:
-    """32 hexadecimal digits that stand for what a function does, and for all of kfusion that it uses."""
+    """32 hexadecimal digits that stand for what a function does, and for all of kfusion that it uses.
+
+    Args:
+        function: any; of a `functools.partial`, the arguments that it holds count too.
+    """
     # By names without their modules: a function that only moves does what it did.
     used = sorted((name.rpartition(".")[2], meaning) for name, meaning in _used(function).items())
     text = "\0".join(f"{name}\0{meaning}" for name, meaning in used)
@@ -70,7 +75,10 @@ def note_on(source: Mapping[str, Any]) -> str:
 
 def _used(function: Any) -> dict[str, str]:
     """The source of each function and class, and the value of each constant, by its module's name and its own."""
-    found, waiting = dict[str, str](), [inspect.unwrap(function)]
+    found, waiting = dict[str, str](), [inspect.unwrap(getattr(function, "func", function))]
+    for word, value in getattr(function, "keywords", {}).items():
+        found[f"{_PACKAGE}{word}"] = repr(value)
+        waiting += [type(value)] if is_dataclass(value) else []
     while waiting:
         each = waiting.pop()
         name = f"{each.__module__}.{each.__qualname__}"
@@ -83,7 +91,7 @@ def _used(function: Any) -> dict[str, str]:
                 waiting.append(value)
             elif isinstance(value, np.ndarray | np.generic):
                 found[f"{each.__module__}.{word}"] = f"{value.dtype} {value.shape} {value.tobytes().hex()}"
-            elif isinstance(value, _PLAIN):
+            elif isinstance(value, _PLAIN) or is_dataclass(value):
                 found[f"{each.__module__}.{word}"] = repr(value)
             elif isinstance(value, set | frozenset):
                 found[f"{each.__module__}.{word}"] = repr(sorted(value))

@@ -10,7 +10,7 @@ Needs the original recordings (`../shared/data/fsdd.npz`).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -23,12 +23,13 @@ from scipy.signal import resample_poly
 from kfusion.data.loaders import load_builtin
 from kfusion.inference import load_network
 from kfusion.modalities.audio.features import read_sounds
+from kfusion.modalities.audio.recipe import SPOKEN_DIGITS
 from kfusion.run_dir import open_run
-from kfusion.spec import VIEWS, Spec
+from kfusion.spec import Spec
 from tests.benchmarks.tables import wide_console
 from tests.media import Recordings, wav_bytes
 
-RATE_HZ, SNR_DB = 8000, 30.0
+RATE_HZ, SNR_DB = SPOKEN_DIGITS.sample_rate_hz, 30.0
 GOALS = {"clean": "-0.5", "noise": "-3", "disturbed": "≥ .96"}
 """Points of accuracy that may be lost, or an accuracy."""
 LOWEST_NOISE_HZ = 30
@@ -173,7 +174,7 @@ ONE_SCENE = ("as recorded", "44.1 kHz, stereo", "8 bit")
 def heard(network: keras.Model, audio: np.ndarray) -> np.ndarray:
     """The class that a network hears in each sound, int64 (n,)."""
     image_shape = network.input["image"].shape[1:]
-    present = np.tile(VIEWS["audio"], (len(audio), 1))
+    present = np.tile(Spec().views["audio"], (len(audio), 1))
     batch = {"image": np.zeros((len(audio), *image_shape), np.float32), "audio": audio, "present": present}
     return np.asarray(network.predict(batch, batch_size=256, verbose=0)).argmax(axis=1)
 
@@ -182,21 +183,23 @@ def measure(folder: Path, settings: Settings, read: Callable) -> dict[str, tuple
     """Accuracy under each condition, and the goal that holds for it."""
     run, recordings, source = open_run(folder), Recordings(), load_builtin()
     network, rows = load_network(run), np.unique(run.split()[f"{settings.part}_audio"])
-    results = {"stored features": (float(np.mean(heard(network, source.audio[rows]) == source.audio_label[rows])), "")}
+    features, label = source["audio"].values, source["audio"].label
+    results = {"stored features": (float(np.mean(heard(network, features[rows]) == label[rows])), "")}
     for name, (goal, make) in CONDITIONS.items():
         rng = np.random.default_rng(0)
         scenes = np.repeat(rows, 1 if name in ONE_SCENE else settings.draws)
         audio, reason = read(tf.constant([make(recordings[row], rng) for row in scenes]))
         if set(reason.numpy()) != {b""}:
             raise ValueError(f"{name}: every file must be readable. Found: {set(reason.numpy())}")
-        results[name] = (float(np.mean(heard(network, audio.numpy()) == source.audio_label[scenes])), goal)
+        results[name] = (float(np.mean(heard(network, audio.numpy()) == label[scenes])), goal)
     return results
 
 
 def main() -> None:
     settings = tyro.cli(Settings)
     signature = [tf.TensorSpec((None,), tf.string)]
-    read = tf.function(lambda files: read_sounds(files, Spec(), settings.trim), input_signature=signature)
+    recipe = replace(SPOKEN_DIGITS, trim=settings.trim, denoise=settings.trim)
+    read = tf.function(lambda files: read_sounds(files, Spec()["audio"], recipe), input_signature=signature)
     table = Table(title=f"Audio alone, {settings.part} recordings", title_justify="left")
     columns = [measure(folder, settings, read) for folder in settings.runs]
     table.add_column("")

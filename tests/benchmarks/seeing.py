@@ -35,10 +35,10 @@ def main() -> None:
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def answer(contents: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        image, reason = read_images(contents, spec)
+        image, reason = read_images(contents, spec["image"])
         num = tf.shape(image)[0]
         present = tf.repeat([[True, False]], num, axis=0)
-        batch = {"image": image, "audio": tf.zeros((num, spec.num_audio)), "present": present}
+        batch = {"image": image, "audio": tf.zeros((num, spec["audio"].num_values)), "present": present}
         return tf.argmax(network(batch, training=False), axis=-1), reason, image
 
     table = Table("rendering", "accuracy", "unreadable", "files/s", title=f"{len(digits)} digits of MNIST's test files")

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kfusion.modalities.audio.recipe import SPOKEN_DIGITS, SoundRecipe
 from kfusion.modalities.base import BadValues, Corruption, FileReader, Modality, Pictures, Shape
 from kfusion.spec import ModalitySpec, audio_spec
 from kfusion.validation import broken
@@ -15,12 +17,15 @@ from kfusion.validation import broken
 if TYPE_CHECKING:
     from kfusion.config import AugmentConfig, ModelConfig
 
-DIGIT_GRID = (39, 13)
-"""Frames and coefficients of the published sounds."""
-
 
 class Audio(Modality):
-    """Sounds."""
+    """Sounds.
+
+    Attributes:
+        recipe: how recordings become features.
+    """
+
+    recipe: SoundRecipe = SPOKEN_DIGITS
 
     kind = "audio"
     noun = "sound"
@@ -38,7 +43,7 @@ class Audio(Modality):
     def spec_of(self, shape: Shape, path: Path, scale: int, known: Shape = ()) -> tuple[ModalitySpec, str]:
         """(N, D) or (N, frames, coefficients), with or without an axis of length 1 for channels; see `Modality`."""
         row = without_channel(shape[1:])
-        grid = row if len(row) == 2 else DIGIT_GRID if row == (math.prod(DIGIT_GRID),) else (1, *row)
+        grid = row if len(row) == 2 else audio_spec().grid if row == audio_spec().shape else (1, *row)
         if known and grid != known:
             flat, frames, coefficients = math.prod(known), *known
             raise broken(path, f"must have the shape (N, {flat}) or (N, {frames}, {coefficients})", f"shape {shape}")
@@ -77,41 +82,40 @@ class Audio(Modality):
         """Only a known front end makes the features that a network was trained on."""
         from kfusion.modalities.audio.features import can_read_sounds
 
-        if can_read_sounds(front_end, spec):
+        if can_read_sounds(front_end, spec, self.recipe):
             return ""
         known = "is not known" if front_end is None else f"({front_end}) is none that reads files"
         return f"the front end of its training sounds {known}"
 
     def front_end(self, spec: ModalitySpec) -> str:
-        """Trimmed, denoised MFCC of 8 kHz."""
-        from kfusion.modalities.audio.features import SOUND_FRONT_END
-
-        return SOUND_FRONT_END
+        """The recipe's name."""
+        return self.recipe.front_end
 
     def reader(self) -> FileReader:
         """WAV files; see `features.read_sounds`."""
         from kfusion.modalities.audio.features import read_sounds
 
-        return read_sounds
+        return partial(read_sounds, recipe=self.recipe)
 
     def sample_file(self, values: np.ndarray, spec: ModalitySpec, seed: int = 0) -> bytes:
         """A WAV file of noise that has these features."""
         from kfusion.modalities.audio.synthesis import sound_file
 
-        return sound_file(values, spec, seed)
+        return sound_file(values, spec, seed, self.recipe)
 
     def bad_files(self, good: bytes) -> list[BadValues]:
         """Sounds that must be refused."""
         from kfusion.modalities.audio.synthesis import wav_file
 
+        rate = self.recipe.sample_rate_hz
         return [
             ("a text as a sound", b"This is a text file.\n" * 20, ""),
             ("a WAV with a wrong header", b"RIFX" + good[4:], ""),
             ("a WAV cut off", good[: len(good) // 2], ""),
-            ("a 24-bit WAV", wav_file(bytes(3 * 8000), 3), ""),
+            ("a 24-bit WAV", wav_file(bytes(3 * rate), 3), ""),
             ("a WAV of no samples", wav_file(b""), ""),
-            ("a silent WAV", wav_file(bytes(2 * 8000)), "must hold a sound"),
-            ("ten minutes of sound", wav_file(bytes(600 * 8000), 1), ""),
+            ("a silent WAV", wav_file(bytes(2 * rate)), "must hold a sound"),
+            ("ten minutes of sound", wav_file(bytes(600 * rate), 1), ""),
         ]
 
     def normalisation(self, config: "ModelConfig", name: str, spec: ModalitySpec) -> Callable[[Any], Any] | None:
@@ -154,7 +158,7 @@ class Audio(Modality):
         from kfusion.modalities.audio.corruption import Surroundings
 
         deviation = np.ones(spec.grid) if std is None else std.reshape(spec.grid)
-        return (Surroundings(deviation.astype(np.float32), others.reshape(-1, *spec.grid)),)
+        return (Surroundings(deviation.astype(np.float32), others.reshape(-1, *spec.grid), self.recipe),)
 
     def pictures(self, values: NDArray, spec: ModalitySpec, reference: NDArray | None = None) -> Pictures:
         """Time to the right, coefficients upwards, each on the scale of the reference: the first are far larger."""

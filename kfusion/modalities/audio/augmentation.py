@@ -17,11 +17,12 @@ import tensorflow as tf
 from scipy.fft import dct
 
 from kfusion.config import AugmentConfig
+from kfusion.modalities.audio.recipe import SPOKEN_DIGITS
 from kfusion.random_streams import uniform
 
-NUM_MEL_BANDS = 128
-"""Of the features' recipe; with fewer bands here, levels in decibels must be scaled to agree."""
+NUM_MEL_BANDS = SPOKEN_DIGITS.num_mel_bands
 NUM_BANDS = 32
+"""Bands in which powers are added; with fewer than the recipe has, levels in decibels must be scaled to agree."""
 QUIETEST_DB, LOUDEST_DB = 45.0, 5.0
 """How far the noise lies below the loudest frame, in decibels."""
 TILTS_DB = (4.0, 4.0, 3.0, 2.0)
@@ -37,7 +38,7 @@ def add_background(grid: Any, draws: Any, probability: float) -> tf.Tensor:
     """Adds a steady noise of random level and colour to some of the sounds.
 
     Args:
-        grid: float32 (batch, frames, coefficients), orthonormal DCT-II of decibels in 128 mel bands.
+        grid: float32 (batch, frames, coefficients), orthonormal DCT-II of decibels in `NUM_MEL_BANDS` bands.
         draws: float32 (batch, 6) in [0, 1): whether, how loud, and four cosine terms of the noise's spectrum.
         probability: that a sound gets noise.
     """

@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dct, idct
 
+from kfusion.modalities.audio.recipe import MEL, SPOKEN_DIGITS, SoundRecipe
 from kfusion.modalities.base import Corruption, Shape, normal, side
 
-NUM_MEL_BANDS, NUM_BANDS = 128, 32
-"""Bands of the features' recipe, and those in which powers are added here."""
-TOP_MEL = 2595 * np.log10(1 + 4000 / 700)
-"""The recipe's highest band, at 4000 Hz."""
+NUM_BANDS = 32
+"""Bands in which powers are added; with fewer than the recipe has, levels in decibels must be scaled to agree."""
 NUM_TALKERS = 4
 """Voices of the babble."""
 
@@ -27,10 +26,12 @@ class Surroundings:
     Args:
         std: standard deviation of each feature over the training part, (frames, coefficients).
         babble: sounds of other people, to mix in, float32 (m, frames, coefficients).
+        recipe: by which the features were made, where they are known to be decibels.
     """
 
     std: NDArray
     babble: NDArray
+    recipe: SoundRecipe = SPOKEN_DIGITS
 
 
 def add_feature_noise(sounds: NDArray, amount: float, draws: NDArray, around: Surroundings) -> NDArray:
@@ -41,18 +42,18 @@ def add_feature_noise(sounds: NDArray, amount: float, draws: NDArray, around: Su
 def add_white_noise(sounds: NDArray, amount: float, draws: NDArray, around: Surroundings) -> NDArray:
     """Steady noise with equal power per Hz, `amount` decibels below the sound; its level wavers as a band's does."""
     # Mel bands grow wider with 10^(mel/2595), and unnormalised filters gather the more power the wider they are.
-    width_db = 10 * np.linspace(0, TOP_MEL, NUM_BANDS) / 2595
+    width_db = 10 * np.linspace(0, around.recipe.top_mel, NUM_BANDS) / MEL
     frames = sounds.shape[1]
     wavering_db = normal(draws).reshape(len(sounds), frames, NUM_BANDS)
-    return _with_noise(sounds, 10 ** ((width_db + wavering_db) / 10), amount)
+    return _with_noise(sounds, 10 ** ((width_db + wavering_db) / 10), amount, around.recipe)
 
 
 def add_babble(sounds: NDArray, amount: float, draws: NDArray, around: Surroundings) -> NDArray:
     """Four other people speaking at once, `amount` decibels below the sound."""
     talker = np.minimum((draws * len(around.babble)).astype(np.int64), len(around.babble) - 1)
-    power = _power(around.babble)
+    power = _power(around.babble, around.recipe)
     power /= power.mean(axis=(1, 2), keepdims=True)
-    return _with_noise(sounds, power[talker].sum(axis=1), amount)
+    return _with_noise(sounds, power[talker].sum(axis=1), amount, around.recipe)
 
 
 def shift(sounds: NDArray, amount: float, draws: NDArray, around: Surroundings) -> NDArray:
@@ -80,23 +81,24 @@ def _quietest(sounds: NDArray) -> NDArray:
     return np.take_along_axis(sounds, sounds[..., 0].argmin(axis=1)[:, None, None], axis=1)
 
 
-def _levels_db(sounds: NDArray) -> NDArray:
+def _levels_db(sounds: NDArray, recipe: SoundRecipe = SPOKEN_DIGITS) -> NDArray:
     """The smooth spectrum in decibels, (n, frames, NUM_BANDS)."""
     padding = max(NUM_BANDS - sounds.shape[2], 0)
     padded = np.pad(np.asarray(sounds[..., :NUM_BANDS], np.float32), [(0, 0), (0, 0), (0, padding)])
-    return idct(padded, norm="ortho", axis=2) / np.float32(np.sqrt(NUM_MEL_BANDS / NUM_BANDS))
+    return idct(padded, norm="ortho", axis=2) / np.float32(np.sqrt(recipe.num_mel_bands / NUM_BANDS))
 
 
-def _power(sounds: NDArray) -> NDArray:
-    return 10 ** (_levels_db(sounds) / 10)
+def _power(sounds: NDArray, recipe: SoundRecipe) -> NDArray:
+    return 10 ** (_levels_db(sounds, recipe) / 10)
 
 
-def _with_noise(sounds: NDArray, noise: NDArray, ratio_db: float) -> NDArray:
+def _with_noise(sounds: NDArray, noise: NDArray, ratio_db: float, recipe: SoundRecipe) -> NDArray:
     """Adds the power of `noise` (n, frames, NUM_BANDS), scaled so that the sound's is `ratio_db` decibels above it."""
-    clean = _power(sounds)
+    clean = _power(sounds, recipe)
     scale = clean.mean(axis=(1, 2), keepdims=True) / noise.mean(axis=(1, 2), keepdims=True) * 10 ** (-ratio_db / 10)
     change_db = 10 * np.log1p(noise * scale / clean) / np.log(10)
-    change = dct(change_db, norm="ortho", axis=2)[..., : sounds.shape[2]] * np.sqrt(NUM_MEL_BANDS / NUM_BANDS)
+    fewer = np.sqrt(recipe.num_mel_bands / NUM_BANDS)
+    change = dct(change_db, norm="ortho", axis=2)[..., : sounds.shape[2]] * fewer
     return sounds + np.pad(change, [(0, 0), (0, 0), (0, sounds.shape[2] - change.shape[2])])
 
 

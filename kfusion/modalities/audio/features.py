@@ -1,23 +1,16 @@
-"""Where the word lies in a recording, if one is heard, and what the room sounds like; TensorFlow ops only.
-
-The quietest frames show the room. Each frequency is measured in multiples of the room's own power there, so that a hum
-or a hiss counts as silence, and a faint consonant above it does not. Where too little of a recording is silence to know
-the room by, it was cut close already (as the built-in recordings were), and is left as it is. What is loud but short
-and apart from the word (clicks of a mouse, taps of keys, thuds, breaths) is neither the word nor the room. The
-constants were chosen on the validation recordings of `tests/benchmarks/listening.py`.
-
-WAV files -> the features that a network hears: the one way from sound to numbers.
+"""WAV files -> the features that a network hears: the one way from sound to numbers; TensorFlow operations only.
 
 Training from recordings, prediction on files and the exported graph all go through `read_sounds`, so they cannot
-differ. TensorFlow ops only, and any number of rows.
+differ. Every number of the features is in the `SoundRecipe`; the thresholds of the search for the word are here.
 
-Samples -> mel-frequency cepstral coefficients, by the recipe of the built-in sounds; TensorFlow ops only.
+The search takes the quietest frames for the room. Each frequency is measured in multiples of the room's own power
+there, so that a hum or a hiss counts as silence, and a faint consonant above it does not. Where too little of a
+recording is silence to know the room by, it was cut close already (as the built-in recordings were), and is left as it
+is. What is loud but short and apart from the word (clicks of a mouse, taps of keys, thuds, breaths) is neither the word
+nor the room. The thresholds were chosen on the validation recordings of `tests/benchmarks/listening.py`.
 
-    8000 Hz; windows of 50 ms each 25 ms, periodic Hann, centred, the sound mirrored at its ends; power spectrum;
-    128 triangular mel bands (HTK) from 0 to 4000 Hz; decibels, at most 80 below the sound's loudest band and at least
-    -100; orthonormal DCT-II.
-
-Reference: Davis and Mermelstein 1980; Boll 1979 for the subtraction of noise.
+References: Davis and Mermelstein 1980 (MFCC); Boll 1979 (subtraction of noise); Rabiner and Sambur 1975 (endpoints by
+energy); Lamel, Rabiner, Rosenberg and Wilpon 1981 (bursts).
 """
 
 import math
@@ -29,47 +22,53 @@ import tensorflow as tf
 from scipy.fft import dct
 
 from kfusion.modalities.audio.decoding import read_wav, resample
-from kfusion.modalities.audio.frames import FRONT_END, NUM_FRAMES, neighbours
+from kfusion.modalities.audio.frames import neighbours
+from kfusion.modalities.audio.recipe import BREAK_HZ, FSDD_FRONT_END, MEL, SPOKEN_DIGITS, SoundRecipe
 from kfusion.spec import ModalitySpec
 
-SAMPLE_RATE_HZ = 8000
-WINDOW, HOP = 400, 200
-"""In samples: 50 ms and 25 ms."""
-NUM_MEL_BANDS = 128
-NUM_COEFFICIENTS = 13
-QUIETEST_POWER = 1e-10
-MEL_RANGE_DB = 80.0
-NOISE_LEFT = 0.1
 
-
-def mfcc_sequence(samples: Any, num_coefficients: int = NUM_COEFFICIENTS, room: Any = None) -> tf.Tensor:
-    """The coefficients of one sound, frame by frame.
+def mfcc_sequence(
+    samples: Any, num_coefficients: int | None = None, room: Any = None, recipe: SoundRecipe = SPOKEN_DIGITS
+) -> tf.Tensor:
+    """Mel-frequency cepstral coefficients of one sound, frame by frame.
 
     Args:
-        samples: float32 (n,), n ≥ 1, in [-1, 1], at `SAMPLE_RATE_HZ`.
-        num_coefficients: the first so many, in [1, 128].
-        room: float64 (128,), the power of a steady noise in each mel band; it is subtracted, down to
-            `NOISE_LEFT` of itself.
+        samples: float32 (n,), n ≥ 1, in [-1, 1], at the recipe's rate.
+        num_coefficients: the first so many, in [1, recipe.num_mel_bands]; the recipe's if left out.
+        room: float64 (recipe.num_mel_bands,), the power of a steady noise in each mel band; it is subtracted, down to
+            `recipe.noise_left` of itself. None: nothing is.
+        recipe: the numbers.
 
     Returns:
-        float32 (1 + n // 200, num_coefficients).
+        float32 (1 + n // recipe.hop, num_coefficients).
     """
-    power = mel_power(samples)
+    power = mel_power(samples, recipe)
     if room is not None:
-        power = tf.maximum(power - room, NOISE_LEFT * room)
-    level_db = 10.0 / math.log(10.0) * tf.math.log(tf.maximum(power, QUIETEST_POWER))
-    level_db = tf.maximum(level_db, tf.reduce_max(level_db) - MEL_RANGE_DB)
-    cosines = dct(np.eye(NUM_MEL_BANDS), type=2, norm="ortho", axis=1)[:, :num_coefficients]
-    return tf.cast(tf.matmul(level_db, tf.constant(cosines)), tf.float32)
+        power = tf.maximum(power - room, recipe.noise_left * room)
+    level_db = 10.0 / math.log(10.0) * tf.math.log(tf.maximum(power, recipe.lowest_power))
+    level_db = tf.maximum(level_db, tf.reduce_max(level_db) - recipe.range_db)
+    cosines = dct(np.eye(recipe.num_mel_bands), type=2, norm="ortho", axis=1)
+    return tf.cast(
+        tf.matmul(level_db, tf.constant(cosines[:, : num_coefficients or recipe.num_coefficients])), tf.float32
+    )
 
 
-def mel_power(samples: Any) -> tf.Tensor:
-    """The power of each window in each mel band, float64 (1 + n // 200, 128)."""
+def mel_power(samples: Any, recipe: SoundRecipe = SPOKEN_DIGITS) -> tf.Tensor:
+    """The power of each window in each mel band.
+
+    Args:
+        samples: float32 (n,), n ≥ 1, at the recipe's rate.
+        recipe: the numbers.
+
+    Returns:
+        float64 (1 + n // recipe.hop, recipe.num_mel_bands).
+    """
     # In double precision: single costs up to 0.0007, and the recipe's own figures lie 0.0009 from the exact ones.
-    return tf.matmul(tf.square(tf.abs(tf.signal.rfft(windows(tf.cast(samples, tf.float64))))), tf.constant(mel_bands()))
+    pieces = windows(tf.cast(samples, tf.float64), recipe.window, recipe.hop)
+    return tf.matmul(tf.square(tf.abs(tf.signal.rfft(pieces))), tf.constant(mel_bands(recipe)))
 
 
-def windows(samples: Any, size: int = WINDOW, hop: int = HOP) -> tf.Tensor:
+def windows(samples: Any, size: int, hop: int) -> tf.Tensor:
     """Overlapping pieces of a sound under a Hann window, centred at samples 0, hop, 2 hop, …: (1 + n // hop, size).
 
     Args:
@@ -92,21 +91,18 @@ def hann(size: int) -> np.ndarray:
 
 
 @lru_cache
-def mel_bands() -> np.ndarray:
-    """The triangles over the bins of the power spectrum, each with its peak at 1: float64 (201, 128).
+def mel_bands(recipe: SoundRecipe = SPOKEN_DIGITS) -> np.ndarray:
+    """The triangles over the bins of the power spectrum, each with its peak at 1: float64 (bins, bands).
 
     Mel of f Hz: 2595 log10(1 + f / 700); the corners are evenly spaced in mel, the sides straight in Hz.
     """
-    bins_hz = np.linspace(0.0, SAMPLE_RATE_HZ / 2, WINDOW // 2 + 1)
-    top_mel = 2595.0 * np.log10(1.0 + SAMPLE_RATE_HZ / 2 / 700.0)
-    corners_hz = 700.0 * (10.0 ** (np.linspace(0.0, top_mel, NUM_MEL_BANDS + 2) / 2595.0) - 1.0)
+    bins_hz = np.linspace(0.0, recipe.sample_rate_hz / 2, recipe.window // 2 + 1)
+    corners_hz = BREAK_HZ * (10.0 ** (np.linspace(0.0, recipe.top_mel, recipe.num_mel_bands + 2) / MEL) - 1.0)
     width_hz, beyond_hz = np.diff(corners_hz), bins_hz[:, None] - corners_hz
     rising, falling = beyond_hz[:, :-2] / width_hz[:-1], -beyond_hz[:, 2:] / width_hz[1:]
     return np.maximum(0.0, np.minimum(rising, falling))
 
 
-FRAME, STEP = 200, 100
-"""In samples at 8 kHz: 25 ms and 12.5 ms."""
 QUIET_SHARE = 0.1
 """Of the frames, taken as the room's."""
 EMPHASIS = 0.95
@@ -115,8 +111,8 @@ LOWEST_BIN = 2
 """Of a frame's spectrum, 80 Hz: below lies direct current, which is not heard."""
 ABOVE_ROOM_DB, BELOW_PEAK_DB, WORD_RANGE_DB = 4.0, 20.0, 40.0
 """A frame of the word lies so far above the room; at most and at least so far below the highest sustained level."""
-REACH = 50
-"""In samples: how far beyond the centres of its first and last frame the word is taken to reach."""
+REACH_MS = 6.25
+"""How far beyond the centres of its first and last frame the word is taken to reach."""
 FEWEST_QUIET = 16
 """Frames of silence, 0.2 s, below which nothing is cut."""
 SPEECH = 6
@@ -125,8 +121,8 @@ PART = 0.5
 """Of the length and of the area of the main run of loud frames: what another must have to be a part of the word."""
 GAP_BEFORE, GAP_AFTER = 6, 10
 """In frames, 75 and 125 ms: what is short but no further from the word belongs to it, as the t of "eight" does."""
-GAP, FEWEST_ROOM = 200, 4
-"""Samples between the word and the windows that count as the room, and how many windows it takes."""
+GAP_MS, FEWEST_ROOM = 25.0, 4
+"""Time between the word and the windows that count as the room, and how many windows it takes."""
 SILENT_DB = -90.0
 """Of full scale: no sustained level above it is silence. Dither of one step of 16 bits lies at -92."""
 FAINT_DB, STEADY_DB, FEWEST_STEADY = -40.0, 3.0, 32
@@ -141,7 +137,7 @@ class Word(NamedTuple):
     Args:
         start: int32 scalar, its first sample.
         end: int32 scalar, the sample after its last.
-        loud: bool (1 + n // STEP,), the frames too loud to be the room's: the word, and bursts that are not of it.
+        loud: bool (1 + n // recipe.step,), the frames too loud to be the room's: the word, and bursts beside it.
     """
 
     start: Any
@@ -149,26 +145,25 @@ class Word(NamedTuple):
     loud: Any
 
 
-def find_word(power: Any, num: Any) -> Word:
+def find_word(power: Any, num: Any, recipe: SoundRecipe = SPOKEN_DIGITS) -> Word:
     """First and last sample of the word, by energy; clicks, thuds and breaths apart from it are left outside.
 
     Args:
         power: from `frame_power`.
         num: int32 scalar, how many samples the recording has.
+        recipe: the numbers.
 
     Returns:
         The word, 0 ≤ start < end ≤ n; 0 and n where there is too little silence.
-
-    Reference: Rabiner and Sambur 1975, for endpoints by energy; Lamel, Rabiner, Rosenberg and Wilpon 1981, for bursts.
     """
-    level_db = level_above_room(power)
+    level_db, step, reach = level_above_room(power, recipe), recipe.step, recipe.samples(REACH_MS)
     room_db, peak_db = room_level(level_db), sustained(level_db)
     threshold_db = tf.maximum(peak_db - WORD_RANGE_DB, tf.minimum(room_db + ABOVE_ROOM_DB, peak_db - BELOW_PEAK_DB))
     loud = level_db >= threshold_db
     near = _any_near(_spoken(loud, level_db - threshold_db), GAP_AFTER, GAP_BEFORE)
     kept = tf.cast(tf.where(loud & near)[:, 0], tf.int32)
     first, last = kept[0], kept[-1]
-    start, end = tf.maximum(first * STEP - REACH, 0), tf.minimum(last * STEP + REACH, num)
+    start, end = tf.maximum(first * step - reach, 0), tf.minimum(last * step + reach, num)
     known = (first + tf.size(level_db) - 1 - last >= FEWEST_QUIET) & (start < end)
     return Word(tf.where(known, start, 0), tf.where(known, end, num), loud)
 
@@ -206,14 +201,15 @@ def _any_near(mask: Any, back: int, ahead: int) -> tf.Tensor:
     return tf.gather(before, high) > tf.gather(before, low)
 
 
-def reason_unheard(power: Any) -> tf.Tensor:
+def reason_unheard(power: Any, recipe: SoundRecipe = SPOKEN_DIGITS) -> tf.Tensor:
     """Why a sound holds nothing that could be a word, string (); empty where it holds something.
 
     Args:
         power: from `frame_power`.
+        recipe: the numbers.
     """
-    level_db = level_above_room(power)
-    loudest_db = sustained(_decibels(2.0 / FRAME * tf.reduce_sum(power, axis=1)))
+    level_db = level_above_room(power, recipe)
+    loudest_db = sustained(_decibels(2.0 / recipe.frame * tf.reduce_sum(power, axis=1)))
     steady = (sustained(level_db) - room_level(level_db) < STEADY_DB) & (tf.size(level_db) >= FEWEST_STEADY)
     found = tf.where(steady & (loudest_db < FAINT_DB), "only a faint and steady noise", "")
     found = tf.where(loudest_db < SILENT_DB, "silence", found)
@@ -225,81 +221,93 @@ def room_level(level_db: Any) -> tf.Tensor:
     return tf.sort(level_db)[tf.cast(tf.cast(tf.size(level_db), tf.float32) * QUIET_SHARE, tf.int32)]
 
 
-def level_above_room(power: Any) -> tf.Tensor:
-    """Mean over the frequencies of each frame's power over the room's, in decibels: (frames, bins) -> (frames,)."""
-    bins = np.arange(LOWEST_BIN, FRAME // 2 + 1)
-    response = np.abs(1.0 - EMPHASIS * np.exp(-2j * np.pi * bins / FRAME)) ** 2
+def level_above_room(power: Any, recipe: SoundRecipe = SPOKEN_DIGITS) -> tf.Tensor:
+    """Mean over the frequencies of each frame's power over the room's.
+
+    Args:
+        power: (frames, bins), from `frame_power`.
+        recipe: the numbers.
+
+    Returns:
+        float32 (frames,), in decibels.
+    """
+    bins = np.arange(LOWEST_BIN, recipe.frame // 2 + 1)
+    response = np.abs(1.0 - EMPHASIS * np.exp(-2j * np.pi * bins / recipe.frame)) ** 2
     sharp = tf.linalg.matvec(power, tf.constant(response, tf.float32))
     count = tf.cast(tf.math.ceil(QUIET_SHARE * tf.cast(tf.size(sharp), tf.float32)), tf.int32)
     room = tf.reduce_mean(tf.gather(power, tf.math.top_k(-sharp, count).indices), axis=0)
     return _decibels(tf.reduce_mean(power / (room + 1e-9), axis=1))
 
 
-def frame_power(samples: Any) -> tf.Tensor:
+def frame_power(samples: Any, recipe: SoundRecipe = SPOKEN_DIGITS) -> tf.Tensor:
     """The power of each frame of a recording at each frequency from `LOWEST_BIN` on.
 
     Args:
-        samples: float32 (n,), n ≥ 1, at 8 kHz.
+        samples: float32 (n,), n ≥ 1, at the recipe's rate.
+        recipe: the numbers.
 
     Returns:
-        float32 (1 + n // STEP, bins).
+        float32 (1 + n // recipe.step, bins).
     """
-    spectrum = tf.signal.rfft(windows(samples, FRAME, STEP))[:, LOWEST_BIN:]
-    return tf.square(tf.abs(spectrum)) / np.sum(hann(FRAME) ** 2)
+    spectrum = tf.signal.rfft(windows(samples, recipe.frame, recipe.step))[:, LOWEST_BIN:]
+    return tf.square(tf.abs(spectrum)) / np.sum(hann(recipe.frame) ** 2)
 
 
 def _decibels(power: Any) -> tf.Tensor:
     return 10.0 / math.log(10.0) * tf.math.log(power + 1e-10)
 
 
-def room_power(samples: Any, word: Word) -> tf.Tensor:
-    """Mean power outside the word in each mel band: float64 (128,); zeros where there is too little of it.
+def room_power(samples: Any, word: Word, recipe: SoundRecipe = SPOKEN_DIGITS) -> tf.Tensor:
+    """Mean power outside the word in each mel band.
 
     Args:
         samples: float32 (n,), the whole recording.
         word: where the word lies; what else is loud is not the room's.
+        recipe: the numbers.
+
+    Returns:
+        float64 (recipe.num_mel_bands,); zeros where there is too little of the room.
     """
-    power = mel_power(samples)
-    centre = tf.range(tf.shape(power)[0]) * HOP
-    reach = WINDOW // 2 + GAP
-    outside = (centre + reach <= word.start) | (centre - reach >= word.end)
+    power = mel_power(samples, recipe)
+    half, step, gap = recipe.window // 2, recipe.step, recipe.samples(GAP_MS)
+    centre = tf.range(tf.shape(power)[0]) * recipe.hop
+    outside = (centre + half + gap <= word.start) | (centre - half - gap >= word.end)
     total = tf.concat([[0], tf.cumsum(tf.cast(word.loud, tf.int32))], axis=0)
-    low = tf.clip_by_value((centre - WINDOW // 2 - FRAME // 2) // STEP + 1, 0, tf.size(word.loud))
-    high = tf.clip_by_value((centre + WINDOW // 2 + FRAME // 2 - 1) // STEP + 1, 0, tf.size(word.loud))
+    reach = half + recipe.frame // 2
+    low = tf.clip_by_value((centre - reach) // step + 1, 0, tf.size(word.loud))
+    high = tf.clip_by_value((centre + reach - 1) // step + 1, 0, tf.size(word.loud))
     weight = tf.cast(outside & (tf.gather(total, low) >= tf.gather(total, high)), tf.float64)
     count = tf.reduce_sum(weight)
     mean = tf.linalg.matvec(power, weight, transpose_a=True) / tf.maximum(count, 1.0)
-    return tf.where(count >= FEWEST_ROOM, mean, tf.zeros(NUM_MEL_BANDS, tf.float64))
+    return tf.where(count >= FEWEST_ROOM, mean, tf.zeros(recipe.num_mel_bands, tf.float64))
 
 
-SHORTEST_MS = 50
-"""The shortest built-in recording lasts 143."""
 MOST_DIRECT = 0.5
 """Direct current, in standard deviations of a sound, above which it is taken out; the built-in ones have up to 0.48."""
 LOWEST_HZ, GUARD_S = 20.0, 0.05
 """Where the filter that takes it out has lost half the power, and how long it may ring."""
-SOUND_FRONT_END = "wav-8000hz-trimmed-denoised-mfcc-13 + linear-39"
-"""How `read_sounds` makes features, as a run's data.json names it."""
 
 
-def can_read_sounds(front_end: str | None, spec: ModalitySpec) -> bool:
+def can_read_sounds(front_end: str | None, spec: ModalitySpec, recipe: SoundRecipe = SPOKEN_DIGITS) -> bool:
     """Whether WAV files can be turned into the features that a network was trained on.
 
     Args:
         front_end: what made those features; None where nobody knows.
         spec: their shape.
+        recipe: the numbers by which files are read.
     """
-    return front_end in (FRONT_END, SOUND_FRONT_END) and spec.grid == (NUM_FRAMES, NUM_COEFFICIENTS)
+    known = (recipe.front_end, FSDD_FRONT_END) if recipe == SPOKEN_DIGITS else (recipe.front_end,)
+    return front_end in known and spec.grid == recipe.grid
 
 
 @tf.autograph.experimental.do_not_convert
-def read_sounds(contents: Any, spec: ModalitySpec, trim: bool = True) -> tuple[tf.Tensor, tf.Tensor]:
-    """The features of WAV files: 8 or 16 bit PCM, mono or stereo, 8 to 48 kHz, up to a minute.
+def read_sounds(contents: Any, spec: ModalitySpec, recipe: SoundRecipe = SPOKEN_DIGITS) -> tuple[tf.Tensor, tf.Tensor]:
+    """The features of WAV files; see `decoding.read_wav` for those that are read.
 
     Args:
         contents: string (batch,), each a file; an empty string is a sound that is absent.
         spec: its `grid` is filled.
-        trim: cut off the silence before and after the word, and subtract the steady noise that is heard in it.
+        recipe: the numbers.
 
     Returns:
         audio float32 (batch, spec.num_values), zeros where the sound is absent or has a reason.
@@ -309,10 +317,13 @@ def read_sounds(contents: Any, spec: ModalitySpec, trim: bool = True) -> tuple[t
     def row(content: Any) -> tuple[tf.Tensor, tf.Tensor]:
         samples, rate_hz, reason = read_wav(content)
         length_ms = tf.size(samples, tf.int64) * 1000 // rate_hz
-        short = [f"must last at least {SHORTEST_MS} milliseconds. Found: ", tf.strings.as_string(length_ms)]
-        reason = tf.where((reason == b"") & (length_ms < SHORTEST_MS), tf.strings.join(short), reason)
+        rule = f"must last at least {recipe.shortest_ms} milliseconds. Found: "
+        too_short = tf.strings.join([rule, tf.strings.as_string(length_ms)])
+        reason = tf.where((reason == b"") & (length_ms < recipe.shortest_ms), too_short, reason)
         zeros = tf.zeros(spec.num_values)
-        audio, reason = tf.cond(reason == b"", lambda: _features(samples, rate_hz, spec, trim), lambda: (zeros, reason))
+        audio, reason = tf.cond(
+            reason == b"", lambda: _features(samples, rate_hz, spec, recipe), lambda: (zeros, reason)
+        )
         return audio, tf.where(content == b"", "", reason)
 
     signature = (tf.TensorSpec((spec.num_values,), tf.float32), tf.TensorSpec((), tf.string))
@@ -321,49 +332,52 @@ def read_sounds(contents: Any, spec: ModalitySpec, trim: bool = True) -> tuple[t
     return tf.map_fn(row, contents, fn_output_signature=signature)
 
 
-def _features(samples: Any, rate_hz: Any, spec: ModalitySpec, trim: bool) -> tuple[tf.Tensor, tf.Tensor]:
+def _features(samples: Any, rate_hz: Any, spec: ModalitySpec, recipe: SoundRecipe) -> tuple[tf.Tensor, tf.Tensor]:
     frames, coefficients = spec.grid
-    samples = resample(samples, rate_hz, SAMPLE_RATE_HZ)
-    power = frame_power(samples)
-    reason = reason_unheard(power)
-    if trim:
-        word = find_word(power, tf.size(samples))
+    samples = resample(samples, rate_hz, recipe.sample_rate_hz)
+    power, room = frame_power(samples, recipe), None
+    reason = reason_unheard(power, recipe)
+    if recipe.trim or recipe.denoise:
+        word = find_word(power, tf.size(samples), recipe)
         cut = word.end - word.start < tf.size(samples)
-        samples = tf.cond(cut | _direct(samples), lambda: without_direct_current(samples), lambda: samples)
-        sequence = mfcc_sequence(samples[word.start : word.end], coefficients, room_power(samples, word))
-    else:
-        sequence = mfcc_sequence(samples, coefficients)
+        samples = tf.cond(
+            cut | _has_direct_current(samples), lambda: without_direct_current(samples, recipe), lambda: samples
+        )
+        room = room_power(samples, word, recipe) if recipe.denoise else None
+        samples = samples[word.start : word.end] if recipe.trim else samples
+    sequence = mfcc_sequence(samples, coefficients, room, recipe)
     audio = tf.reshape(stretch(sequence, frames), [spec.num_values])
     return tf.where(reason == b"", audio, 0.0), reason
 
 
-def _direct(samples: Any) -> tf.Tensor:
+def _has_direct_current(samples: Any) -> tf.Tensor:
     """Whether a sound that is not cut has so much direct current that it must go all the same."""
     return tf.square(tf.reduce_mean(samples)) > MOST_DIRECT**2 * tf.math.reduce_variance(samples)
 
 
-def without_direct_current(samples: Any) -> tf.Tensor:
+def without_direct_current(samples: Any, recipe: SoundRecipe = SPOKEN_DIGITS) -> tf.Tensor:
     """A sound through a high-pass filter of the first order, so that no offset, and no step of it, is left.
 
-    With a = exp(-2 pi `LOWEST_HZ` / 8000), y[t] = a y[t - 1] + (1 + a) / 2 (x[t] - x[t - 1]); computed through the
+    With a = exp(-2 pi `LOWEST_HZ` / rate), y[t] = a y[t - 1] + (1 + a) / 2 (x[t] - x[t - 1]); computed through the
     spectrum, since TensorFlow has no recursive filter.
 
     Args:
-        samples: float32 (n,), n ≥ 1, at 8 kHz; before its first, the sound is taken as constant.
+        samples: float32 (n,), n ≥ 1, at the recipe's rate; before its first, the sound is taken as constant.
+        recipe: the numbers.
     """
     num = tf.size(samples)
     # A size that has small factors is transformed quickly.
-    size = (num + int(GUARD_S * SAMPLE_RATE_HZ)) // 1000 * 1000 + 1000
+    size = (num + int(GUARD_S * recipe.sample_rate_hz)) // 1000 * 1000 + 1000
     spectrum = tf.signal.rfft(tf.pad(samples - samples[0], [[0, size - num]]))
     angle = 2.0 * math.pi * tf.cast(tf.range(size // 2 + 1), tf.float32) / tf.cast(size, tf.float32)
     delay = tf.cast(tf.cos(angle), tf.complex64) - 1j * tf.cast(tf.sin(angle), tf.complex64)
-    kept = math.exp(-2.0 * math.pi * LOWEST_HZ / SAMPLE_RATE_HZ)
+    kept = math.exp(-2.0 * math.pi * LOWEST_HZ / recipe.sample_rate_hz)
     response = (1.0 + kept) / 2.0 * (1.0 - delay) / (1.0 - kept * delay)
     return tf.signal.irfft(spectrum * response, [size])[:num]
 
 
-def stretch(sequence: Any, num_frames: int = NUM_FRAMES) -> tf.Tensor:
-    """`to_frames`, as TensorFlow ops.
+def stretch(sequence: Any, num_frames: int) -> tf.Tensor:
+    """`frames.to_frames`, as TensorFlow operations.
 
     Args:
         sequence: float32 (n, coefficients), n ≥ 1.

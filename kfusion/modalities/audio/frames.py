@@ -11,14 +11,10 @@ from typing import Any
 
 import numpy as np
 
-FRONT_END = "fsdd-mfcc-8000hz-13 + linear-39"
+from kfusion.modalities.audio.recipe import SPOKEN_DIGITS
 
 
-NUM_FRAMES = 39
-"""Frames of one second at a 50 ms window and a 25 ms hop."""
-
-
-def to_frames(sequence: np.ndarray, num_frames: int = NUM_FRAMES) -> np.ndarray:
+def to_frames(sequence: np.ndarray, num_frames: int = SPOKEN_DIGITS.num_frames) -> np.ndarray:
     """Stretches or shrinks one sequence linearly in time.
 
     Frame k of the result lies at position p = k · (n - 1) / (num_frames - 1) of the sequence, as
@@ -42,7 +38,7 @@ def to_frames(sequence: np.ndarray, num_frames: int = NUM_FRAMES) -> np.ndarray:
     return ragged_to_frames(sequence, np.array([len(sequence)]), num_frames)[0]
 
 
-def ragged_to_frames(frames: np.ndarray, lengths: np.ndarray, num_frames: int = NUM_FRAMES) -> np.ndarray:
+def ragged_to_frames(frames: np.ndarray, lengths: np.ndarray, num_frames: int = SPOKEN_DIGITS.num_frames) -> np.ndarray:
     """`to_frames` for many sequences that lie one after another in one array.
 
     Args:

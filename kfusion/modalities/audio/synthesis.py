@@ -10,41 +10,53 @@ import wave
 import numpy as np
 from scipy.fft import idct
 
+from kfusion.modalities.audio.recipe import BREAK_HZ, SPOKEN_DIGITS, SoundRecipe
 from kfusion.spec import ModalitySpec
 
-SAMPLE_RATE_HZ, WINDOW, HOP = 8000, 400, 200
-NUM_BANDS, LOUDEST_BAND_DB, QUIETEST_BAND_DB = 128, 60.0, -100.0
+LOUDEST_BAND_DB = 60.0
 LOWEST_PEAK = 0.1
 """Of full scale: what is fainter is made as loud, since noise may be too faint to be heard where a word is not."""
 
 
-def sound_file(features: np.ndarray, spec: ModalitySpec, seed: int = 0) -> bytes:
-    """A WAV file, 16 bit, mono, 8 kHz, 25 ms for each frame of the features.
+def sound_file(features: np.ndarray, spec: ModalitySpec, seed: int = 0, recipe: SoundRecipe = SPOKEN_DIGITS) -> bytes:
+    """A WAV file, 16 bit, mono, at the recipe's rate, one hop of time for each frame of the features.
 
     Args:
-        features: float32 (num_values,), MFCC as the built-in sounds have them.
+        features: float32 (num_values,), MFCC.
         spec: their grid.
         seed: of the noise.
+        recipe: by which they were made.
     """
     frames, coefficients = spec.grid
-    grid = np.zeros((frames, NUM_BANDS))
+    num_bands, window, hop = recipe.num_mel_bands, recipe.window, recipe.hop
+    grid = np.zeros((frames, num_bands))
     grid[:, :coefficients] = features.reshape(frames, coefficients)
-    bands = np.clip(idct(grid, type=2, norm="ortho", axis=1), QUIETEST_BAND_DB, LOUDEST_BAND_DB)
-    hertz = np.fft.rfftfreq(WINDOW, 1 / SAMPLE_RATE_HZ)
+    bands = np.clip(idct(grid, type=2, norm="ortho", axis=1), recipe.lowest_db, LOUDEST_BAND_DB)
+    hertz = np.fft.rfftfreq(window, 1 / recipe.sample_rate_hz)
     # Evenly spaced on the HTK mel scale, so a bin's band is its own place on that scale.
-    mel = np.log10(1 + hertz / 700) / np.log10(1 + hertz[-1] / 700) * (NUM_BANDS - 1)
-    power = np.stack([np.interp(mel, np.arange(NUM_BANDS), 10 ** (row / 10)) for row in bands])
+    mel = np.log10(1 + hertz / BREAK_HZ) / np.log10(1 + hertz[-1] / BREAK_HZ) * (num_bands - 1)
+    power = np.stack([np.interp(mel, np.arange(num_bands), 10 ** (row / 10)) for row in bands])
     phase = np.random.default_rng(seed).uniform(0, 2 * np.pi, power.shape)
-    pieces = np.fft.irfft(np.sqrt(power) * np.exp(1j * phase), WINDOW, axis=1) * np.hanning(WINDOW)
-    samples = np.zeros(HOP * (frames - 1) + WINDOW)
+    pieces = np.fft.irfft(np.sqrt(power) * np.exp(1j * phase), window, axis=1) * np.hanning(window)
+    samples = np.zeros(hop * (frames - 1) + window)
     for frame, piece in enumerate(pieces):
-        samples[frame * HOP : frame * HOP + WINDOW] += piece
+        samples[frame * hop : frame * hop + window] += piece
     samples *= max(1.0, LOWEST_PEAK / max(float(np.abs(samples).max()), 1e-12))
-    return wav_file(np.round(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    content = np.round(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
+    return wav_file(content, sample_rate_hz=recipe.sample_rate_hz)
 
 
-def wav_file(data: bytes, sample_bytes: int = 2, num_channels: int = 1, sample_rate_hz: int = SAMPLE_RATE_HZ) -> bytes:
-    """A WAV file around samples, the channels' values of one moment side by side."""
+def wav_file(
+    data: bytes, sample_bytes: int = 2, num_channels: int = 1, sample_rate_hz: int = SPOKEN_DIGITS.sample_rate_hz
+) -> bytes:
+    """A WAV file around samples.
+
+    Args:
+        data: the samples, the channels' values of one moment side by side.
+        sample_bytes: of one value.
+        num_channels: values of one moment.
+        sample_rate_hz: moments a second.
+    """
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(num_channels)

@@ -1,0 +1,107 @@
+"""How a recording becomes features: every number of it in one place, which all that computes with them derives from.
+
+    samples at one rate; windows, periodic Hann, centred, the sound mirrored at its ends; power spectrum; triangular mel
+    bands (HTK) up to half the rate; decibels, at most `range_db` below the sound's loudest band; orthonormal DCT-II;
+    as many frames for every sound
+
+NumPy alone: whoever asks for a name or a size does not wait for TensorFlow.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kfusion.spec import audio_spec
+
+MEL, BREAK_HZ = 2595.0, 700.0
+"""Of the HTK mel scale: f Hz is 2595 log10(1 + f / 700) mel."""
+
+
+@dataclass(frozen=True)
+class SoundRecipe:
+    """The numbers behind mel-frequency cepstral coefficients.
+
+    Args:
+        sample_rate_hz: rate to which every recording is brought.
+        window_ms: length of a window.
+        hop_ms: time from one window to the next.
+        num_mel_bands: bands that share the spectrum.
+        num_coefficients: of the cosine transform, the first so many.
+        num_frames: frames to which every sound is stretched.
+        lowest_power: what is fainter counts as this; a power of 1e-10 is -100 dB.
+        range_db: how far below the sound's loudest band a band may lie.
+        trim: cut off the silence before and after the word.
+        denoise: subtract the steady noise that is heard beside the word.
+        noise_left: share of that noise that stays at least.
+        shortest_ms: a shorter recording is refused; the shortest built-in one lasts 143.
+        frame_ms: length of the windows in which the word is sought.
+        step_ms: time from one of these to the next.
+    """
+
+    sample_rate_hz: int = 8000
+    window_ms: float = 50.0
+    hop_ms: float = 25.0
+    num_mel_bands: int = 128
+    num_coefficients: int = audio_spec().grid[1]
+    num_frames: int = audio_spec().grid[0]
+    lowest_power: float = 1e-10
+    range_db: float = 80.0
+    trim: bool = True
+    denoise: bool = True
+    noise_left: float = 0.1
+    shortest_ms: int = 50
+    frame_ms: float = 25.0
+    step_ms: float = 12.5
+
+    def samples(self, duration_ms: float) -> int:
+        """How many samples a time has."""
+        return round(duration_ms * self.sample_rate_hz / 1000)
+
+    @property
+    def window(self) -> int:
+        """Samples of a window."""
+        return self.samples(self.window_ms)
+
+    @property
+    def hop(self) -> int:
+        """Samples from one window to the next."""
+        return self.samples(self.hop_ms)
+
+    @property
+    def frame(self) -> int:
+        """Samples of a window in which the word is sought."""
+        return self.samples(self.frame_ms)
+
+    @property
+    def step(self) -> int:
+        """Samples from one of these to the next."""
+        return self.samples(self.step_ms)
+
+    @property
+    def lowest_db(self) -> float:
+        """The lowest level that a band may have, in decibels."""
+        return 10.0 * float(np.log10(self.lowest_power))
+
+    @property
+    def top_mel(self) -> float:
+        """The upper end of the highest band, at half the rate."""
+        return float(MEL * np.log10(1.0 + self.sample_rate_hz / 2 / BREAK_HZ))
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Frames and coefficients of one sound."""
+        return self.num_frames, self.num_coefficients
+
+    @property
+    def front_end(self) -> str:
+        """What data.json calls features that were made by this recipe from files."""
+        treated = "-trimmed" * self.trim + "-denoised" * self.denoise
+        return f"wav-{self.sample_rate_hz}hz{treated}-mfcc-{self.num_coefficients} + linear-{self.num_frames}"
+
+
+SPOKEN_DIGITS = SoundRecipe()
+"""The recipe of the built-in sounds, as near as it can be found out: see tests/test_mfcc.py."""
+FSDD_FRONT_END = (
+    f"fsdd-mfcc-{SPOKEN_DIGITS.sample_rate_hz}hz-{SPOKEN_DIGITS.num_coefficients} + linear-{SPOKEN_DIGITS.num_frames}"
+)
+"""What data.json calls the built-in features: FSDD's recordings, not trimmed, by the same recipe in another program."""
