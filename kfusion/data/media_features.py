@@ -1,11 +1,10 @@
-"""Picture and sound files -> a `Source`: decoded once, kept as arrays, scanned as any other data.
+"""Media files -> a `Source`: each file becomes features once, which are kept and scanned as any other data.
 
-Files -> arrays of features, made once and kept in the user's cache: a training on the same files starts at once.
-
-The name of a kept array is a hash of what it was made from (each file's path, size and time of change, and the front
-end's name with its shape) and the fingerprint of the front end itself (`front_ends.py`). So a changed file or front
-end makes another array, and nothing is ever stale. The folder is `KFUSION_CACHE`, else `$XDG_CACHE_HOME/kfusion`, else
-`~/.cache/kfusion`; delete it whenever you like.
+Features are arrays in the user's cache, so that a training on the same files starts at once. The name of such an array
+is a hash of what it was made from (each file's path, size and time of change, and the front end's name with its shape)
+and the fingerprint of the front end itself (`front_ends.py`). So a changed file or front end makes another array, and
+nothing is ever stale. The folder is `KFUSION_CACHE`, else `$XDG_CACHE_HOME/kfusion`, else `~/.cache/kfusion`; it may be
+deleted at any time.
 """
 
 import hashlib
@@ -27,10 +26,10 @@ from kfusion.data.dataset import ModalityData, Source, blank_lines, group_ids, s
 from kfusion.data.media_files import TEST, TRAINING, VALIDATION, Item, Listing, list_media, read_manifest
 from kfusion.data.splits import hold_out, joined
 from kfusion.io import is_live, write_atomically, write_json
-from kfusion.modalities import each_of
+from kfusion.modalities import each_of, modality
 from kfusion.modalities.base import Modality
 from kfusion.modalities.front_ends import Reader, file_reader, fingerprints
-from kfusion.spec import ModalitySpec, Spec, audio_spec, image_spec
+from kfusion.spec import ModalitySpec, Spec
 from kfusion.validation import UserError, broken
 
 BATCH = 64
@@ -58,6 +57,7 @@ class FrontEnd:
 
 
 def cache_folder() -> Path:
+    """Where features are kept."""
     own = os.environ.get("KFUSION_CACHE")
     if own:
         return Path(own)
@@ -65,7 +65,12 @@ def cache_folder() -> Path:
 
 
 def cache_key(paths: Sequence[Path], front_end: str) -> str:
-    """What the features of these files are kept under."""
+    """What the features of some files are kept under.
+
+    Args:
+        paths: the files.
+        front_end: what makes the features, with their shape.
+    """
     facts: list[object] = [front_end]
     for path in paths:
         status = path.stat()
@@ -89,19 +94,19 @@ def features(paths: Sequence[Path], front_end: FrontEnd, console: Console | None
     """
     shape, dtype = front_end.shape, front_end.dtype
     key = cache_key(paths, f"{front_end.name} {shape} {np.dtype(dtype)}")
-    kept = cache_folder() / f"{key}-{front_end.fingerprint}.npy"
-    found = _kept(kept, (len(paths), *shape), dtype)
-    if found is not None:
-        return found, key
+    file = cache_folder() / f"{key}-{front_end.fingerprint}.npy"
+    cached = _kept(file, (len(paths), *shape), dtype)
+    if cached is not None:
+        return cached, key
     array = _made(paths, front_end, console)
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(kept, lambda partial: np.save(partial, array))
-        write_json(kept.with_suffix(".json"), {"front_end": front_end.name, "crc32": _checksum(kept)})
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, lambda partial: np.save(partial, array))
+        write_json(file.with_suffix(".json"), {"front_end": front_end.name, "crc32": _checksum(file)})
     except OSError:
         return array, key  # A full or read-only disk costs the next start its time, not this one its data.
-    found = _kept(kept, array.shape, dtype)
-    return array if found is None else found, key
+    cached = _kept(file, array.shape, dtype)
+    return array if cached is None else cached, key
 
 
 def _kept(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray | None:
@@ -154,76 +159,56 @@ def _content(path: Path) -> bytes:
 
 
 def load_media(config: DataConfig, console: Console | None = None) -> Source:
-    """Reads a folder of picture and sound files, or a manifest of them.
+    """Reads a folder of media files, or a manifest of them.
 
     Args:
         config: `data`, `image_shape` and `limit` are used.
         console: where progress is shown; None: nowhere.
 
     Returns:
-        A source, aligned if the files are pairs; its spec's pixels are in [0, 255]. Where the data have parts of their
-        own, it is the training part, with the validation and the test part beside it.
+        A source, aligned if the files belong together. Where the data have parts of their own, it is the training part,
+        with the validation and the test part beside it.
 
     Raises:
         UserError: one line that names the file, the rule, and what was found.
     """
     where = Path(config.data)
     listing = (list_media(where) if where.is_dir() else read_manifest(where)).limited(config.limit)
-    hold_out(_speakers(listing)[1] or None, config, str(where))  # Refuses people before minutes of decoding.
-    shapes = {name: _shape_of(name, config) for name in listing.items}
+    speaker, speaker_names = _speakers(listing)
+    hold_out(speaker_names or None, config, str(where))  # Refuses people before minutes of decoding.
+    shapes = {name: modality(name).spec_of_files(config) for name in listing.items}
     spec, made_by = Spec(shapes, listing.class_names), fingerprints()
     read = {name: _read(listing.items[name], kind, shape, made_by, console) for name, kind, shape in each_of(spec)}
-    scans = {name: scan(each.array, each.row) for name, each in read.items()}
-    content = {name: group_ids(found.fingerprint)[0] for name, found in scans.items()}
-    speaker, speaker_names = _speakers(listing)
+    scans = {name: scan(files.array, files.row) for name, files in read.items()}
+    content = {name: group_ids(scanned.fingerprint)[0] for name, scanned in scans.items()}
     grouped = any(item.group for item in listing.everything)
-    last, nouns = list(listing.items)[-1], {name: f"{kind.file_noun}s" for name, kind, _ in each_of(spec)}
-    front_ends = {name: each.front_end for name, each in read.items()}
-    whole = Source(
-        data={
-            name: ModalityData(
-                read[name].array,
-                _labels(items, spec),
-                _groups(content[name], items, grouped),
-                read[name].row,
-                speaker if name == last else None,
-            )
-            for name, items in listing.items.items()
-        },
-        aligned=listing.aligned,
-        spec=spec,
-        info={
-            "name": str(where),
-            "layout": listing.layout,
-            "files": {f"{kind.noun}s": len(read[name].array) for name, kind, _ in each_of(spec)},
-            "keys": {f"{kind.noun}s": read[name].key for name, kind, _ in each_of(spec)},
-            # That of the last modality is the data's; each other one has its own.
-            "front_end": front_ends.pop(last),
-            **{f"{name}_front_end": front_end for name, front_end in front_ends.items()},
-            "fingerprints": made_by,
-            **{f"{name}_range": [found.low, found.high] for name, found in scans.items()},
-            "num_ignored": listing.num_ignored,
-            "licence": None,
-            **({"grouped_by": "group"} if grouped else {}),
-            **({"parts": listing.parts} if listing.parts != ("",) else {}),
-        },
-        speaker_names=speaker_names,
-        notes=(
-            *listing.notes,
-            *(line for name, items in listing.items.items() for line in _two_labels(nouns[name], items, content[name])),
-            *blank_lines(scans[spec.names[0]], nouns[spec.names[0]]),
-        ),
-    )
-    return _in_parts(whole, listing)
-
-
-def _shape_of(name: str, config: DataConfig) -> ModalitySpec:
-    """What the files of a modality are brought to."""
-    return image_spec(config.image_shape) if name == "image" else audio_spec()
+    number, last = {name: label for label, name in enumerate(spec.class_names)}, spec.names[-1]
+    data, notes = {}, list(listing.notes)
+    for name, items in listing.items.items():
+        label = np.array([number[item.label] for item in items], np.int64)
+        group = _groups(content[name], items, grouped)
+        data[name] = ModalityData(read[name].array, label, group, read[name].row, speaker if name == last else None)
+        notes += _two_labels(f"{modality(name).file_noun}s", items, content[name])
+    notes += [line for name in scans for line in blank_lines(scans[name], f"{modality(name).file_noun}s")]
+    info = {
+        "name": str(where),
+        "layout": listing.layout,
+        "files": {f"{kind.noun}s": len(read[name].array) for name, kind, _ in each_of(spec)},
+        "keys": {f"{kind.noun}s": read[name].key for name, kind, _ in each_of(spec)},
+        # That of the last modality is the data's; each other one has its own.
+        **{"front_end" if name == last else f"{name}_front_end": read[name].front_end for name in reversed(read)},
+        "fingerprints": made_by,
+        **{f"{name}_range": [scanned.low, scanned.high] for name, scanned in scans.items()},
+        "num_ignored": listing.num_ignored,
+        "licence": None,
+        **({"grouped_by": "group"} if grouped else {}),
+        **({"parts": listing.parts} if listing.parts != ("",) else {}),
+    }
+    return _in_parts(Source(data, listing.aligned, spec, info, speaker_names, notes=tuple(notes)), listing)
 
 
 @dataclass(frozen=True, eq=False)
-class _Read:
+class _Files:
     """The different files of a modality: their features, each item's row in them, and what they are kept under."""
 
     array: np.ndarray
@@ -234,7 +219,7 @@ class _Read:
 
 def _read(
     items: tuple[Item, ...], kind: Modality, shape: ModalitySpec, made_by: dict[str, str], console: Console | None
-) -> _Read:
+) -> _Files:
     # Bytes hold what files of bytes give; other features need what the network computes in.
     dtype = np.uint8 if kind.is_bounded() else np.float32
     name = kind.front_end(shape)
@@ -243,41 +228,33 @@ def _read(
     for item in items:
         rows.setdefault(item.path, len(rows))
     array, key = features(list(rows), front_end, console)
-    return _Read(array, np.array([rows[item.path] for item in items], np.int64), key, name)
+    return _Files(array, np.array([rows[item.path] for item in items], np.int64), key, name)
 
 
 def _in_parts(whole: Source, listing: Listing) -> Source:
     """The training files' source with the data's own validation and test files beside it, where there are such."""
     if listing.parts == ("",):
         return whole
-    found = {
-        part: whole.take({name: _places(items, part) for name, items in listing.items.items()})
-        for part in listing.parts
-    }
-    return replace(found[TRAINING], official_val=found.get(VALIDATION), official_test=found.get(TEST))
 
+    def taken(part: str) -> Source | None:
+        places = {name: [item.part == part for item in items] for name, items in listing.items.items()}
+        some = {name: np.flatnonzero(of_part) for name, of_part in places.items()}
+        return whole.take(some) if part in listing.parts else None
 
-def _places(items: tuple[Item, ...], part: str) -> np.ndarray:
-    return np.flatnonzero([item.part == part for item in items])
+    training = taken(TRAINING) or whole
+    return replace(training, official_val=taken(VALIDATION), official_test=taken(TEST))
 
 
 def _two_labels(what: str, items: tuple[Item, ...], content: np.ndarray) -> list[str]:
     """A line where files of the same content are in several classes: of one class at most they can be."""
-    labels, first, found = [item.label for item in items], {}, []
-    for place, key in enumerate(content.tolist()):
-        before = first.setdefault(key, place)
-        if labels[before] != labels[place]:
-            found.append((items[before], items[place]))
-    if not found:
+    first: dict[int, Item] = {}
+    pairs = [(first.setdefault(key, item), item) for key, item in zip(content.tolist(), items, strict=True)]
+    pairs = [(one, other) for one, other in pairs if one.label != other.label]
+    if not pairs:
         return []
-    one, other = found[0]
+    one, other = pairs[0]
     such = f"{one.path} ({one.label!r}) and {other.path} ({other.label!r})"
-    return [f"{what} of the same content in two classes: {len(found):,}, such as {such}"]
-
-
-def _labels(items: tuple[Item, ...], spec: Spec) -> np.ndarray:
-    number = {name: label for label, name in enumerate(spec.class_names)}
-    return np.array([number[item.label] for item in items], np.int64)
+    return [f"{what} of the same content in two classes: {len(pairs):,}, such as {such}"]
 
 
 def _groups(contents: np.ndarray, items: tuple[Item, ...], grouped: bool) -> np.ndarray:

@@ -1,20 +1,20 @@
-"""Which picture and sound files there are, their classes, and which belong together: from a folder or a manifest.
+"""Which media files there are, their classes, and which belong together: from a folder or a manifest.
 
-A folder has one subfolder for each class, named like it; pictures and sounds may lie at any depth in there:
+A folder has one subfolder for each class, named like it; files may lie at any depth in there:
 
     digits/three/0001.png                digits/three/images/a.png
     digits/three/0001.wav                digits/three/sounds/b.wav
 
-Where each picture has a sound of the same path up to the ending, as on the left, they are pairs. Where none has, as on
-the right, any picture of a class may meet any of its sounds. Subfolders called train, val and test (`PART_NAMES`), each
-with the classes' folders, are the parts of a split that somebody has made. A manifest is a table with the columns
-image, audio and label, and group and speaker if need be; its paths count from its own folder.
+What a file is, its ending says (`Modality.suffixes`). Where each file has a partner of every other kind, of the same
+path up to the ending, as on the left, they belong together. Where none has, as on the right, any picture of a class may
+meet any of its sounds. Files of one kind alone are a data set of one modality. Subfolders called train, val and test
+(`PART_NAMES`), each with the classes' folders, are the parts of a split that somebody has made.
 
-A manifest -> the files that it names: a CSV or Parquet table with the columns image, audio and label.
-
-A row with both files is a pair. A table whose rows have one file each, the other left empty, has pictures and sounds
-apart, which meet by label. The columns `group` (rows that belong together, and so to one part of a split) and `speaker`
-are optional. Names of columns count in any case, and `class`, `target` and the like are labels too (`tables.LABELS`).
+A manifest is a table, CSV or Parquet, with a column for each kind (image, audio) and the column label; its paths count
+from its own folder. A row with a file of each kind belongs together. A table whose rows have one file each, the others
+left empty, has files that meet by label. The columns `group` (rows that belong together, and so to one part of a split)
+and `speaker` are optional. Names of columns count in any case, and `class`, `target` and the like are labels too
+(`tables.LABELS`).
 """
 
 import itertools
@@ -29,6 +29,7 @@ import numpy as np
 from kfusion.data.array_files import first_of_each_class, list_folder
 from kfusion.data.tables import MISSING, SUFFIXES, Table, open_table, plain_numbers, shown
 from kfusion.modalities import kind_of_file, kind_that_reads, kinds, modality
+from kfusion.modalities.base import Modality
 from kfusion.validation import broken
 
 PARTS = TRAINING, VALIDATION, TEST = "training", "validation", "test"
@@ -42,7 +43,15 @@ PART_NAMES = {
 
 @dataclass(frozen=True)
 class Item:
-    """One file, and what is said of it; `part` is empty where the data have no split of their own."""
+    """One file, and what is known of it.
+
+    Args:
+        path: the file.
+        label: the name of its class.
+        group: files of the same one stay in one part of a split; "" where there are none.
+        speaker: who speaks; "" where nobody knows.
+        part: the part of the data's own split; "" where they have none.
+    """
 
     path: Path
     label: str
@@ -60,7 +69,7 @@ class Listing:
         layout: what this kind is called in messages and in the run folder.
         items: the files of each modality, in a fixed order; those of one place belong together if `aligned`.
         aligned: whether the modalities' files belong together already.
-        num_ignored: files in the classes' folders that are neither.
+        num_ignored: files in the classes' folders that are of no kind.
         notes: what should be said of the files before training, a line each.
     """
 
@@ -81,8 +90,8 @@ class Listing:
     @property
     def parts(self) -> tuple[str, ...]:
         """The parts of the data's own split, training first; ("",) where they have none."""
-        found = {item.part for item in self.everything}
-        return tuple(part for part in ("", *PARTS) if part in found)
+        parts = {item.part for item in self.everything}
+        return tuple(part for part in ("", *PARTS) if part in parts)
 
     def limited(self, limit: int) -> "Listing":
         """At most so many files of each modality in each part, evenly over the classes; 0: all."""
@@ -104,23 +113,27 @@ def _limited(items: list[Item], limit: int) -> list[Item]:
 
 
 def is_media_folder(names: Sequence[str], folder: Path) -> bool:
-    """Whether some subfolder holds a picture or a sound, of whatever format."""
-    shown = (name for name in names if not name.startswith("."))
-    return any(kind_of_file(path.name) for name in shown for path in files_below(folder / name))
+    """Whether some subfolder holds a file of a known kind, of whatever format.
+
+    Args:
+        names: of what is in the folder.
+        folder: the folder.
+    """
+    visible = (name for name in names if not name.startswith("."))
+    return any(kind_of_file(path.name) for name in visible for path in files_below(folder / name))
 
 
 def list_media(folder: Path) -> Listing:
     """The files of a folder with a subfolder for each class, or with such subfolders for each part of a split.
 
     Raises:
-        UserError: fewer than two classes, a class without pictures or sounds, only some that belong together, or
+        UserError: fewer than two classes, a class without files of some kind, only some that belong together, or
             subfolders that are no classes.
     """
-    names = [name for name in list_folder(folder) if not name.startswith(".")]
-    found = {name: files_below(folder / name) for name in names}
-    parts, notes = parts_of(folder, found)
-    items, outside = [], []
-    for name, paths in found.items():
+    below = {name: files_below(folder / name) for name in list_folder(folder) if not name.startswith(".")}
+    parts, notes = parts_of(folder, below)
+    items, outside = [], [folder / name for name in below if (folder / name).is_file()]
+    for name, paths in below.items():
         for path in paths:
             inside = path.relative_to(folder / name).parts
             if not parts:
@@ -129,28 +142,51 @@ def list_media(folder: Path) -> Listing:
                 items.append(Item(path, inside[0], part=parts[name]))
             else:
                 outside.append(path)
-    outside += [folder / name for name in names if (folder / name).is_file()]
     unread = [item for item in items if not kind_that_reads(item.path.name)]
-    items, said = _as_numbers([item for item in items if kind_that_reads(item.path.name)])
+    items, same = _as_numbers([item for item in items if kind_that_reads(item.path.name)])
     if not items:
-        rule = "must hold pictures that are PNG or JPEG, and sounds that are WAV, in a subfolder for each class"
-        raise broken(folder, rule, endings(path.name for path in [item.path for item in unread] + outside))
-    of_kind = {kind: [item for item in items if kind_that_reads(item.path.name) == kind] for kind in kinds()}
-    meant = {kind: some for kind, some in of_kind.items() if some or _is_in_each_class(kind, unread, items)}
-    found, aligned = _paired(meant)
-    notes += said + _left_out([item.path for item in unread], outside)
-    return checked(Listing(folder, "media folder", found, aligned, len(unread), tuple(notes)))
+        readable = ", and ".join(f"{kind.file_noun}s that are {kind.formats}" for kind in _kinds_of_files().values())
+        files = [*(item.path for item in unread), *outside]
+        raise broken(folder, f"must hold {readable}, in a subfolder for each class", endings(map(_name, files)))
+    of_kind = {name: [item for item in items if kind_that_reads(item.path.name) == name] for name in _kinds_of_files()}
+    meant = {name: files for name, files in of_kind.items() if files or _is_in_each_class(name, unread, items)}
+    files, aligned = _paired(meant)
+    notes += same + _left_out([item.path for item in unread], outside)
+    if len(meant) == 1:
+        absent = [kind for name, kind in _kinds_of_files().items() if name not in meant]
+        notes += _only(meant, " and ".join(f"no {kind.file_noun}s ({kind.formats})" for kind in absent))
+    return checked(Listing(folder, "media folder", files, aligned, len(unread), tuple(notes)))
 
 
-def parts_of(folder: Path, found: dict[str, list[Path]]) -> tuple[dict[str, str], list[str]]:
+def _kinds_of_files() -> dict[str, Modality]:
+    """The kinds that come in files."""
+    return {name: modality(name) for name in kinds() if modality(name).suffixes}
+
+
+def _name(path: Path) -> str:
+    return path.name
+
+
+def _is_in_each_class(kind: str, unread: list[Item], items: list[Item]) -> bool:
+    """Whether each class has files of a kind in formats that are not read: then it is not left out on purpose."""
+    unread, _ = _as_numbers([item for item in unread if kind_of_file(item.path.name) == kind])
+    return {item.label for item in items} <= {item.label for item in unread}
+
+
+def _only(meant: Iterable[str], absent: str) -> list[str]:
+    """What is said where files of one kind alone are there: others may have been forgotten."""
+    return [f"only {' and '.join(f'{modality(name).file_noun}s' for name in meant)}: {absent}"] if absent else []
+
+
+def parts_of(folder: Path, below: dict[str, list[Path]]) -> tuple[dict[str, str], list[str]]:
     """Which part of a split each subfolder is; none where they are classes.
 
-    They are parts where all of them are called like parts and one has subfolders as classes have: with pictures and
-    sounds. Folders that have such subfolders of the same names, and are called otherwise, might be anything.
+    They are parts where all of them are called like parts and one has subfolders as classes have: with files of each
+    kind. Folders that have such subfolders of the same names, and are called otherwise, might be anything.
 
     Args:
         folder: of the data.
-        found: the files below each of its subfolders.
+        below: the files below each of its subfolders.
 
     Returns:
         {subfolder: part}, and what should be said.
@@ -158,8 +194,9 @@ def parts_of(folder: Path, found: dict[str, list[Path]]) -> tuple[dict[str, str]
     Raises:
         UserError: subfolders might be classes or something else, or are parts without one to train on.
     """
-    inner = {name: _inner_classes(folder / name, paths) for name, paths in found.items()}
-    used = [name for name, paths in found.items() if any(kind_that_reads(path.name) for path in paths)]
+    num_kinds = len({kind for paths in below.values() for path in paths if (kind := kind_that_reads(path.name))})
+    inner = {name: _inner_classes(folder / name, paths, num_kinds) for name, paths in below.items()}
+    used = [name for name, paths in below.items() if any(kind_that_reads(path.name) for path in paths)]
     if not any(len(names) > 1 for names in inner.values()):
         return {}, []
     if not all(name.casefold() in PART_NAMES for name in used):
@@ -169,21 +206,20 @@ def parts_of(folder: Path, found: dict[str, list[Path]]) -> tuple[dict[str, str]
     if TRAINING not in parts.values() or len(set(parts.values())) < len(parts):
         rule = "where subfolders are the parts of a split, one must be called train, and each part must be there once"
         raise broken(folder, rule, " and ".join(map(repr, parts)))
-    said = ", ".join(f"{part} from {name!r}" for part in PARTS for name in parts if parts[name] == part)
+    used_as = ", ".join(f"{part} from {name!r}" for part in PARTS for name in parts if parts[name] == part)
     missing = [part for part in PARTS if part not in parts.values()]
     also = f"; split off training: {' and '.join(missing)}" if missing else ""
-    return parts, [f"the data's own parts are used: {said}{also}"]
+    return parts, [f"the data's own parts are used: {used_as}{also}"]
 
 
-def _inner_classes(folder: Path, paths: list[Path]) -> set[str]:
-    """The subfolders of a folder that hold files of every kind that there is among them, as classes do."""
-    num_kinds = max(len({kind for path in paths if (kind := kind_that_reads(path.name))}), 2)
-    found: dict[str, set[str]] = {}
+def _inner_classes(folder: Path, paths: list[Path], num_kinds: int) -> set[str]:
+    """The subfolders of a folder that hold files of every kind that the data have, as classes do."""
+    inner: dict[str, set[str]] = {}
     for path in paths:
         inside = path.relative_to(folder).parts
         if len(inside) > 1 and (kind := kind_that_reads(path.name)):
-            found.setdefault(inside[0], set()).add(kind)
-    return {name for name, some in found.items() if len(some) == num_kinds}
+            inner.setdefault(inside[0], set()).add(kind)
+    return {name for name, held in inner.items() if len(held) == num_kinds}
 
 
 def _require_classes(folder: Path, inner: dict[str, set[str]]) -> None:
@@ -199,27 +235,21 @@ def _as_numbers(items: list[Item]) -> tuple[list[Item], list[str]]:
     """Folders `01` and `1` are one class; and a line that says so."""
     plain = plain_numbers(item.label for item in items)
     changed = sorted(name for name in plain if plain[name] != name)
-    said = [f"folders of one number are one class: {', '.join(map(repr, changed[:8]))}"] if changed else []
-    return [replace(item, label=plain[item.label]) for item in items], said
-
-
-def _is_in_each_class(kind: str, unread: list[Item], items: list[Item]) -> bool:
-    """Whether each class has files of a kind in formats that are not read: then the kind is meant to be there."""
-    plain = plain_numbers(item.label for item in unread)
-    return {item.label for item in items} <= {plain[i.label] for i in unread if kind_of_file(i.path.name) == kind}
+    notes = [f"folders of one number are one class: {', '.join(map(repr, changed[:8]))}"] if changed else []
+    return [replace(item, label=plain[item.label]) for item in items], notes
 
 
 def _left_out(ignored: list[Path], outside: list[Path]) -> list[str]:
     """What is said of files that are not used: their number and their endings."""
-    said = []
+    notes = []
     if ignored:
-        read = [modality(kind) for kind in kinds() if modality(kind).suffixes]
-        rule = ", ".join(f"{each.file_noun}s {'must be ' * (each is read[0])}{each.formats}" for each in read)
-        said.append(f"{_files(len(ignored))} left out: {endings(path.name for path in ignored)} ({rule})")
+        first, *others = [(f"{kind.file_noun}s", kind.formats) for kind in _kinds_of_files().values()]
+        rule = ", ".join([f"{first[0]} must be {first[1]}", *(f"{noun} {formats}" for noun, formats in others)])
+        notes.append(f"{_files(len(ignored))} left out: {endings(map(_name, ignored))} ({rule})")
     strays = [path for path in outside if kind_of_file(path.name)]
     if strays:
-        said.append(f"{_files(len(strays))} left out, in no class's folder: {endings(path.name for path in strays)}")
-    return said
+        notes.append(f"{_files(len(strays))} left out, in no class's folder: {endings(map(_name, strays))}")
+    return notes
 
 
 def _files(num: int) -> str:
@@ -229,8 +259,8 @@ def _files(num: int) -> str:
 def endings(names: Iterable[str]) -> str:
     """The endings of some files and how often each occurs, the most frequent first."""
     counts = Counter(Path(name).suffix.lower() or "no ending" for name in names)
-    shown = [f"{ending} ({num:,})" for ending, num in sorted(counts.items(), key=lambda each: (-each[1], each[0]))]
-    return ", ".join(shown[:8]) + (f" and {len(shown) - 8} more endings" if len(shown) > 8 else "")
+    words = [f"{ending} ({num:,})" for ending, num in sorted(counts.items(), key=lambda count: (-count[1], count[0]))]
+    return ", ".join(words[:8]) + (f" and {len(words) - 8} more endings" if len(words) > 8 else "")
 
 
 def checked(listing: Listing) -> Listing:
@@ -244,8 +274,8 @@ def checked(listing: Listing) -> Listing:
     part = listing.parts[0]
     where = f"in {part} " if part else ""
     for kind, items in listing.items.items():
-        there = {item.label for item in items if item.part == part}
-        missing = [name for name in listing.class_names if name not in there]
+        labels = {item.label for item in items if item.part == part}
+        missing = [name for name in listing.class_names if name not in labels]
         if missing:
             known = modality(kind)
             rule = f"each class must have a {known.file_noun} ({', '.join(known.suffixes[:2])})"
@@ -253,13 +283,14 @@ def checked(listing: Listing) -> Listing:
     return listing
 
 
-def _paired(found: dict[str, list[Item]]) -> tuple[dict[str, tuple[Item, ...]], bool]:
+def _paired(items_of: dict[str, list[Item]]) -> tuple[dict[str, tuple[Item, ...]], bool]:
     """Files of the same stem in the same order, and true; or as they came, and false."""
-    by_stem = {kind: _by_stem(items) for kind, items in found.items()}
+    by_stem = {kind: _by_stem(items) for kind, items in items_of.items()}
     shared = sorted(set.intersection(*map(set, by_stem.values())))
-    if not shared or len(found) == 1:
-        return {kind: tuple(items) for kind, items in found.items()}, len(found) == 1
-    rule = "where pictures and sounds are pairs by their names, each must have one partner; keep others in subfolders"
+    if not shared or len(items_of) == 1:
+        return {kind: tuple(items) for kind, items in items_of.items()}, len(items_of) == 1
+    such = " and ".join(f"{modality(kind).file_noun}s" for kind in items_of)
+    rule = f"where {such} are pairs by their names, each must have one partner; keep others in subfolders"
     for kind, of_stem in by_stem.items():
         for other in (name for name in by_stem if name != kind):
             for stem, items in of_stem.items():
@@ -271,18 +302,17 @@ def _paired(found: dict[str, list[Item]]) -> tuple[dict[str, tuple[Item, ...]], 
 
 
 def _unread(stem: Path) -> str:
-    """The files of this stem that are no PNG, JPEG or WAV, in words."""
-    found = sorted(
-        path.name for path in stem.parent.iterdir() if path.stem == stem.name and not kind_that_reads(path.name)
-    )
-    return f" but {found[0]}, which is not read" if found else ""
+    """The files of this stem that are not read, in words."""
+    names = sorted(path.name for path in stem.parent.iterdir() if path.stem == stem.name)
+    unread = [name for name in names if not kind_that_reads(name)]
+    return f" but {unread[0]}, which is not read" if unread else ""
 
 
 def _by_stem(items: list[Item]) -> dict[Path, list[Item]]:
-    found: dict[Path, list[Item]] = {}
+    of_stem: dict[Path, list[Item]] = {}
     for item in items:
-        found.setdefault(item.path.with_suffix(""), []).append(item)
-    return found
+        of_stem.setdefault(item.path.with_suffix(""), []).append(item)
+    return of_stem
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -307,48 +337,68 @@ def read_manifest(path: Path) -> Listing:
         UserError: a column is missing or there twice, a row has no label or no file, only some rows are pairs, or a
             file is missing or has two labels.
     """
-    rows, names, notes = _rows(path)
-    num_files = {_num_files(row, names) for row in rows}
-    for number, row in enumerate(rows):
-        if row["label"] in MISSING or not _num_files(row, names):
+    table = _open_manifest(path)
+    columns, rows = file_columns(table), _rows(table)
+    num_files = [sum(bool(row[name]) for name in columns) for row in rows]
+    for number, (row, num) in enumerate(zip(rows, num_files, strict=True)):
+        if row["label"] in MISSING or not num:
             found = repr(row["label"]) if row["label"] in MISSING - {""} else "none of one"
             raise broken(path, "each row must have a label and a file", f"{found} in row {number}")
-        if len(num_files) > 1 and _num_files(row, names) < max(num_files):
-            raise broken(path, "either all rows or none must have both files", f"one file only in row {number}")
+        if num < max(num_files):
+            all_files = "both files" if max(num_files) == 2 else f"{max(num_files)} files"
+            some = "one file" if num == 1 else f"{num} files"
+            raise broken(path, f"either all rows or none must have {all_files}", f"{some} only in row {number}")
     plain = plain_numbers(row["label"] for row in rows)
-    items = {name: found for name in names if (found := _items(path, rows, name, plain))}
+    items = {name: files for name in columns if (files := _items(path, rows, name, plain))}
+    unused = [name for name, known in zip(table.header, table.names, strict=True) if known in _SPLITS]
+    notes = [f"the column {name} is not used: the parts are dealt anew" for name in unused]
     if any(row["speaker"] for row in rows) and not all(item.speaker for item in list(items.values())[-1]):
         notes.append("the column speaker is not used: it is empty in some rows")
-    return checked(Listing(path, "manifest", items, num_files == {len(items)}, notes=tuple(notes)))
+    if len(items) == 1:
+        absent = [
+            f"{'an empty' if name in columns else 'no'} column {name}"
+            for name in _kinds_of_files()
+            if name not in items
+        ]
+        notes += _only(items, " and ".join(absent))
+    return checked(Listing(path, "manifest", items, max(num_files) == len(items), notes=tuple(notes)))
 
 
-def _num_files(row: Row, names: tuple[str, ...]) -> int:
-    return sum(bool(row[name]) for name in names)
+def file_columns(table: Table, names: Iterable[str] = ()) -> dict[str, int]:
+    """The columns of a manifest that name files, in training as in prediction: each is called like its modality.
+
+    Args:
+        table: the manifest.
+        names: of the modalities; all kinds that come in files if left out.
+
+    Returns:
+        The place of each column that is there.
+
+    Raises:
+        UserError: there are several of one name.
+    """
+    places = {name: table.place(name) for name in names or _kinds_of_files()}
+    return {name: place for name, place in places.items() if place is not None}
 
 
-def _rows(path: Path) -> tuple[list[Row], tuple[str, ...], list[str]]:
-    """The rows, by the names of the columns that are used; the modalities; and what should be said of others."""
+def _open_manifest(path: Path) -> Table:
+    """The table, if it has the columns that training needs."""
     if path.suffix.lower() not in SUFFIXES:
         raise broken(path, f"a manifest must be one of {', '.join(SUFFIXES)}", path.suffix or "no ending")
     table = open_table(path)
-    places = _places(table)
-    there = {name: place for name, place in places.items() if place is not None}
-    missing = dict.fromkeys(places, "")
-    rows = [missing | dict(zip(there, row, strict=True)) for row in table.rows(list(there.values()))]
+    if table.label_place() is None or not file_columns(table):
+        raise broken(path, f"must have the columns {', '.join(_kinds_of_files())} and label", shown(table.header))
+    return table
+
+
+def _rows(table: Table) -> list[Row]:
+    """The rows, by the names of the columns that are used; "" where a column is missing."""
+    places = {**file_columns(table), "label": table.label_place(), **{name: table.place(name) for name in _OPTIONAL}}
+    used = {name: place for name, place in places.items() if place is not None}
+    rows = [dict.fromkeys(places, "") | dict(zip(used, row, strict=True)) for row in table.rows(list(used.values()))]
     if not rows:
-        raise broken(path, "must have a header and at least one row", "no rows")
-    unused = [name for name, plain in zip(table.header, table.names, strict=True) if plain in _SPLITS]
-    names = tuple(name for name in there if name in kinds())
-    return rows, names, [f"the column {name} is not used: the parts are dealt anew" for name in unused]
-
-
-def _places(table: Table) -> dict[str, int | None]:
-    """Where each column is that is used; None for those that may be missing."""
-    files = [kind for kind in kinds() if modality(kind).suffixes]
-    places = {name: table.place(name) for name in (*files, *_OPTIONAL)} | {"label": table.label_place()}
-    if places["label"] is None or all(places[name] is None for name in files):
-        raise broken(table.path, f"must have the columns {', '.join(files)} and label", shown(table.header))
-    return places
+        raise broken(table.path, "must have a header and at least one row", "no rows")
+    return rows
 
 
 def _items(path: Path, rows: list[Row], name: str, plain: dict[str, str]) -> tuple[Item, ...]:

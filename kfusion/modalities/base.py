@@ -20,7 +20,7 @@ from kfusion.spec import ModalitySpec
 from kfusion.validation import broken
 
 if TYPE_CHECKING:
-    from kfusion.config import AugmentConfig, ModelConfig
+    from kfusion.config import AugmentConfig, DataConfig, ModelConfig
 
 MAX_MAGNITUDE = 1e18
 """Of any value: a network computes with squares, which must be within float32."""
@@ -166,6 +166,10 @@ class Modality:
             spec: their shape.
         """
         return f"rows of numbers ({self.kind}) are not read from files"
+
+    def spec_of_files(self, config: "DataConfig") -> ModalitySpec:
+        """What files are brought to for training, as far as the settings of the data decide it."""
+        raise NotImplementedError
 
     def front_end(self, spec: ModalitySpec) -> str:
         """The name of what reads files into this spec, as a run notes it."""

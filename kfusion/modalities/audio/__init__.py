@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from kfusion.spec import ModalitySpec, audio_spec
 from kfusion.validation import broken
 
 if TYPE_CHECKING:
-    from kfusion.config import AugmentConfig, ModelConfig
+    from kfusion.config import AugmentConfig, DataConfig, ModelConfig
 
 
 class Audio(Modality):
@@ -49,17 +50,15 @@ class Audio(Modality):
             raise broken(path, f"must have the shape (N, {flat}) or (N, {frames}, {coefficients})", f"shape {shape}")
         if len(grid) != 2:
             raise broken(path, "must have the shape (N, D) or (N, frames, coefficients)", f"shape {shape}")
-        taken = f"{path.name}: rows of {' × '.join(map(str, row))} values are taken as "
-        if known:
-            return audio_spec(grid), ""
+        taken = f"{grid[0]} frames of {grid[1]} coefficients"
         if grid[0] == 1:
-            rest = "one frame, which no change in time touches; (N, frames, coefficients) has several"
-            return audio_spec(grid), f"{taken}{rest}"
-        return audio_spec(grid), f"{taken}{grid[0]} frames of {grid[1]} coefficients"
+            taken = "one frame, which no change in time touches; (N, frames, coefficients) has several"
+        note = f"{path.name}: rows of {' × '.join(map(str, row))} values are taken as {taken}"
+        return self._spec(grid), "" if known else note
 
-    def scale_of(self, low: float, high: float, path: Path) -> int:
-        """1: features have no other unit."""
-        return super().scale_of(low, high, path)
+    def _spec(self, grid: Shape) -> ModalitySpec:
+        """Sounds of this grid, of this kind."""
+        return replace(audio_spec(grid), kind=self.kind)
 
     def note_on(self, shape: Shape, path: Path, spec: ModalitySpec) -> str:
         """Flat, or frames by coefficients, whose number an exported version does not tell."""
@@ -86,6 +85,10 @@ class Audio(Modality):
             return ""
         known = "is not known" if front_end is None else f"({front_end}) is none that reads files"
         return f"the front end of its training sounds {known}"
+
+    def spec_of_files(self, config: "DataConfig") -> ModalitySpec:
+        """The recipe's grid."""
+        return self._spec(self.recipe.grid)
 
     def front_end(self, spec: ModalitySpec) -> str:
         """The recipe's name."""

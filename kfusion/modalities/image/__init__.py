@@ -13,7 +13,7 @@ from kfusion.spec import ModalitySpec, image_spec
 from kfusion.validation import broken
 
 if TYPE_CHECKING:
-    from kfusion.config import AugmentConfig, ModelConfig
+    from kfusion.config import AugmentConfig, DataConfig, ModelConfig
 
 MAX_CHANNELS = 4
 """A picture rarely has more: red, green, blue and opacity."""
@@ -100,6 +100,10 @@ class Image(Modality):
         if channels in (1, 3):
             return ""
         return f"picture files have 1 or 3 channels, the training data's images {channels}"
+
+    def spec_of_files(self, config: "DataConfig") -> ModalitySpec:
+        """`image_shape` of the settings."""
+        return image_spec(config.image_shape)
 
     def front_end(self, spec: ModalitySpec) -> str:
         """MNIST's convention for images of its shape; plain resizing for others."""
