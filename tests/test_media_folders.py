@@ -15,6 +15,7 @@ from kfusion.data.media_features import FrontEnd
 from kfusion.data.media_files import Listing, list_media, read_manifest
 from kfusion.data.splits import split
 from kfusion.evaluation.inference import other_data
+from kfusion.modalities.image.decoding import IMAGE_FRONT_END
 from kfusion.prepared_data import gather
 from kfusion.spec import Spec
 
@@ -110,6 +111,41 @@ def test_a_folder_of_other_formats_alone_is_told_what_is_read(tmp_path):
     made(tmp_path, *classes("one", "two", files=("1.webp", "1.mp3")))
     with pytest.raises(ValueError, match=r"pictures that are PNG or JPEG.* Found: .mp3 \(2\), .webp \(2\)"):
         load(DataConfig(data=str(tmp_path)))
+
+
+def test_files_of_one_kind_are_a_data_set_and_it_is_said_what_may_be_forgotten(tmp_path):
+    pictures = list_media(made(tmp_path / "a", *classes("one", "two", files=("1.png", "x/2.jpg"))))
+    assert list(pictures.items) == ["image"] and pictures.aligned and len(pictures.everything) == 4
+    assert pictures.notes == ("only pictures: no sounds (WAV)",)
+    sounds = list_media(
+        made(tmp_path / "b", *classes("train/one", "train/two", "test/one", "test/two", files=("1.wav",)))
+    )
+    assert list(sounds.items) == ["audio"] and sounds.parts == ("training", "test")
+    assert sounds.notes[-1] == "only sounds: no pictures (PNG or JPEG)"
+    made(tmp_path / "a", "one/2.mp3")
+    assert list(list_media(tmp_path / "a").items) == ["image"]
+    made(tmp_path / "a", "two/2.mp3")
+    assert refused(tmp_path / "a").endswith("must have a sound (.wav, .wave). Found: none of class 'one'")
+
+
+def test_a_manifest_may_name_files_of_one_kind(tmp_path):
+    listing = manifest(tmp_path, "image,label\na.png,1\nb.png,0\n")
+    assert list(listing.items) == ["image"] and listing.aligned
+    assert listing.notes == ("only pictures: no column audio",)
+    assert manifest(tmp_path, "image,audio,label\n,a.wav,1\n,b.wav,0\n").notes == (
+        "only sounds: an empty column image",
+    )
+
+
+def test_files_of_one_kind_become_a_source(undecoded, tmp_path):
+    made(tmp_path, *classes("one", "two", files=tuple(f"{number}.png" for number in range(9))))
+    for number, path in enumerate(sorted(tmp_path.glob("*/*.png"))):
+        path.write_text(str(number))
+    source = load(DataConfig(data=str(tmp_path)))
+    assert source.spec.names == ("image",) and source.info["front_end"] == IMAGE_FRONT_END
+    parts = split(source, DataConfig(val_share=0.2, test_share=0.2), 0)
+    assert parts.audit.lines()[0] == "18 images, all different"
+    assert sum(map(len, (parts.train, parts.val, parts.test))) == 18
 
 
 def test_folders_of_one_number_are_one_class(tmp_path):

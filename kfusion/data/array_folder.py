@@ -1,4 +1,6 @@
-"""The three layouts of a data folder, told apart by their file names.
+"""A folder of .npy files -> a `Source`: opened, checked and fingerprinted; the rows stay on disk.
+
+Three layouts are told apart by their file names (`layouts`, which prediction uses too):
 
 | layout      | images              | sounds              | labels                    | test files                |
 | ----------- | ------------------- | ------------------- | ------------------------- | ------------------------- |
@@ -7,8 +9,6 @@
 | own         | images.npy          | audio.npy           | labels.npy or labels.csv  |                           |
 
 kfusion's own layout has a file for each kind of modality (`Modality.array_file`), any of which may be missing.
-
-A folder of .npy files -> a `Source`: opened, checked and fingerprinted; the rows stay on disk.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,9 +26,6 @@ from kfusion.modalities import kinds, modality
 from kfusion.run_dir import CLASSES
 from kfusion.spec import DIGITS, Spec
 from kfusion.validation import UserError, broken
-
-DIGITS_ONLY = {"image": (28, 28, 1), "audio": (39, 13)}
-"""What the rows of the published data are."""
 
 
 @dataclass(frozen=True)
@@ -69,21 +66,25 @@ class Layout:
 
     @property
     def names(self) -> set[str]:
+        """The names of all training files."""
         return {*self.train.arrays.values(), self.train.labels, self.labels_too} - {""}
 
 
+def _published(name: str, train: tuple[str, ...], test: tuple[str, ...]) -> Layout:
+    """A layout of the digits: the files of the images, of the sounds and of the labels."""
+    digits = Spec().modalities
+    files = [LayoutFiles(dict(zip(digits, arrays, strict=True)), labels) for *arrays, labels in (train, test)]
+    return Layout(name, *files, known={name: shape.grid for name, shape in digits.items()})
+
+
 _PUBLISHED = (
-    Layout(
-        "competition",
-        LayoutFiles({"image": "x_train_wr.npy", "audio": "x_train_sp.npy"}, "y_train.csv"),
-        LayoutFiles({"image": "x_test_wr.npy", "audio": "x_test_sp.npy"}, ""),
-        known=DIGITS_ONLY,
+    _published(
+        "competition", ("x_train_wr.npy", "x_train_sp.npy", "y_train.csv"), ("x_test_wr.npy", "x_test_sp.npy", "")
     ),
-    Layout(
+    _published(
         "zenodo",
-        LayoutFiles({"image": "data_wr_train.npy", "audio": "data_sp_train.npy"}, "labels_train.npy"),
-        LayoutFiles({"image": "data_wr_test.npy", "audio": "data_sp_test.npy"}, "labels_test.npy"),
-        known=DIGITS_ONLY,
+        ("data_wr_train.npy", "data_sp_train.npy", "labels_train.npy"),
+        ("data_wr_test.npy", "data_sp_test.npy", "labels_test.npy"),
     ),
 )
 
@@ -115,8 +116,8 @@ def recognise(folder: Path) -> tuple[Layout, set[str]]:
             for layout in layouts()
         )
         known += "; media: a subfolder for each class, with .png, .jpg and .wav files"
-        shown = ", ".join(present[:8]) + (f" and {len(present) - 8} more" if len(present) > 8 else "")
-        raise broken(folder, f"must hold the files of a layout ({known})", shown or "an empty folder")
+        some = ", ".join(present[:8]) + (f" and {len(present) - 8} more" if len(present) > 8 else "")
+        raise broken(folder, f"must hold the files of a layout ({known})", some or "an empty folder")
     return layout, set(present)
 
 
@@ -131,10 +132,10 @@ def labels_file(layout: Layout, present: set[str], folder: Path) -> Path:
     Raises:
         UserError: there are two.
     """
-    found = [name for name in (layout.train.labels, layout.labels_too) if name in present]
-    if len(found) > 1:
-        raise broken(folder, "must hold its labels once", " and ".join(found))
-    return folder / (found[0] if found else layout.train.labels)
+    names = [name for name in (layout.train.labels, layout.labels_too) if name in present]
+    if len(names) > 1:
+        raise broken(folder, "must hold its labels once", " and ".join(names))
+    return folder / (names[0] if names else layout.train.labels)
 
 
 _LICENCE = "as published with the files (the original: Khacef, Rodriguez, Miramond 2019, Zenodo 3515935)"
@@ -184,52 +185,51 @@ def load_folder(data: str, test_labels: str, limit: int) -> Source:
 def _array_paths(layout: Layout, folder: Path, present: set[str]) -> dict[str, Path]:
     """The file of each modality: all of a published layout's, those that are there of kfusion's own."""
     files = layout.train.arrays
-    there = files if layout.known else {name: file for name, file in files.items() if file in present}
-    if not there:
-        raise broken(folder, f"must hold one of {', '.join(files.values())}, or several", "labels alone")
-    return {name: folder / file for name, file in there.items()}
+    used = files if layout.known else {name: file for name, file in files.items() if file in present}
+    if not used:
+        raise broken(folder, f"must hold {' or '.join(files.values())}, or several of them", "labels alone")
+    return {name: folder / file for name, file in used.items()}
+
+
+def _alone(layout: Layout, names: Sequence[str]) -> list[str]:
+    """A line where one kind alone is there: the file of another may have been forgotten."""
+    absent = [file for name, file in layout.train.arrays.items() if name not in names]
+    if len(names) > 1 or not absent:
+        return []
+    return [f"only {modality(names[0]).noun}s: {' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not there"]
 
 
 def _open_part(
     layout: Layout, paths: dict[str, Path], labels_path: Path, label: np.ndarray, names: tuple[str, ...], limit: int
 ) -> _Part:
     """Shapes and lengths first, since they cost nothing; then one pass over each file."""
-    arrays = {name: open_array(path) for name, path in paths.items()}
-    shapes, notes = {}, []
+    arrays, shapes, notes = {name: open_array(path) for name, path in paths.items()}, {}, _alone(layout, [*paths])
     for name, array in arrays.items():
         shapes[name], note = modality(name).spec_of(array.shape, paths[name], 1, layout.known.get(name, ()))
-        notes.append(note)
+        notes += [note] if note else []
         arrays[name] = modality(name).in_order(array, shapes[name])
-    first = next(iter(paths))
-    lengths = [*((paths[name], len(array)) for name, array in arrays.items()), (labels_path, len(label))]
-    for path, length in lengths[1:]:
-        if length != len(arrays[first]):
-            rule = f"must have as many rows as {paths[first].name} ({len(arrays[first])})"
-            raise broken(path, rule, f"{length} rows")
-    rows = first_of_each_class(label, limit)
-    scans = {}
+    first, *others = paths
+    num_rows = len(arrays[first])
+    for path, length in [*((paths[name], len(arrays[name])) for name in others), (labels_path, len(label))]:
+        if length != num_rows:
+            raise broken(path, f"must have as many rows as {paths[first].name} ({num_rows})", f"{length} rows")
+    rows, scans = first_of_each_class(label, limit), {}
     for name, array in arrays.items():
         scans[name] = scan_finite(array, rows, paths[name])
         scale = modality(name).scale_of(scans[name].low, scans[name].high, paths[name])
         shapes[name] = replace(shapes[name], scale=scale)
-    source = Source(
-        data={name: ModalityData(array, label[rows], rows, rows) for name, array in arrays.items()},
-        aligned=True,
-        spec=Spec(shapes, names),
-        info={
-            "name": str(paths[first].parent),
-            "layout": layout.name,
-            "files": {path.name: path.stat().st_size for path in (*paths.values(), labels_path)},
-            "front_end": None,
-            **{f"{name}_range": [found.low, found.high] for name, found in scans.items()},
-            "licence": _LICENCE if layout.known else None,
-        },
-        notes=(
-            *filter(None, notes),
-            *(line for name, found in scans.items() for line in blank_lines(found, paths[name].name)),
-        ),
-    )
-    return _Part(source, paths, {name: found.fingerprint for name, found in scans.items()})
+    notes += [line for name, scanned in scans.items() for line in blank_lines(scanned, paths[name].name)]
+    info = {
+        "name": str(paths[first].parent),
+        "layout": layout.name,
+        "files": {path.name: path.stat().st_size for path in (*paths.values(), labels_path)},
+        "front_end": None,
+        **{f"{name}_range": [scanned.low, scanned.high] for name, scanned in scans.items()},
+        "licence": _LICENCE if layout.known else None,
+    }
+    data = {name: ModalityData(array, label[rows], rows, rows) for name, array in arrays.items()}
+    source = Source(data, True, Spec(shapes, names), info, notes=tuple(notes))
+    return _Part(source, paths, {name: scanned.fingerprint for name, scanned in scans.items()})
 
 
 def _open_test(folder: Path, layout: Layout, present: set[str], test_labels: str, limit: int) -> _Part | None:
@@ -270,7 +270,8 @@ def _with_groups(source: Source, path: Path) -> Source:
     """Rows of one group of the user's count as one sample of the last modality, and so stay in one part."""
     groups, (name, last) = read_groups(path), list(source.data.items())[-1]
     if len(groups) != len(last.values):
-        raise broken(path, f"must have as many rows as the images ({len(last.values)})", f"{len(groups)} rows")
+        nouns = f"{modality(source.spec.names[0]).noun}s"
+        raise broken(path, f"must have as many rows as the {nouns} ({len(last.values)})", f"{len(groups)} rows")
     files = {**source.info["files"], path.name: path.stat().st_size}
     info = {**source.info, "files": files, "grouped_by": path.name}
     together = replace(last, group=joined(last.group, groups[last.row]))

