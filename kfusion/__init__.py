@@ -16,11 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kfusion.classifier import FusionClassifier, load
-    from kfusion.config import RECIPES, AugmentConfig, Config, DataConfig, ModelConfig, TrainingConfig
+    from kfusion.config import (
+        HEADS,
+        RECIPES,
+        AugmentConfig,
+        Config,
+        DataConfig,
+        ModelConfig,
+        TrainingConfig,
+    )
     from kfusion.modalities.audio.encoder import UtteranceNorm
     from kfusion.modalities.encoders import encode_audio, encode_image
     from kfusion.model.build import build_model
-    from kfusion.model.fusion import HEADS, JoinedPosteriors, ModalityTokens
+    from kfusion.model.fusion import JoinedPosteriors, ModalityTokens
     from kfusion.spec import Spec
     from kfusion.training.optimizers import WarmupCosine
     from kfusion.validation import UserError
@@ -49,10 +57,10 @@ __all__ = [
 
 _HOMES = {
     "kfusion.classifier": ("FusionClassifier", "load"),
-    "kfusion.config": ("AugmentConfig", "Config", "DataConfig", "ModelConfig", "TrainingConfig", "RECIPES"),
+    "kfusion.config": ("AugmentConfig", "Config", "DataConfig", "HEADS", "ModelConfig", "TrainingConfig", "RECIPES"),
     "kfusion.model.build": ("build_model",),
     "kfusion.modalities.encoders": ("encode_audio", "encode_image"),
-    "kfusion.model.fusion": ("HEADS", "JoinedPosteriors", "ModalityTokens"),
+    "kfusion.model.fusion": ("JoinedPosteriors", "ModalityTokens"),
     "kfusion.modalities.audio.encoder": ("UtteranceNorm",),
     "kfusion.validation": ("UserError",),
     "kfusion.spec": ("Spec",),

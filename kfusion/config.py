@@ -1,20 +1,64 @@
-"""Every setting of a training run, with its default and its range; and the recipes, which are named settings.
+"""Every setting of a training run, with its default and its range; the fusion heads; and the recipes.
 
 `Config` is what `python -m kfusion.train --help` lists, what `config.json` in a run folder holds, and what
-`--config FILE` reads back.
+`--config FILE` reads back. Each setting is one field: its default, its range in `__post_init__`, and its docstring,
+which is the help text.
 
-Configs as JSON: what `--config FILE` and a run folder's config.json hold.
+`HEADS` is the table of fusion heads, which `--fusion`, the search space, reports and the network read.
 
-Recipes: named configs.
-
-`paper` is the student paper's training, flips included. `robust` is what did best on people never heard, on images or
-sounds alone, and on conflicts between them; the README holds the measured comparison.
+`RECIPES` are named settings. `paper` is the student paper's training, flips included. `robust` is what did best on
+people never heard, on images or sounds alone, and on conflicts between them; the README holds the comparison.
 """
 
+import pkgutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from typing_extensions import Doc
 
 from kfusion.validation import UserError, check_fields, require
+
+
+@dataclass(frozen=True)
+class Head:
+    """A fusion head: what makes one decision of the modalities' embeddings.
+
+    Args:
+        title: its name in headings.
+        description: what it is, in one line, for help texts and reports.
+        function: what builds it, or where that is defined, as "module:function", since settings are read without
+            Keras; `kfusion.model.fusion` holds the contract.
+    """
+
+    title: str
+    description: str
+    function: str | Callable[..., Any]
+
+    def __call__(self, steps: Any, present: Any, config: "ModelConfig", spec: Any) -> Any:
+        """Builds the head in Keras' functional API.
+
+        Args:
+            steps, present, config, spec: see `kfusion.model.fusion`.
+
+        Returns:
+            Probabilities, float32 (batch, num_classes).
+        """
+        build = pkgutil.resolve_name(self.function) if isinstance(self.function, str) else self.function
+        return build(steps, present, config, spec)
+
+
+HEADS: dict[str, Head] = {
+    "lstm": Head("LSTM", "LSTM over the embeddings, the paper's", "kfusion.model.fusion:fuse_lstm"),
+    "attention": Head("Attention", "transformer encoder with a class token", "kfusion.model.fusion:fuse_attention"),
+    "late": Head("Late", "sum of log posteriors", "kfusion.model.fusion:fuse_late"),
+}
+"""Every fusion head by its name, as in `--fusion`. A new one is one function and one entry here."""
+
+
+def described_heads() -> str:
+    """The help text of `--fusion`."""
+    return "; ".join(f"{name}: {head.description}" for name, head in HEADS.items()) + "."
 
 
 @dataclass(frozen=True)
@@ -59,10 +103,10 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network: two encoders, a fusion head, a softmax."""
+    """The network: an encoder for each modality, a fusion head, a softmax."""
 
-    fusion: Literal["lstm", "attention", "late"] = "lstm"
-    """lstm: the paper's; attention: a transformer encoder with a class token; late: joined log posteriors."""
+    # Evaluated whenever it is read, so that it lists the heads that are in the table then.
+    fusion: "Annotated[Literal[tuple(HEADS)], Doc(described_heads())]" = "lstm"  # pyright: ignore
     embed_dim: int = 128
     """Features of each modality's embedding."""
     hidden_dim: int = 256
@@ -76,7 +120,7 @@ class ModelConfig:
     image_dropout: float = 0.0
     """Share of the flattened image features dropped in training."""
     embed_dropout: float = 0.0
-    """Share of both embeddings' features dropped in training."""
+    """Share of the embeddings' features dropped in training."""
     utterance_trim: float = -1.0
     """Normalise each sound by itself, cut where its energy stays below this share of its range; negative: do not."""
     utterance_jitter: float = 0.0
@@ -117,13 +161,13 @@ class AugmentConfig:
     time_stretch: float = 0.0
     """Make the sound faster or slower by up to this share."""
     time_warp: float = 0.0
-    """Make it so unevenly, by up to this share."""
+    """Random non-uniform time warping: maximum local change of speed, in [0, 1]."""
     time_mask: int = 0
     """Hide up to this many neighbouring frames."""
     frequency_mask: int = 0
     """Hide up to this many neighbouring coefficients."""
     modality_dropout: float = 0.0
-    """Probability that a sample loses one modality (never both)."""
+    """Probability that a sample loses one modality (never all)."""
     repair: bool = False
     """Pair images and sounds of a class anew each epoch."""
     wrong_sound: float = 0.0
@@ -273,8 +317,9 @@ def recipe(name: str) -> Config:
 
 def differences(one: Config, other: Config) -> list[str]:
     """The settings in which two configs differ, as `section.name`."""
-    found = []
-    for section in fields(Config):
-        left, right = getattr(one, section.name), getattr(other, section.name)
-        found += [f"{section.name}.{f.name}" for f in fields(left) if getattr(left, f.name) != getattr(right, f.name)]
-    return found
+    return [
+        f"{section.name}.{setting.name}"
+        for section in fields(Config)
+        for setting in fields(getattr(one, section.name))
+        if getattr(getattr(one, section.name), setting.name) != getattr(getattr(other, section.name), setting.name)
+    ]

@@ -182,7 +182,7 @@ def test_layers_survive_serialisation(layer):
 def test_pipeline_and_device_give_the_same_batch():
     """The layers inside a mapped dataset against the same layers inside a compiled functional model."""
     config = AugmentConfig(background=0.5, time_shift=2, time_warp=0.2, time_mask=8, frequency_mask=3)
-    augment = Augmentation(config, Spec(), np.zeros(507), decibels=True)
+    augment = Augmentation(config, Spec(), {"audio": np.zeros(507)}, front_end="known")
     rng = np.random.default_rng(0)
     batch = {
         "image": rng.random((16, 28, 28, 1), np.float32),

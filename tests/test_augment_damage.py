@@ -57,7 +57,8 @@ def test_outside_training_and_without_a_share_nothing_changes():
     image, keys = strokes(8), tf.constant(sample_keys(0, 0, np.arange(8)))
     np.testing.assert_array_equal(RandomDamage(1.0, 255)(image, keys, training=False), image)
     np.testing.assert_array_equal(damaged(0.0, image), image)
-    assert Augmentation(AugmentConfig(), Spec(), np.zeros(507), decibels=True).damage is None
+    layers = Augmentation(AugmentConfig(), Spec(), {"audio": np.zeros(507)}).layers
+    assert [layer.name for layer in layers["image"]] == ["random_warp"]
 
 
 def test_a_cover_is_one_rectangle_of_a_third_to_four_fifths_of_each_side():

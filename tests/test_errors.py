@@ -72,7 +72,8 @@ def test_a_file_that_changes_while_a_dataset_reads_it_is_the_users(tmp_path, use
     """TensorFlow makes errors of its own of what a reader raises."""
     np.save(tmp_path / "images.npy", np.zeros((5, 4)))
     images, rows = np.load(tmp_path / "images.npy", mmap_mode="r"), np.arange(5)
-    pairs = Pairs(images, np.zeros((5, 3)), rows, rows, rows % 2, Spec((2, 2, 1), (1, 3), ("a", "b")))
+    values, places = {"image": images, "audio": np.zeros((5, 3))}, {"image": rows, "audio": rows}
+    pairs = Pairs(values, places, rows % 2, Spec.pair((2, 2, 1), (1, 3), ("a", "b")))
     with open(tmp_path / "images.npy", "r+b") as file:
         file.truncate(150)
     reader = TrainingReader(pairs, 5, 0, AugmentConfig())
@@ -97,7 +98,7 @@ def test_too_large_a_batch_is_the_users(monkeypatch, tmp_path):
     monkeypatch.setattr(model, "fit", exhausted)
     data = tf.data.Dataset.range(1)
     paths = {name: tmp_path / name for name in ("best", "history", "checkpoint")}
-    task = Task(lambda _: data, data, 1, 1, np.ones(2), paths, write_atomically, model.save)
+    task = Task(lambda _: data, data, 1, 1, np.ones(2), (), paths, write_atomically, model.save)
     with pytest.raises(UserError, match=r"^'batch_size' must be one for which .* Received: 7 \(OOM when .* tensor\)$"):
         fit(model, TrainingConfig(batch_size=7), task)
 
@@ -142,7 +143,7 @@ def test_a_network_with_a_flipped_bit_or_an_unknown_layer_is_the_users(tmp_path)
 def test_what_only_kfusion_can_get_wrong_is_not_the_users():
     faults = (
         lambda: WarmupCosine(-1.0, 1, 2),
-        lambda: ViewsLoss(-1.0),
+        lambda: ViewsLoss(-1.0, (1.3, 1.6)),
         lambda: build_model(ModelConfig(), Spec(), np.zeros(3), np.ones(3)),
         lambda: metrics.confusion([0, 1], [0], 2),
     )

@@ -62,7 +62,7 @@ def test_all_augmentation_runs_on_the_gpu_and_gives_the_processors_batch():
         flip="horizontal", zoom=0.2, shear=0.2, image_damage=0.5, background=0.5, time_shift=2,
         time_stretch=0.1, time_warp=0.2, time_mask=8, frequency_mask=3,
     )  # fmt: skip
-    augment = Augmentation(config, Spec(), np.zeros(507), decibels=True)
+    augment = Augmentation(config, Spec(), {"audio": np.zeros(507)}, front_end="known")
     rng = np.random.default_rng(0)
     image, audio = rng.random((64, 28, 28, 1), np.float32), rng.standard_normal((64, 507), np.float32)
     keys, made = sample_keys(0, 3, np.arange(64)), {}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kfusion.random_streams import sample_keys, uniform
+from kfusion.random_streams import USES_PER_EVALUATION, Stream, epoch_generator, sample_keys, uniform
 
 
 def draw(seed, epoch, rows, use=1, num=2):
@@ -38,3 +38,38 @@ def test_numbers_are_uniform_and_uncorrelated():
     assert numbers.var(axis=0) == pytest.approx(1 / 12, abs=0.003)
     correlation = np.corrcoef(np.column_stack([numbers, np.roll(numbers[:, 0], 1)]).T)
     assert np.abs(correlation - np.eye(5)).max() < 0.02
+
+
+def test_no_two_streams_share_a_use_of_a_sample():
+    used = {stream: stream.first_use for stream in Stream if stream.value[0] == "sample"}
+    assert len(set(used.values())) == len(used)
+    assert max(used.values()) < USES_PER_EVALUATION
+    evaluated = [stream.first_use for stream in Stream if stream.value[0] == "evaluation"]
+    assert min(evaluated) >= USES_PER_EVALUATION
+    assert all(use % USES_PER_EVALUATION == 0 for use in evaluated)
+    assert len(set(evaluated)) == len(evaluated)
+
+
+def test_no_two_streams_share_a_generator_of_an_epoch():
+    streams = [stream for stream in Stream if stream.value[0] == "epoch"]
+    numbers = [epoch_generator(3, 5, stream).integers(2**62) for stream in streams]
+    assert len(set(numbers)) == len(streams)
+    assert numbers[0] != epoch_generator(3, 6, streams[0]).integers(2**62)
+
+
+def test_a_stream_stands_for_the_number_that_runs_have_always_used():
+    """Another number would change every run that is resumed or repeated."""
+    numbers = {stream.name: stream.value for stream in Stream}
+    assert numbers == {
+        "MODALITY_DROPOUT": ("sample", 0),
+        "IMAGE_WARP": ("sample", 1),
+        "TIME_WARP": ("sample", 2),
+        "MASKS": ("sample", 3),
+        "BACKGROUND": ("sample", 4),
+        "IMAGE_DAMAGE": ("sample", 5),
+        "CONFLICT": ("evaluation", 1),
+        "CORRUPTIONS": ("evaluation", 2),
+        "ORDER": ("epoch", 1),
+        "PAIRING": ("epoch", 2),
+    }
+    np.testing.assert_array_equal(draw(3, 5, [7], use=Stream.CONFLICT.first_use), draw(3, 5, [7], use=1024))

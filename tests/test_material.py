@@ -51,7 +51,7 @@ def test_another_split_or_another_normalisation_is_gathered_anew(own):
     assert rows(regather(material, seeded(own, 1))) == rows(gather(seeded(own, 1)))
     trimmed = replace(own, model=replace(own.model, utterance_trim=0.3))
     again = regather(material, trimmed)
-    assert not np.allclose(again.statistics.prepared_mean, material.statistics.prepared_mean)
+    assert not np.allclose(again.statistics.prepared_mean["audio"], material.statistics.prepared_mean["audio"])
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def lengthen(data):
 
 @pytest.mark.parametrize(("change", "found"), [(brighten, "another image_range"), (lengthen, "another files")])
 def test_an_export_of_changed_data_is_one_line_and_publishes_nothing(run, tmp_path, change, found):
-    assert load_own(run)[1].test.image_row.tolist() == run.split()["test_image"].tolist()
+    assert load_own(run)[1].test.rows["image"].tolist() == run.split()["test_image"].tolist()
     change(tmp_path / "data")
     line = f"the data must be those that the run was trained on\\. Found: {found}$"
     shelf, nothing = Shelf(tmp_path / "models", "kfusion"), None

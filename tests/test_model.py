@@ -10,25 +10,25 @@ import tensorflow as tf
 
 from kfusion.config import ModelConfig
 from kfusion.model.build import as_float32, build_model, with_all_views
-from kfusion.spec import VIEWS, Spec
+from kfusion.spec import Spec
 from tests.processes import run_python
 
 SMALL = {"filters": (4, 8), "audio_units": (32,), "embed_dim": 16, "hidden_dim": 24}
-OTHER = Spec(image_shape=(13, 9, 3), audio_grid=(1, 20), class_names=("cat", "dog", "owl"), pixel_max=1)
+OTHER = Spec.pair(image_shape=(13, 9, 3), audio_grid=(1, 20), class_names=("cat", "dog", "owl"), pixel_max=1)
 
 
 def network(fusion="lstm", spec=None, **settings):
     keras.utils.set_random_seed(1)
     spec = spec or Spec()
-    config = ModelConfig(**{**SMALL, "fusion": fusion, **settings})
-    return build_model(config, spec, np.linspace(-3, 3, spec.num_audio), np.linspace(0.5, 9, spec.num_audio))
+    config, size = ModelConfig(**{**SMALL, "fusion": fusion, **settings}), spec["audio"].num_values
+    return build_model(config, spec, np.linspace(-3, 3, size), np.linspace(0.5, 9, size))
 
 
 def batch(spec=None, num=6, present=(True, True)):
     spec, rng = spec or Spec(), np.random.default_rng(0)
     return {
-        "image": (rng.random((num, *spec.image_shape)) * spec.pixel_max).astype(np.float32),
-        "audio": rng.normal(0, 3, (num, spec.num_audio)).astype(np.float32),
+        "image": (rng.random((num, *spec["image"].shape)) * spec["image"].scale).astype(np.float32),
+        "audio": rng.normal(0, 3, (num, spec["audio"].num_values)).astype(np.float32),
         "present": np.tile(np.array([present]), (num, 1)),
     }
 
@@ -99,7 +99,7 @@ def test_all_views_are_the_networks_answers_to_each(fusion):
     mixed["present"] = np.array([[True, True], [True, False], [False, True]])
     answers = with_all_views(model)(mixed).numpy()
     assert answers.shape == (3, 3, 10)
-    for index, view in enumerate(VIEWS.values()):
+    for index, view in enumerate(Spec().views.values()):
         np.testing.assert_allclose(answers[0, index], model({**mixed, "present": np.array([view] * 3)})[0], atol=1e-6)
     # What is absent stays absent: the other view's question falls back to what there is.
     np.testing.assert_allclose(answers[1], np.tile(model(mixed)[1], (3, 1)), atol=1e-6)
@@ -127,7 +127,7 @@ def test_late_fusion_multiplies_the_posteriors():
 
 
 def test_scalings_lie_in_the_graph():
-    spec_255, spec_1 = Spec(pixel_max=255), Spec(pixel_max=1)
+    spec_255, spec_1 = Spec.pair(pixel_max=255), Spec.pair(pixel_max=1)
     large = batch(spec_255)
     small = {**large, "image": large["image"] / 255}
     np.testing.assert_allclose(network(spec=spec_255)(large), network(spec=spec_1)(small), atol=1e-6)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from kfusion.config import AugmentConfig, Config, ModelConfig, TrainingConfig
+from kfusion.config import HEADS, AugmentConfig, Config, ModelConfig, TrainingConfig
 from kfusion.validation import UserError, require
 
 if TYPE_CHECKING:  # keras-tuner imports TensorFlow, which the command that only watches does not need.
@@ -31,7 +31,7 @@ SPACE: dict[str, tuple[type, tuple[Any, ...]]] = {
     "embed_dim": (ModelConfig, (32, 64, 128, 256)),
     "filters": (ModelConfig, ((16, 32), (32, 64), (64, 128))),
     "dropout": (ModelConfig, (0.1, 0.3, 0.5)),
-    "fusion": (ModelConfig, ("lstm", "attention", "late")),
+    "fusion": (ModelConfig, tuple(HEADS)),
     "modality_dropout": (AugmentConfig, (0.0, 0.15, 0.3)),
     "batch_size": (TrainingConfig, (64, 128)),
     "epochs": (TrainingConfig, (10, 20, 50)),

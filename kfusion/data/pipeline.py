@@ -14,14 +14,9 @@ import tensorflow as tf
 
 from kfusion.config import AugmentConfig
 from kfusion.data.dataset import Pairs
-from kfusion.random_streams import sample_keys, uniform
+from kfusion.random_streams import Stream, epoch_generator, sample_keys, uniform
 from kfusion.spec import FUSED, Spec
 from kfusion.validation import UserError
-
-MODALITY_DROPOUT = 0
-"""The use of random numbers (`random_streams.uniform`) that dropping a modality has."""
-ORDER, PAIRING = 1, 2
-"""Domains of NumPy's generators, keyed by (seed, epoch, domain)."""
 
 Batch = dict[str, tf.Tensor]
 Augment = Callable[[Batch, tf.Tensor], Batch]
@@ -89,14 +84,14 @@ class TrainingReader:
         """The pairs of an epoch, their labels and their order."""
         pairs, label, config = self.pairs, self.pairs.label, self.config
         if config.repair:
-            rng = np.random.default_rng([self.seed, epoch, PAIRING])
+            rng = epoch_generator(self.seed, epoch, Stream.PAIRING)
             wrong = config.wrong_sound + config.wrong_image
             pairs = pairs.repaired(rng, wrong)
             image_is_wrong = rng.random(len(pairs)) * wrong < config.wrong_image
             label = np.where(image_is_wrong, list(pairs.labels.values())[-1], pairs.label)
         if self.all_views:
             label = np.stack([label, *pairs.labels.values()], axis=1)
-        return pairs, label, np.random.default_rng([self.seed, epoch, ORDER]).permutation(len(pairs))
+        return pairs, label, epoch_generator(self.seed, epoch, Stream.ORDER).permutation(len(pairs))
 
     def __call__(self, step: np.ndarray) -> tuple[np.ndarray, ...]:
         epoch, within = divmod(int(step), self.steps_per_epoch)
@@ -162,7 +157,7 @@ def present_modalities(keys: tf.Tensor, modality_dropout: float, num_modalities:
     """
     if num_modalities == 1:
         return tf.ones_like(keys[:, None], tf.bool)
-    draws = uniform(keys, MODALITY_DROPOUT, 2)
+    draws = uniform(keys, Stream.MODALITY_DROPOUT, 2)
     lost = tf.cast(tf.floor(draws[:, 1] * num_modalities), tf.int32)
     lost = tf.where(draws[:, 0] < modality_dropout, lost, -1)
     return lost[:, None] != tf.range(num_modalities)[None]

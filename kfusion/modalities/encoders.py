@@ -11,7 +11,7 @@ from keras import layers
 from numpy.typing import ArrayLike
 
 from kfusion.config import ModelConfig
-from kfusion.spec import ModalitySpec
+from kfusion.spec import ModalitySpec, Spec
 
 KERNEL_SIZES = (5, 3)
 """Pixels: the first block's kernels, and those of every later block."""
@@ -64,6 +64,33 @@ def encode_dense(values: Any, name: str, config: ModelConfig, mean: ArrayLike, v
         x = layers.Dense(units, activation="relu", name=f"{name}_dense{number}")(x)
         x = layers.Dropout(config.dropout, name=f"{name}_dropout{number}")(x)
     return _embedding(x, name, config)
+
+
+def encode_image(image: Any, config: ModelConfig, spec: Spec) -> Any:
+    """The usual image's encoder, for somebody's own model.
+
+    Args:
+        image: float32 (batch, height, width, channels), in the data's own units.
+        config: see `encode_convolutional`.
+        spec: whose image it is.
+
+    Returns:
+        float32 (batch, embed_dim), ≥ 0.
+    """
+    return encode_convolutional(image, "image", spec["image"], config)
+
+
+def encode_audio(audio: Any, config: ModelConfig, mean: ArrayLike, variance: ArrayLike) -> Any:
+    """The usual sound's encoder, for somebody's own model.
+
+    Args:
+        audio: float32 (batch, frames · coefficients), in the data's own units.
+        config, mean, variance: see `encode_dense`.
+
+    Returns:
+        float32 (batch, embed_dim), ≥ 0.
+    """
+    return encode_dense(audio, "audio", config, mean, variance)
 
 
 def _embedding(x: Any, name: str, config: ModelConfig) -> Any:

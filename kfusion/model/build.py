@@ -1,4 +1,8 @@
-"""Config and spec -> keras.Model; and a model taken apart again, into encoders, head and embeddings."""
+"""Config and spec -> keras.Model; and a model taken apart again, into encoders, head and embeddings.
+
+A model maps {name: float32 (batch, *shape) for each modality, "present": bool (batch, modalities)} to probabilities,
+float32 (batch, num_classes). `kfusion.model.fusion` says which layers are found in it by their names.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -42,10 +46,10 @@ def with_embeddings(network: keras.Model) -> keras.Model:
 
 
 class Halves:
-    """Asks the encoders and the head of a network on their own.
+    """The encoders and the head of a network, each to be called alone.
 
-    Encoding costs many times what the head does: whoever wants to know how a network answers to many combinations of
-    the same images and sounds encodes each once.
+    Encoding costs many times what the head does: where many combinations of the same samples are predicted, each
+    sample is encoded once.
 
     Args:
         network: as `build_model` made it, maybe loaded from a file.
@@ -72,17 +76,17 @@ class Halves:
         """
         return self._encoders[modality](values).numpy()
 
-    def answer(self, embedded: Mapping[str, np.ndarray], present: tuple[bool, ...]) -> np.ndarray:
+    def answer(self, embeddings: Mapping[str, np.ndarray], present: tuple[bool, ...]) -> np.ndarray:
         """Embeddings -> class probabilities.
 
         Args:
-            embedded: from `encode`, (n, embed_dim) for each modality, in the network's order.
+            embeddings: from `encode`, (n, embed_dim) for each modality, in the network's order.
             present: which of them the head may see.
 
         Returns:
             float32 (n, num_classes).
         """
-        steps = np.stack(list(embedded.values()), axis=1)
+        steps = np.stack(list(embeddings.values()), axis=1)
         return self._head(steps, np.tile(np.array(present), (len(steps), 1))).numpy()
 
 
@@ -125,58 +129,96 @@ def build_model(
         (batch, modalities)} -> probabilities float32 (batch, num_classes).
 
     Raises:
-        ValueError: `mean` or `variance` has another length than the modality's values.
+        ValueError: `mean` or `variance` has another length than the modality's values, or a head or an encoder breaks
+            its contract.
 
     Example:
         >>> network = build_model(ModelConfig(), Spec(), np.zeros(507), np.ones(507))
         >>> sorted(network.input)
         ['audio', 'image', 'present']
     """
-    scaled = [name for name, kind, _ in each_of(spec) if kind.standardised]
-    means, variances = _by_name("mean", mean, scaled, spec), _by_name("variance", variance, scaled, spec)
+    standardised = [name for name, kind, _ in each_of(spec) if kind.standardised]
+    means, variances = _by_name("mean", mean, standardised, spec), _by_name("variance", variance, standardised, spec)
     inputs = {name: keras.Input(shape.shape, name=name) for name, shape in spec.modalities.items()}
     present = keras.Input((len(spec.names),), dtype="bool", name="present")
-    norms, embedded = normalisations(config, spec), []
+    norms, embeddings = normalisations(config, spec), []
     for name, kind, shape in each_of(spec):
         norm = norms[name]
         values = norm(inputs[name]) if norm else inputs[name]
-        embedded.append(kind.encode(values, name, shape, config, means.get(name), variances.get(name)))
-    steps = layers.Identity(name="steps")(ops.stack(embedded, axis=1))
+        embeddings.append(kind.encode(values, name, shape, config, means.get(name), variances.get(name)))
+    steps = layers.Identity(name="steps")(ops.stack(embeddings, axis=1))
     # An absent modality may hold anything, NaN too: no head gets to see it.
     steps = ops.where(ops.expand_dims(present, -1), steps, 0.0)
     probabilities = HEADS[config.fusion](steps, present, config, spec)
-    return keras.Model({**inputs, "present": present}, probabilities, name=f"kfusion_{config.fusion}")
+    network = keras.Model({**inputs, "present": present}, probabilities, name=f"kfusion_{config.fusion}")
+    _check_contract(network, config, spec)
+    return network
 
 
-def _by_name(what: str, given: Any, scaled: list[str], spec: Spec) -> dict[str, Any]:
+def _check_contract(network: keras.Model, config: ModelConfig, spec: Spec) -> None:
+    """Whether a head, and each kind's encoder, built what `kfusion.model.fusion` and `Modality.encode` promise.
+
+    Raises:
+        ValueError: a layer is missing, or gives another shape, or the answers are no softmax in float32.
+    """
+    outputs = {layer.name: layer.output for layer in network.layers}
+
+    def check(rule: bool, layer: str, text: str, received: object) -> None:
+        if not rule:
+            raise ValueError(f"fusion {config.fusion!r}: the layer {layer!r} must {text}. Received: {received}")
+
+    embedding = dict.fromkeys([f"{name}_embedding{end}" for name in spec.names for end in ("", "_dropout")])
+    for layer in (*embedding, "steps", "fusion", "probabilities"):
+        check(layer in outputs, layer, "be there", f"layers {', '.join(outputs)}")
+    for layer in embedding:
+        width = (None, config.embed_dim)
+        check(outputs[layer].shape == width, layer, f"have the shape {width}", outputs[layer].shape)
+    check(len(outputs["fusion"].shape) == 2, "fusion", "have the shape (None, k)", outputs["fusion"].shape)
+    last, wanted = network.get_layer("probabilities"), (None, spec.num_classes)
+    softmax = isinstance(last, layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax
+    check(network.output is last.output, "probabilities", "be the last one", network.output.name)
+    check(softmax, "probabilities", "be a softmax", type(last).__name__)
+    given = (last.output.shape, last.output.dtype)
+    check(given == (wanted, "float32"), "probabilities", f"give float32 of the shape {wanted}", given)
+
+
+def _by_name(what: str, values: Any, standardised: list[str], spec: Spec) -> dict[str, Any]:
     """The statistics of each standardised modality, of the right length."""
-    found = dict(given) if isinstance(given, Mapping) else dict.fromkeys(scaled[:1], given)
-    for name in scaled:
-        size = spec[name].num_values
-        if np.shape(found.get(name)) != (size,):
-            received = np.size(found[name]) if name in found else f"none of {name!r}"
+    named = dict(values) if isinstance(values, Mapping) else dict.fromkeys(standardised[:1], values)
+    for name in standardised:
+        size, vector = spec[name].num_values, named.get(name)
+        if vector is None or np.shape(vector) != (size,):
+            received = f"none of {name!r}" if vector is None else np.size(vector)
             raise ValueError(f"'{what}' must have {size} values, one per feature. Received: {received}")
-    return found
+    return named
 
 
 def with_all_views(network: keras.Model) -> keras.Model:
-    """The network asked in each view at once; the encoders, which cost the most, run once.
+    """Wraps a network so that one call returns the fused and every single-modality prediction.
+
+    The encoders, which cost the most, run once; only the head runs once per view.
+
+    Args:
+        network: as `build_model` made it, maybe loaded from a file.
 
     Returns:
         A model with the network's inputs and weights -> probabilities float32 (batch, views, num_classes), in the order
-        of `spec.views`. Where a sample lacks the modality that a view asks for, the view's answer is that to all it
-        has. To save the network afterwards save `as_float32(network)`: Keras loses track of a model whose layers have
+        of `spec.views`. Where a sample lacks the modality of a view, that row holds the prediction from all it has. To
+        save the network afterwards save `as_float32(network)`: Keras loses track of a model whose layers have
         been shared since it was made.
     """
     steps, present = network.get_layer("steps").output, network.input["present"]
-    ask = AskedInEachView(keras.Model([steps, present], network.output), name="all_views")
-    return keras.Model(network.input, ask(steps, present), name=f"{network.name}_all_views")
+    all_views = HeadInEachView(keras.Model([steps, present], network.output), name="all_views")
+    return keras.Model(network.input, all_views(steps, present), name=f"{network.name}_all_views")
 
 
-class AskedInEachView(layers.Layer):
-    """Steps (batch, modalities, embed_dim) and present -> the head's answers to each view, stacked on axis 1.
+class HeadInEachView(layers.Layer):
+    """Steps (batch, modalities, embed_dim) and present -> the head's predictions for each view, stacked on axis 1.
 
     A layer, not plain operations: these would take names that a network loaded from a file has already.
+
+    Args:
+        head: (steps, present) -> probabilities (batch, num_classes).
     """
 
     def __init__(self, head: keras.Model, **kwargs: Any) -> None:
@@ -184,26 +226,21 @@ class AskedInEachView(layers.Layer):
         self.head = head
 
     def call(self, steps: Any, present: Any, training: bool | None = None) -> Any:
-        answers = []
-        for view in _views(steps.shape[1]):
-            asked = ops.logical_and(present, ops.convert_to_tensor([view]))
-            asked = ops.where(ops.any(asked, axis=1, keepdims=True), asked, present)
-            answers.append(self.head([steps, asked], training=training))
-        return ops.stack(answers, axis=1)
+        predictions = []
+        for view in views_of(tuple(map(str, range(steps.shape[1])))).values():
+            seen = ops.logical_and(present, ops.convert_to_tensor([view]))
+            seen = ops.where(ops.any(seen, axis=1, keepdims=True), seen, present)
+            predictions.append(self.head([steps, seen], training=training))
+        return ops.stack(predictions, axis=1)
 
     def compute_output_shape(self, steps_shape: Any, present_shape: Any) -> Any:
         return (steps_shape[0], steps_shape[1] + 1, self.head.output_shape[-1])
 
 
-def _views(num_modalities: int) -> list[tuple[bool, ...]]:
-    """What each view may see of so many modalities."""
-    return list(views_of(tuple(map(str, range(num_modalities)))).values())
-
-
 def as_float32(network: keras.Model) -> keras.Model:
     """The same network with the same weights, every layer computing in float32, without an optimizer.
 
-    A run trained under a mixed-precision policy is kept like this, so that any machine can answer with it.
+    A run trained under a mixed-precision policy is saved like this, so that any machine can load it.
     """
     if all(layer.dtype_policy.name == "float32" for layer in network.layers):
         return keras.Model(network.input, network.output, name=network.name)

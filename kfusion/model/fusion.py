@@ -1,19 +1,31 @@
 """Fusion heads: the embeddings of the modalities that are present -> class probabilities.
 
-Every head has one interface: `head(steps, present, config, spec) -> probabilities`, with `steps` float32
-(batch, modalities, embed_dim), one step per modality in the order of `spec.names`, `present` bool (batch, modalities),
-at least one of them true, and probabilities float32 (batch, num_classes), rows summing to 1. An absent modality's step
-has no influence on the answer, whatever it holds.
+A head is one function here and one entry in `kfusion.config.HEADS`, with a description in one line; `--fusion`, the
+search space and the reports read it there. Its contract, which `kfusion.model.build.build_model` checks:
+
+    head(steps, present, config, spec) -> probabilities
+
+- `steps`, float32 (batch, modalities, embed_dim): an embedding per modality, in the order of `spec.names`; all zeros
+  for an absent one, whatever its input held. `present`, bool (batch, modalities): at least one is true in each row. An
+  absent modality must not change the answer: mask it, do not merely add its zeros.
+- `config` is the `ModelConfig`, of which `hidden_dim` is the head's width; `spec` names the modalities and the classes.
+- The layer named `fusion` gives the fused embedding, float (batch, k), any k ≥ 1: `embed` and the exported signatures
+  read it.
+- The layer named `probabilities` is the last one: a softmax over (batch, num_classes) in float32, whatever the policy.
+- Every layer's name is its own: an exported file finds weights by it.
+
+Of the network around the head, others rely on the layers `steps`, `{name}_embedding` and `{name}_embedding_dropout`.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import layers, ops
 
-from kfusion.config import ModelConfig
+from kfusion.config import HEADS, ModelConfig
 from kfusion.spec import Spec
+
+__all__ = ["HEADS", "JoinedPosteriors", "ModalityTokens", "fuse_attention", "fuse_late", "fuse_lstm"]
 
 NUM_HEADS = 4
 """Attention heads of the transformer encoder."""
@@ -94,10 +106,3 @@ class JoinedPosteriors(layers.Layer):
 
     def compute_output_shape(self, logits_shape: Any, present_shape: Any) -> Any:
         return (logits_shape[0], logits_shape[2])
-
-
-HEADS: dict[str, Callable[[Any, Any, ModelConfig, Spec], Any]] = {
-    "lstm": fuse_lstm,
-    "attention": fuse_attention,
-    "late": fuse_late,
-}

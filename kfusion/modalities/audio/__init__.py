@@ -134,15 +134,10 @@ class Audio(Modality):
         self, config: "AugmentConfig", name: str, spec: ModalitySpec, mean: Any, front_end: str | None
     ) -> list[Callable[..., Any]]:
         """Background noise, change of time, and masks, as one layer."""
-        from kfusion.modalities.audio.augmentation import RandomSound
+        from kfusion.modalities.audio.augmentation import layers_of
 
-        in_time = config.time_shift or config.time_stretch or config.time_warp
-        if not (in_time or config.time_mask or config.frequency_mask or config.background):
-            return []
-        own = "" if name == self.kind else f"{name}_"
         # Only a front end that is known is known to give decibels.
-        known = front_end is not None
-        return [RandomSound(config, spec.grid, mean, known, name=f"{own}random_sound", dtype="float32")]
+        return layers_of(config, spec.grid, mean, front_end is not None, "" if name == self.kind else f"{name}_")
 
     def all_corruptions(self) -> dict[str, Corruption]:
         """White noise, babble, feature noise, time shift, clipped start, dropped frames."""

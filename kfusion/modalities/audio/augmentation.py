@@ -1,11 +1,11 @@
-"""Random changes of sounds on their grid of frames × coefficients.
+"""Random changes of training sounds on their grid of frames × coefficients: noise, time, and masks.
 
-All are keyed by sample (`random_streams.py`) and computed for the whole batch at once.
+An augmentation is a function here, its settings in `config.AugmentConfig`, and its random stream; `RandomSound` applies
+them in their order, keyed by sample (`random_streams`), to a whole batch at once.
 
-Background noise, added to sounds that are known by their MFCC alone.
-
-The cepstrum is turned back into a smooth spectrum in decibels, a noise floor is added in the power domain, and the
-difference is turned into a cepstrum again: what the first coefficients cannot hold stays as it was.
+Background noise is added to sounds that are known by their MFCC alone: the cepstrum is turned back into a smooth
+spectrum in decibels, a noise floor is added in the power domain, and the difference is turned into a cepstrum again.
+What the first coefficients cannot hold stays as it was.
 """
 
 import math
@@ -18,7 +18,7 @@ from scipy.fft import dct
 
 from kfusion.config import AugmentConfig
 from kfusion.modalities.audio.recipe import SPOKEN_DIGITS
-from kfusion.random_streams import uniform
+from kfusion.random_streams import Stream, uniform
 
 NUM_MEL_BANDS = SPOKEN_DIGITS.num_mel_bands
 NUM_BANDS = 32
@@ -27,6 +27,21 @@ QUIETEST_DB, LOUDEST_DB = 45.0, 5.0
 """How far the noise lies below the loudest frame, in decibels."""
 TILTS_DB = (4.0, 4.0, 3.0, 2.0)
 """Standard deviations of the noise spectrum's first cosine terms: rooms hum, hiss and everything between."""
+
+
+def layers_of(
+    config: AugmentConfig, grid: Any, mean: Any, decibels: bool, prefix: str = ""
+) -> list[keras.layers.Layer]:
+    """The layer that some settings ask for, or none.
+
+    Args:
+        config, grid, mean, decibels: see `RandomSound`.
+        prefix: of the layer's name.
+    """
+    in_time = config.time_shift or config.time_stretch or config.time_warp
+    if not (in_time or config.time_mask or config.frequency_mask or config.background):
+        return []
+    return [RandomSound(config, grid, mean, decibels, name=f"{prefix}random_sound", dtype="float32")]
 
 
 def cosines(num: int) -> np.ndarray:
@@ -62,10 +77,6 @@ def _add_power(one_db: tf.Tensor, other_db: tf.Tensor) -> tf.Tensor:
     """10 log10(10^(a/10) + 10^(b/10)), without overflow."""
     larger, smaller = tf.maximum(one_db, other_db), tf.minimum(one_db, other_db)
     return larger + tf.math.log1p(tf.exp((smaller - larger) * (math.log(10.0) / 10.0))) * (10.0 / math.log(10.0))
-
-
-TIME, MASKS, BACKGROUND = 2, 3, 4
-"""Uses of random numbers (`random_streams.uniform`)."""
 
 
 def warp_time(grid: Any, draws: Any, config: AugmentConfig) -> tf.Tensor:
@@ -138,11 +149,11 @@ class RandomSound(keras.layers.Layer):
         config, (frames, coefficients) = self.config, self.grid
         grid = tf.reshape(audio, (-1, frames, coefficients))
         if config.background and self.decibels:
-            grid = add_background(grid, uniform(keys, BACKGROUND, 6), config.background)
+            grid = add_background(grid, uniform(keys, Stream.BACKGROUND, 6), config.background)
         if frames > 1 and (config.time_shift or config.time_stretch or config.time_warp):
-            grid = warp_time(grid, uniform(keys, TIME, 4), config)
+            grid = warp_time(grid, uniform(keys, Stream.TIME_WARP, 4), config)
         if frames > 1 and (config.time_mask or config.frequency_mask):
-            grid = self._masked(grid, uniform(keys, MASKS, 4))
+            grid = self._masked(grid, uniform(keys, Stream.MASKS, 4))
         return tf.reshape(grid, (-1, frames * coefficients))
 
     def _masked(self, grid: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:

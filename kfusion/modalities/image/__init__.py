@@ -155,16 +155,9 @@ class Image(Modality):
         self, config: "AugmentConfig", name: str, spec: ModalitySpec, mean: Any, front_end: str | None
     ) -> list[Callable[..., Any]]:
         """Flip, rotation, zoom, shear and crop as one warp; then damage."""
-        from kfusion.modalities.image.augmentation import RandomDamage, RandomWarp
+        from kfusion.modalities.image.augmentation import layers_of
 
-        layers: list[Callable[..., Any]] = []
-        own = "" if name == self.kind else f"{name}_"
-        if config.flip != "none" or config.rotation or config.crop or config.zoom or config.shear:
-            layers.append(RandomWarp(config, name=f"{own}random_warp", dtype="float32"))
-        if config.image_damage:
-            damage = RandomDamage(config.image_damage, spec.scale, name=f"{own}random_damage", dtype="float32")
-            layers.append(damage)
-        return layers
+        return layers_of(config, spec.scale, "" if name == self.kind else f"{name}_")
 
     def all_corruptions(self) -> dict[str, Corruption]:
         """Noise, blur, occlusion, rotation, lost contrast and inversion."""

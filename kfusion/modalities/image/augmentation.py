@@ -1,14 +1,15 @@
-"""Images damaged beyond ordinary variation, so that a network learns when an image is not to be trusted.
+"""Random changes of training images: one warp of the batch, and damage beyond ordinary variation.
 
-Beside clean images alone, a fused network takes every image for a good one: it follows a digit lying on its side, a
-half-covered or a negative one, and answers worse than its sound would have. The class to be answered stays the same.
+An augmentation is a layer here, its settings in `config.AugmentConfig`, and its random stream; `layers_of` lists
+them in their order. All are keyed by sample (`random_streams`): layers take the keys beside the images.
 
-Random flip, rotation and crop of images, fused into one warp of the batch.
+The warp is flip, rotation, zoom, shear and crop in one interpolation. Flip, rotation and crop mean what they do in
+Keras' RandomFlip, RandomRotation (bilinear, filled with 0) and RandomCrop after padding with 0, but pixels that the
+rotation turned out of the frame and the crop brings back keep their values.
 
-The meaning is that of Keras' RandomFlip, RandomRotation (bilinear, filled with 0) and RandomCrop after padding with 0;
-the randomness is keyed by sample (`random_streams.py`), so these layers take the keys beside the images. One
-interpolation instead of three: pixels that the rotation turned out of the frame and the crop brings back keep their
-values.
+Damage teaches the fusion when an image is not to be trusted. With clean images alone a fused network follows a digit
+lying on its side, a half-covered or a negative one, and is wrong where its sound alone would be right. The class stays
+that of the image.
 """
 
 import math
@@ -18,12 +19,25 @@ import keras
 import tensorflow as tf
 
 from kfusion.config import AugmentConfig
-from kfusion.random_streams import uniform
-
-WARP = 1
-"""The use of random numbers (`random_streams.uniform`) that the warp has."""
+from kfusion.random_streams import Stream, uniform
 
 Affine = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
+
+
+def layers_of(config: AugmentConfig, pixel_max: float, prefix: str = "") -> list[Any]:
+    """The layers that some settings ask for, in their order.
+
+    Args:
+        config: which of the changes, and how far.
+        pixel_max: full brightness, in the images' own units.
+        prefix: of the layers' names.
+    """
+    layers = []
+    if config.flip != "none" or config.rotation or config.crop or config.zoom or config.shear:
+        layers.append(RandomWarp(config, name=f"{prefix}random_warp", dtype="float32"))
+    if config.image_damage:
+        layers.append(RandomDamage(config.image_damage, pixel_max, name=f"{prefix}random_damage", dtype="float32"))
+    return layers
 
 
 def warp_coefficients(draws: tf.Tensor, config: AugmentConfig, height: int, width: int) -> Affine:
@@ -56,7 +70,12 @@ def warp_coefficients(draws: tf.Tensor, config: AugmentConfig, height: int, widt
 
 
 def warp(image: Any, affine: Affine) -> Any:
-    """Reads each image (batch, height, width, channels) where `affine` says, bilinearly; 0 outside."""
+    """Reads each image where an affine map says, bilinearly; 0 outside.
+
+    Args:
+        image: float32 (batch, height, width, channels).
+        affine: from `warp_coefficients`.
+    """
     zeros = tf.zeros_like(affine[0])
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=image,
@@ -71,6 +90,9 @@ def warp(image: Any, affine: Affine) -> Any:
 @keras.saving.register_keras_serializable("kfusion")
 class RandomWarp(keras.layers.Layer):
     """Flip, rotation, zoom, shear and crop in one warp.
+
+    Args:
+        config: which of the changes, and how far.
 
     Input shape:
         image float32 (batch, height, width, channels) and keys int64 (batch,).
@@ -87,7 +109,9 @@ class RandomWarp(keras.layers.Layer):
     def call(self, image: Any, keys: Any, training: bool | None = None) -> Any:
         if not training:
             return image
-        return warp(image, warp_coefficients(uniform(keys, WARP, 7), self.config, image.shape[1], image.shape[2]))
+        return warp(
+            image, warp_coefficients(uniform(keys, Stream.IMAGE_WARP, 7), self.config, image.shape[1], image.shape[2])
+        )
 
     def compute_output_shape(self, image_shape: Any, keys_shape: Any) -> Any:
         return image_shape
@@ -96,8 +120,6 @@ class RandomWarp(keras.layers.Layer):
         return {**super().get_config(), "config": vars(self.config)}
 
 
-DAMAGE = 5
-"""The use of random numbers (`random_streams.uniform`) that damage has."""
 SMALLEST_TURN, WIDEST_TURN = 20 / 360, 0.5
 SMALLEST_COVER, WIDEST_COVER = 0.3, 0.8
 SMALLEST_NEGATIVE = 0.2
@@ -129,7 +151,7 @@ class RandomDamage(keras.layers.Layer):
     def call(self, image: Any, keys: Any, training: bool | None = None) -> Any:
         if not training:
             return image
-        draws = uniform(keys, DAMAGE, 7)
+        draws = uniform(keys, Stream.IMAGE_DAMAGE, 7)
         kind = tf.where(draws[:, 0] < self.share, tf.floor(3.0 * draws[:, 1]), -1.0)
         turn, cover, negative = kind == 0.0, (kind == 1.0)[:, None, None, None], (kind == 2.0)[:, None, None, None]
         image = turned(image, tf.where(turn, _angles(draws[:, 2:4]), 0.0))
@@ -151,7 +173,12 @@ def _angles(draws: Any) -> Any:
 
 
 def turned(image: Any, angle: Any) -> Any:
-    """Each image (batch, height, width, channels) turned counter-clockwise about its centre, in radians (batch,)."""
+    """Turns images counter-clockwise about their centres; 0 comes from outside.
+
+    Args:
+        image: float32 (batch, height, width, channels).
+        angle: float32 (batch,), in radians.
+    """
     x, y = (image.shape[2] - 1) / 2, (image.shape[1] - 1) / 2
     cos, sin = tf.cos(angle), tf.sin(angle)
     return warp(image, (cos, -sin, x - cos * x + sin * y, sin, cos, y - sin * x - cos * y))
