@@ -26,7 +26,7 @@ another version of a front end, of which `front_ends.note_on` tells."""
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class PreparedData:
     """A config and the data that it names, read, divided and measured."""
 
     config: Config
@@ -105,7 +105,7 @@ def rows_of(parts: Split) -> dict[str, Any]:
     return {f"{part}_{name}": rows for part in PARTS for name, rows in getattr(parts, part).rows.items()}
 
 
-def gather(config: Config, console: Console | None = None, source: Source | None = None) -> Material:
+def gather(config: Config, console: Console | None = None, source: Source | None = None) -> PreparedData:
     """Reads, divides and measures the data of a config; writes nothing but the cache of decoded files.
 
     Args:
@@ -120,18 +120,18 @@ def gather(config: Config, console: Console | None = None, source: Source | None
         require_no_names(config.data)
         source = load(config.data, console)
     parts = split(source, config.data, config.split_seed)
-    return Material(config, source, parts, measure(parts.train, normalisations(config.model, parts.train.spec)))
+    return PreparedData(config, source, parts, measure(parts.train, normalisations(config.model, parts.train.spec)))
 
 
-def regather(material: Material, config: Config) -> Material:
+def regather(prepared: PreparedData, config: Config) -> PreparedData:
     """As `gather(config)`, without reading anything again where both configs mean the same data."""
-    old = material.config
+    old = prepared.config
     same = (
         replace(old.data, split_seed=0) == replace(config.data, split_seed=0)
         and old.split_seed == config.split_seed
         and old.model.utterance_trim == config.model.utterance_trim
     )
-    return replace(material, config=config) if same else gather(config)
+    return replace(prepared, config=config) if same else gather(config)
 
 
 def load_own(run: Run) -> tuple[Source, Split]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from kfusion import prepared_data as material
+from kfusion import prepared_data
 from kfusion.config import Config, DataConfig
 from kfusion.data.loaders import load
 from kfusion.evaluation import embeddings as embedder
@@ -20,7 +20,7 @@ from tests.test_run import started
 
 @pytest.fixture(autouse=True)
 def unread(monkeypatch) -> None:
-    for module in (material, subject):
+    for module in (prepared_data, subject):
         monkeypatch.setattr(module, "load", lambda *_: pytest.fail("the data were read"))
 
 
@@ -96,6 +96,6 @@ def test_people_of_a_manifest(tmp_path, monkeypatch, people, sentence):
             (tmp_path / f"{number}.{kind}").touch()
         rows.append(f"{number}.png,{number}.wav,{label},{who}")
     (tmp_path / "pairs.csv").write_text("\n".join(rows) + "\n")
-    monkeypatch.setattr(material, "load", load)
+    monkeypatch.setattr(prepared_data, "load", load)
     with pytest.raises(ValueError, match=sentence):
         gather(Config(data=DataConfig(data=str(tmp_path / "pairs.csv"), split="speaker", **people)))

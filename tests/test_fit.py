@@ -51,6 +51,7 @@ def trained(folder: Path, epochs: int = EPOCHS) -> tuple[np.ndarray, TrainingSta
         num_rows=STEPS * BATCH_ROWS,
         steps_per_epoch=STEPS,
         prior=np.full(2, 0.5),
+        temperature=(),
         paths={"best": folder / "best.keras", "history": folder / "history.csv", "checkpoint": folder / "state.npz"},
         save_file=write_atomically,
         save_network=model.save,

@@ -42,8 +42,8 @@ def test_the_kept_network_reproduces_the_metrics(trained_run):
     config = run.config()
     parts = split(load(config.data), config.data, config.training.seed)
     stored = run.split()
-    np.testing.assert_array_equal(stored["test_audio"], parts.test.audio_row)
-    np.testing.assert_array_equal(stored["test_image"], parts.test.image_row)
+    np.testing.assert_array_equal(stored["test_audio"], parts.test.rows["audio"])
+    np.testing.assert_array_equal(stored["test_image"], parts.test.rows["image"])
     answers = predict_views(load_network(run), parts.test)
     for view, figures in run.metrics()["views"].items():
         if view in answers:
@@ -75,7 +75,7 @@ def test_the_scaling_was_fitted_on_the_training_part_alone(trained_run):
     run = open_run(trained_run)
     config = run.config()
     parts = split(load(config.data), config.data, config.training.seed)
-    training = parts.train.read(np.arange(len(parts.train)))[1]
+    training = parts.train.read(np.arange(len(parts.train)))["audio"]
     scaling = load_network(run).get_layer("audio_scaling")
     normed = np.asarray(UtteranceNorm((39, 13), config.model.utterance_trim)(training))
     np.testing.assert_allclose(np.ravel(scaling.mean), normed.mean(axis=0), atol=1e-3)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from tests.searches import completed, failed, plan, running
 from tests.test_figures import overlaps, sweep, texts
 from tuning import plots as figures
-from tuning.axes import Scale, scale_of, scores_of
+from tuning.plots import Scale, scale_of, scores_of
 from tuning.space import SPACE, as_text
 from tuning.trials import Trial
 
@@ -38,32 +38,26 @@ DRAWN = {
     "one parameter": lambda: drawn(figures.score_by_parameter, TWO[:1], 20),
     "one trial": lambda: drawn(figures.score_by_parameter, TWO, 1, objective="val_loss"),
     "eleven parameters": lambda: drawn(figures.score_by_parameter, ALL, 60),
-    "parallel, one parameter": lambda: drawn(figures.parallel_coordinates, TWO[:1], 3),
-    "parallel, eleven parameters": lambda: drawn(figures.parallel_coordinates, ALL, 60),
     "claim": lambda: drawn(figures.paper_claim, TWO, 20, repeats=2),
     "progress of hyperband": lambda: drawn(figures.progress, TWO, 60, tuner="hyperband", epochs=(3, 20)),
 }
 
 
-@pytest.mark.parametrize("draw", sweep(DRAWN, "one trial", "parallel, one parameter", "claim", "progress of hyperband"))
+@pytest.mark.parametrize("draw", sweep(DRAWN, "one trial", "claim", "progress of hyperband"))
 def test_no_texts_overlap_and_none_is_tiny(draw):
     figure = draw()
     assert overlaps(figure) == []
     assert min(float(text.get_fontsize()) for text in texts(figure)) >= 9
 
 
-@pytest.mark.parametrize(
-    "draw", [figures.score_by_parameter, figures.parallel_coordinates, figures.paper_claim, figures.progress]
-)
+@pytest.mark.parametrize("draw", [figures.score_by_parameter, figures.paper_claim, figures.progress])
 @pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
 def test_equal_scores_can_be_drawn(draw, objective):
     trials = [completed(at, 0.5, hidden_dim=size, embed_dim=32) for at, size in enumerate((64, 128))]
     FigureCanvasAgg(draw(trials, plan(objective=objective))).draw()
 
 
-@pytest.mark.parametrize(
-    "draw", [figures.score_by_parameter, figures.parallel_coordinates, figures.paper_claim, figures.progress]
-)
+@pytest.mark.parametrize("draw", [figures.score_by_parameter, figures.paper_claim, figures.progress])
 def test_figures_of_no_completed_trial_name_the_rule(draw):
     with pytest.raises(ValueError, match=r"^'trials' must be completed, one or more\. Received: none$"):
         draw([failed(0, "no"), running(1, 2)], plan())
@@ -138,23 +132,6 @@ def test_ticks_are_the_tried_values_and_labels_without_room_are_left_out():
     assert [label for _, label in few.ticks(30.0, 9)] == ["0.1", "0.11", "0.5"]
     many = Scale("log", tuple(range(10, 300, 10)))
     assert [label for _, label in many.ticks(9.0, 9)] == ["16", "32", "64", "128", "256"]
-
-
-def test_parallel_coordinates_draw_each_trial_and_the_best_last_and_thick():
-    trials = [completed(at, score, hidden_dim=64 << at) for at, score in enumerate((0.97, 0.99, 0.98))]
-    axes = figures.parallel_coordinates(trials, plan("hidden_dim")).axes[0]
-    lines = [line for line in axes.lines if line.get_zorder() == 2]
-    assert [np.asarray(line.get_ydata())[0] for line in lines] == pytest.approx([0, 1, 0.5])  # 0.97, 0.98, 0.99
-    assert [line.get_linewidth() for line in lines] == [1.2, 1.2, 3]
-    assert len({line.get_color() for line in lines}) == 3
-
-
-def test_parallel_coordinates_spread_lines_that_share_a_value():
-    trials = [completed(at, 0.9 + 0.01 * at, hidden_dim=64) for at in range(3)]
-    axes = figures.parallel_coordinates(trials, plan("hidden_dim")).axes[0]
-    heights = [float(np.asarray(line.get_ydata())[0]) for line in axes.lines if line.get_zorder() == 2]
-    assert heights == sorted(set(heights))
-    assert heights == pytest.approx([0.5] * 3, abs=0.03)
 
 
 def test_the_claim_has_a_line_per_embed_size_and_bars_over_repeats():

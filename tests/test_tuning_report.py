@@ -107,7 +107,7 @@ def test_without_a_completed_trial_there_is_no_best_and_no_figure_and_old_ones_g
 def test_the_report_draws_the_figures_that_have_a_meaning(tmp_path):
     report_on(tmp_path, [completed(0, 0.98, embed_dim=32), completed(1, 0.99, embed_dim=64)], tune=("embed_dim",))
     names = [path.name for path in sorted((tmp_path / "figures").iterdir())]
-    drawn = ("parallel_coordinates", "progress", "score_by_parameter")
+    drawn = ("progress", "score_by_parameter")
     assert names == [f"{name}.{kind}" for name in drawn for kind in ("png", "svg")]
 
 

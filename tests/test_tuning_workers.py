@@ -11,7 +11,7 @@ import pytest
 from kfusion.prepared_data import gather
 from tests.processes import fails, in_process, wait_for
 from tests.searches import FOUR, PROC, SLICE, said, search, start, trials, workers
-from tuning.process_pool import MAX_DEATHS, Crew, CrewError, Member, core_shares, free_port
+from tuning.process_pool import MAX_DEATHS, PoolError, PoolProcess, ProcessPool, core_shares, free_port
 from tuning.space import read_plan
 from tuning.tuner import FusionHyperModel, SearchTuner
 from tuning.worker import PATIENCE_SECONDS, address, reachable
@@ -47,35 +47,35 @@ def played_by(tmp_path, monkeypatch):
     return play
 
 
-def died(member: Member) -> bool:
-    return member.status() is not None
+def died(process: PoolProcess) -> bool:
+    return process.status() is not None
 
 
 def test_a_worker_that_dies_is_started_again_under_its_name_but_not_for_ever(tmp_path, played_by):
     played_by("echo $KERASTUNER_TUNER_ID; exec sleep 60")
-    crew = Crew(tmp_path, ["worker-0", "worker-1"])
-    crew.start()
-    victim, other = crew.members
-    pids = {each.process.pid for each in crew.members if each.process}
+    pool = ProcessPool(tmp_path, ["worker-0", "worker-1"])
+    pool.start()
+    victim, other = pool.processes
+    pids = {each.process.pid for each in pool.processes if each.process}
     try:
         for deaths in range(1, MAX_DEATHS + 1):
             assert victim.process and other.process
             wait_for(lambda: victim.log.read_text().count("\n") == deaths)  # noqa: B023
             victim.process.kill()
             wait_for(lambda: died(victim))
-            assert crew.tend(num_ended=0) is False
+            assert pool.check(num_ended=0) is False
             assert victim.process.pid not in pids and other.process.pid in pids
         wait_for(lambda: victim.log.read_text() == "worker-0\n" * (MAX_DEATHS + 1))
         assert victim.process
         victim.process.kill()
         wait_for(lambda: died(victim))
-        with pytest.raises(CrewError, match=f"worker-0 died {MAX_DEATHS + 1} times in a row.* ends with: worker-0"):
-            crew.tend(num_ended=0)
+        with pytest.raises(PoolError, match=f"worker-0 died {MAX_DEATHS + 1} times in a row.* ends with: worker-0"):
+            pool.check(num_ended=0)
         # A trial that has ended since makes good for the deaths before it.
-        assert crew.tend(num_ended=1) is False
+        assert pool.check(num_ended=1) is False
     finally:
-        crew.stop()
-    assert all(died(each) for each in crew.members)
+        pool.stop()
+    assert all(died(each) for each in pool.processes)
 
 
 def test_a_worker_that_refuses_its_input_ends_the_search_with_its_words_and_status(tmp_path, played_by):
@@ -85,14 +85,14 @@ def test_a_worker_that_refuses_its_input_ends_the_search_with_its_words_and_stat
     assert not (tmp_path / "search").exists()
 
 
-class Alone(Crew):
+class Alone(ProcessPool):
     """One worker that runs all trials in this process, at once."""
 
     def start(self) -> None:
         plan = read_plan(self.folder)
         SearchTuner(plan, self.folder, gather(plan.config)).search()
 
-    def tend(self, num_ended: int) -> bool:
+    def check(self, num_ended: int) -> bool:
         return True
 
 
@@ -102,7 +102,7 @@ def test_a_search_without_a_completed_trial_ends_with_the_first_error(tmp_path, 
 
     monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker-0")
     monkeypatch.setattr(FusionHyperModel, "build", diverge)
-    monkeypatch.setattr("tuning.search.Crew", Alone)
+    monkeypatch.setattr("tuning.search.ProcessPool", Alone)
     done = in_process("tuning.search", *SLICE, "--tune", "peak_learning_rate=1e30,1e31", "--out", tmp_path / "search")
     assert done.returncode == 1
     *_, last = done.stderr.splitlines()  # Above it lie the worker's tracebacks, elsewhere in its log.

@@ -1,31 +1,40 @@
-"""Trials to figures: the score by parameter, parallel coordinates, the paper's claim, the progress of the search.
+"""Trials to figures: the score by parameter, the paper's claim, the progress of the search.
 
 Each function returns a `matplotlib.figure.Figure` that needs no display; `save` writes it as PNG and SVG. All but
 `progress` show the trials that may be compared (`tuning.trials.comparable`).
-
-Trials to the figure that holds them against the paper.
-
-Trials to parallel coordinates: an axis per parameter, a line per trial.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
+from kfusion.metrics.classification import require
 from kfusion.plots.style import BLUE, GREY, ORANGE, look, new_figure, plain, save
-from tuning.axes import MAX_TICKS, NAMES, Scale, Scores, drawable, entitle, folded, scale_of, scores_of, subject
 from tuning.space import Plan, current
-from tuning.trials import Trial, main_effects, mean_and_error
+from tuning.trials import Trial, comparable, counted, main_effects, mean_and_error, value_text
 
+__all__ = ["paper_claim", "progress", "save", "score_by_parameter"]
+
+LOGARITHMIC = 4.0
+"""Numbers whose largest is at least this many times their smallest are drawn on a logarithmic axis."""
+MAX_TICKS = 8
+"""Up to this many tried values each have a tick; of more, round numbers have."""
+CHARACTER_IN = 0.0075
+"""Width of a character in inches, per point of its size, rounded up."""
+LABEL_LENGTH = 16
+FAR = 3.0
+"""Scores worse than the worst quarter by this many interquartile ranges are drawn at the edge (Tukey's "far out")."""
+MIN_FOR_FAR = 8
+NAMES = {"val_accuracy": "validation accuracy, %", "val_loss": "validation loss, nats"}
 CHOSEN, EQUAL, EMBED_DIM = 256, 128, 128
 """The paper's hidden size, the one that "worked equally nicely", and its embed size."""
 MAX_LINES = 6
@@ -34,9 +43,168 @@ LABEL = 0.07
 """Share of the axis that the label of a tick takes."""
 APART = 1.025
 """Factor between the places of neighbouring lines, so that their error bars do not hide each other."""
-
+COLUMNS = (1, 2, 3, 2, 3, 3, 3, 4, 3, 4, 4)
+"""Panels side by side, for 1, 2, … parameters."""
+PANEL_IN = (5.0, 3.6), (3.6, 3.0), (3.1, 2.6), (2.8, 2.4)
+"""Width and height of a panel, by how many stand side by side."""
+CURVE_POINTS = 9
+TRIALS_PER_MEAN = 4
+MAX_MEANS = 5
 Points = dict[str, list[tuple[int, float, float]]]
 """By the name of the line: hidden size, mean score, standard error."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where the tried values of one parameter lie on an axis of length 1."""
+
+    kind: Literal["words", "log", "linear"]
+    values: tuple[Any, ...]
+    """The tried ones, each once, in their order."""
+
+    def position(self, value: Any) -> float:
+        """In [0, 1]; in the middle where there is only one value."""
+        if len(self.values) == 1:
+            return 0.5
+        if self.kind == "words":
+            return self.values.index(value) / (len(self.values) - 1)
+        low, high, here = (self._length(number) for number in (self.values[0], self.values[-1], value))
+        return (here - low) / (high - low)
+
+    @property
+    def gap(self) -> float:
+        """Between the two values that lie closest together."""
+        places = sorted(self.position(value) for value in self.values)
+        return min((high - low for low, high in pairwise(places)), default=1.0)
+
+    def ticks(self, length_in: float, points: float) -> list[tuple[float, str]]:
+        """Positions and labels of a horizontal axis; a label that would run into the one before is empty.
+
+        Args:
+            length_in: of the axis.
+            points: size of the labels.
+        """
+        values = self.values if len(self.values) <= MAX_TICKS or self.kind == "words" else self._round_values()
+        ticks, end = [], -math.inf
+        for value in values:
+            label = brief(value_text(value))
+            size = len(label) * points * CHARACTER_IN
+            start = self.position(value) * length_in - size / 2
+            if start < end:
+                label = ""
+            else:
+                end = start + size + points * CHARACTER_IN
+            ticks.append((self.position(value), label))
+        return ticks
+
+    def _length(self, number: float) -> float:
+        return math.log(number) if self.kind == "log" else float(number)
+
+    def _round_values(self) -> list[float]:
+        low, high = self.values[0], self.values[-1]
+        whole = all(isinstance(value, int) for value in self.values)
+        locator = MaxNLocator(5, integer=whole)
+        if self.kind == "log":
+            locator = LogLocator(2 if whole else 10, subs=(1.0,) if whole or high > 100 * low else (1.0, 2.0, 5.0))
+        found = [float(f"{tick:.6g}") for tick in locator.tick_values(low, high) if low <= tick <= high]
+        return [int(tick) if whole else tick for tick in found]
+
+
+def scale_of(name: str, trials: Sequence[Trial], plan: Plan) -> Scale:
+    """The scale of a parameter: a logarithmic one for numbers over a wide span, the listed order for words."""
+    tried = {trial.values[name] for trial in trials}
+    if any(isinstance(value, str) for value in tried):
+        domain = next(domain for domain in plan.domains if domain.name == name)
+        return Scale("words", tuple(value for value in domain.values if value in tried))
+    values = tuple(sorted(tried))
+    wide = values[0] > 0 and values[-1] >= LOGARITHMIC * values[0]
+    return Scale("log" if wide else "linear", values)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The span of scores that a figure shows. Accuracies lie in [0, 1] and are written in %."""
+
+    objective: str
+    worst: float
+    """Beyond it, trials are drawn at the edge: one failure of a setting would flatten all differences."""
+    best: float
+    num_beyond: int = 0
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """From low to high, with some room around."""
+        low, high = sorted((self.worst, self.best))
+        # Of equal scores, the differences between neighbouring floats are not to be seen.
+        least = 0.01 if self.objective == "val_accuracy" else 0.1 * max(abs(high), 0.01)
+        room = 0.07 * (high - low) if high - low > 1e-9 else least / 2
+        high += room
+        return low - room, max(self.best, min(high, 1 + 0.3 * room)) if self.objective == "val_accuracy" else high
+
+    def beyond(self, score: float) -> bool:
+        return score < self.worst if self.objective == "val_accuracy" else score > self.worst
+
+    def inside(self, score: float) -> float:
+        """The score, or the edge where it lies beyond."""
+        return self.worst if self.beyond(score) else score
+
+    def set_ticks(self, axis: Axis) -> None:
+        """Writes accuracies in %, at round numbers."""
+        factor = 100 if self.objective == "val_accuracy" else 1
+        axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_formatter(FuncFormatter(lambda score, _: f"{factor * score:.6g}"))
+
+    def note(self, treatment: str) -> str:
+        """A sentence on the trials beyond the worst score; "" where there are none.
+
+        Args:
+            treatment: how the figure shows them.
+        """
+        side, factor, unit = ("below", 100, " %") if self.objective == "val_accuracy" else ("above", 1, "")
+        text = f"{counted(self.num_beyond, 'trial')} {side} {factor * self.worst:.4g}{unit}: {treatment}"
+        return text if self.num_beyond else ""
+
+
+def scores_of(trials: Sequence[Trial], objective: str) -> Scores:
+    """The span of the scores of completed trials and their repeats, without those that are far worse than the rest."""
+    sign = 1.0 if objective == "val_accuracy" else -1.0
+    means = sign * np.array([trial.score or 0.0 for trial in trials])
+    low, high = np.quantile(means, (0.25, 0.75))
+    fence = low - FAR * (high - low) if len(means) >= MIN_FOR_FAR and high > low else -math.inf
+    shown = [trial for trial, mean in zip(trials, means, strict=True) if mean >= fence]
+    each = [sign * score for t in shown for score in (t.score or 0.0, *(r.score for r in t.repeats))]
+    return Scores(objective, sign * max(fence, min(each)), sign * max(each), len(trials) - len(shown))
+
+
+def drawable(trials: Sequence[Trial], plan: Plan) -> list[Trial]:
+    """The trials that a figure may hold against each other, best first.
+
+    Raises:
+        ValueError: no trial is completed.
+    """
+    shown = comparable(trials, plan)
+    require(len(shown) > 0, "trials", "completed, one or more", "none")
+    return shown
+
+
+def entitle(figure: Figure, *notes: str) -> None:
+    """The title of a figure, a line for each note that is not empty."""
+    figure.suptitle("\n".join(filter(None, notes)), x=0.01, ha="left", fontsize=11)
+
+
+def subject(trials: Sequence[Trial], plan: Plan) -> str:
+    """Which trials a figure shows: `12 trials`."""
+    shown = comparable(trials, plan)
+    others = sum(trial.status == "completed" for trial in trials) - len(shown)
+    if not others:
+        return counted(len(shown), "trial")
+    return f"{counted(len(shown), 'trial')} of {counted(shown[0].epochs, 'epoch')} ({others} shorter left out)"
+
+
+def brief(text: str) -> str:
+    """A value as a tick's label, of at most `LABEL_LENGTH` characters: of a longer one, both ends."""
+    half = LABEL_LENGTH // 2
+    return plain(text if len(text) <= LABEL_LENGTH else f"{text[:half]}…{text[1 - half :]}")
 
 
 def paper_claim(trials: Sequence[Trial], plan: Plan) -> Figure | None:
@@ -64,7 +232,7 @@ def paper_claim(trials: Sequence[Trial], plan: Plan) -> Figure | None:
         axes = figure.subplots()
         _draw(axes, points)
         scores = _span(points, plan.settings.objective)
-        scores.write(axes.yaxis)
+        scores.set_ticks(axes.yaxis)
         axes.set(xlabel="hidden_dim", ylabel=NAMES[plan.settings.objective], ylim=scores.limits)
         axes.grid(axis="y", visible=True)
         over = f"; ± standard error over {'the repeats of a trial' if single else 'the trials of a point'}"
@@ -131,94 +299,6 @@ def _claim_ticks(sizes: Sequence[int]) -> list[int]:
     return sorted(kept)
 
 
-AXIS_IN, HEIGHT_IN = 1.25, 3.6
-LINE_POINTS = 9
-NAME_WIDTH = 13
-SPREAD = 0.02
-"""How far lines that share a value are drawn from it, as a share of the axis."""
-
-
-def parallel_coordinates(trials: Sequence[Trial], plan: Plan) -> Figure:
-    """A line per trial through its values and its score, dark for a good one; the best is drawn thick, on top.
-
-    Raises:
-        ValueError: no trial is completed.
-    """
-    shown = drawable(trials, plan)
-    names = [domain.name for domain in plan.domains]
-    scales = [scale_of(name, shown, plan) for name in names]
-    scores = scores_of(shown, plan.settings.objective)
-    low, high = scores.limits
-    heights = np.array([_heights(shown, name, scale) for name, scale in zip(names, scales, strict=True)])
-    ends = [(scores.inside(trial.score or 0.0) - low) / (high - low) for trial in shown]
-    lines = np.vstack([heights, ends]).T
-    colour = ScalarMappable(Normalize(low, high), _colours(scores))
-    with look():
-        figure = new_figure(max(5.2, AXIS_IN * (len(names) + 1) + 1.4), HEIGHT_IN + 1.3)
-        axes = figure.subplots()
-        for trial, line in reversed(list(zip(shown, lines, strict=True))):
-            best = trial is shown[0]
-            edge = [withStroke(linewidth=5, foreground="white")] if best else []
-            shade = colour.to_rgba(np.array(scores.inside(trial.score or 0.0)))
-            axes.plot(line, color=shade, lw=3 if best else 1.2, alpha=1 if best else 0.75, path_effects=edge)
-        for at, scale in enumerate(scales):
-            _axis(axes, at, scale.ticks(HEIGHT_IN, LINE_POINTS, along=False))
-        _axis(axes, len(names), _score_ticks(scores))
-        axes.set_xticks(range(len(names) + 1), [*(folded(name, NAME_WIDTH) for name in names), "score"])
-        axes.tick_params(axis="x", length=0, top=True, labeltop=True, labelbottom=False, pad=8)
-        axes.set(xlim=(-0.1, len(names) + 0.45), ylim=(-0.04, 1.04), yticks=[])
-        axes.spines[:].set_visible(False)
-        key = figure.colorbar(colour, ax=axes, pad=0.01, fraction=0.05, aspect=30)
-        key.set_label(NAMES[plan.settings.objective])
-        key.ax.yaxis.set_major_locator(scores.locator())
-        key.ax.yaxis.set_major_formatter(FuncFormatter(lambda score, _: scores.text(score)))
-        entitle(figure, f"{subject(trials, plan)}; thick: the best", scores.note("drawn at the edge"))
-    return figure
-
-
-def _heights(trials: Sequence[Trial], name: str, scale: Scale) -> list[float]:
-    """Where each line crosses a parameter's axis; lines that share a value are spread a little, by their score."""
-    places = {}
-    for value in scale.values:
-        group = [trial.number for trial in trials if trial.values[name] == value][::-1]
-        width = SPREAD * min(1.0, (len(group) - 1) / 6)
-        for number, offset in zip(group, np.linspace(-width, width, len(group)), strict=True):
-            places[number] = scale.position(value) + float(offset)
-    return [places[trial.number] for trial in trials]
-
-
-def _colours(scores: Scores) -> ListedColormap:
-    """Dark for good scores: the palette's light end is hard to see on white."""
-    visible = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, 256))
-    return ListedColormap(visible[::-1] if scores.objective == "val_accuracy" else visible)
-
-
-def _score_ticks(scores: Scores) -> list[tuple[float, str]]:
-    low, high = scores.limits
-    ticks = [tick for tick in scores.locator().tick_values(low, high) if low <= tick <= high]
-    return [((tick - low) / (high - low), scores.text(tick)) for tick in ticks]
-
-
-def _axis(axes: Axes, at: int, ticks: Sequence[tuple[float, str]]) -> None:
-    """One vertical axis, its labels to the right of it."""
-    axes.plot([at, at], [0, 1], color=GREY, lw=1, zorder=3)
-    for height, label in ticks:
-        axes.plot([at, at + 0.03], [height, height], color=GREY, lw=1, zorder=3)
-        behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
-        axes.text(at + 0.05, height, label, va="center", fontsize=LINE_POINTS, zorder=4, bbox=behind)
-
-
-__all__ = ["paper_claim", "parallel_coordinates", "progress", "save", "score_by_parameter"]
-
-COLUMNS = (1, 2, 3, 2, 3, 3, 3, 4, 3, 4, 4)
-"""Panels side by side, for 1, 2, … parameters."""
-PANEL_IN = (5.0, 3.6), (3.6, 3.0), (3.1, 2.6), (2.8, 2.4)
-"""Width and height of a panel, by how many stand side by side."""
-CURVE_POINTS = 9
-TRIALS_PER_MEAN = 4
-MAX_MEANS = 5
-
-
 def score_by_parameter(trials: Sequence[Trial], plan: Plan) -> Figure:
     """A panel per tuned parameter: each trial's score at its value, and the means with their standard errors.
 
@@ -245,7 +325,7 @@ def score_by_parameter(trials: Sequence[Trial], plan: Plan) -> Figure:
             axes.set_xlabel(plain(names[at]))
             axes.grid(axis="y", visible=True)
         grid[0, 0].set_ylim(scores.limits)
-        scores.write(grid[0, 0].yaxis)
+        scores.set_ticks(grid[0, 0].yaxis)
         figure.supylabel(NAMES[plan.settings.objective], fontsize=10)
         entitle(figure, subject(trials, plan), scores.note("drawn at the edge, left out of the means"))
         figure.legend(*_legend([*grid.flat][: len(names)]), loc="outside lower center", ncols=3)
@@ -278,7 +358,7 @@ def progress(trials: Sequence[Trial], plan: Plan) -> Figure:
         if failed:
             foot = [0.02] * len(failed)
             axes.plot(failed, foot, "x", color=GREY, markersize=6, transform=axes.get_xaxis_transform(), label="failed")
-        scores.write(axes.yaxis)
+        scores.set_ticks(axes.yaxis)
         axes.set(xlabel="trial", ylabel=NAMES[plan.settings.objective], xlim=(-0.5, last + 0.5), ylim=scores.limits)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(axis="y", visible=True)

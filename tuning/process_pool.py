@@ -1,6 +1,7 @@
-"""The processes of a search on this machine: started, watched, started again, stopped.
+"""The processes of a search on this machine, and the loop that shows its trials until it is over.
 
-Watches a search: shows its trials, keeps its processes alive, ends it, and always leaves a report.
+`ProcessPool` starts the processes, starts again what has died, and stops them. `supervise` runs a search to its end and
+always leaves a report.
 """
 
 import os
@@ -19,7 +20,8 @@ from rich.live import Live
 from kfusion.io import read_json, write_json
 from kfusion.run_dir import LOCK
 from kfusion.validation import UserError
-from tuning.report import board, line, show, write_report
+from tuning.live_table import line, live_table, rows_for
+from tuning.report import show, write_report
 from tuning.space import Plan
 from tuning.trials import RETIRED, TRIALS, Trial, completed, read_trials
 from tuning.worker import CHIEF, CORES, reachable
@@ -31,8 +33,13 @@ MAX_DEATHS = 4
 LOOPBACK = "127.0.0.1"
 
 
-class CrewError(Exception):
-    """The processes cannot go on. `status` is what the program should exit with."""
+class PoolError(Exception):
+    """The processes cannot go on.
+
+    Args:
+        message: why.
+        status: what the program should exit with.
+    """
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -40,8 +47,17 @@ class CrewError(Exception):
 
 
 @dataclass
-class Member:
-    """One process and what it has written."""
+class PoolProcess:
+    """One process and what it has written.
+
+    Args:
+        name: to keras-tuner.
+        log: where its output goes.
+        environment: variables that it gets besides those of this process.
+        process: the running one.
+        begun_at: bytes of the log when it was started last.
+        deaths: in a row, without a trial ending between them.
+    """
 
     name: str
     log: Path
@@ -51,6 +67,7 @@ class Member:
     deaths: int = 0
 
     def start(self, folder: Path) -> None:
+        """Starts it, or starts it again."""
         self.begun_at = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -67,15 +84,15 @@ class Member:
         return self.process.poll() if self.process else None
 
     def stop(self) -> None:
-        """At once: whatever it was writing appears whole or not at all."""
+        """Kills it: whatever it was writing appears whole or not at all."""
         if self.process:
             self.process.kill()
             self.process.wait()
             if self.process.stdin:
                 self.process.stdin.close()
 
-    def last_words(self) -> str:
-        """The last line it has written since it was started."""
+    def last_line(self) -> str:
+        """The last line that it has written since it was started."""
         with self.log.open("rb") as log:
             log.seek(self.begun_at)
             lines = log.read().decode("utf-8", "replace").strip().splitlines()
@@ -83,15 +100,17 @@ class Member:
 
 
 @dataclass
-class Crew:
+class ProcessPool:
     """The chief, if there is one here, and the workers.
 
     Args:
         folder: of the search.
         workers: names; each worker is one process.
-        chief: where the chief listens; None: a single worker asks no one.
+        chief: where the chief listens; None: a single worker needs none.
         runs_chief: it is one of these processes.
-        waits_for_chief: other machines may have workers: the search is over when the chief says so.
+        waits_for_chief: other machines may have workers: the search is over when the chief ends.
+        processes: those that were started.
+        num_ended: trials that had ended at the last check.
     """
 
     folder: Path
@@ -99,25 +118,26 @@ class Crew:
     chief: tuple[str, int] | None = None
     runs_chief: bool = False
     waits_for_chief: bool = False
-    members: list[Member] = field(default_factory=list)
+    processes: list[PoolProcess] = field(default_factory=list)
     num_ended: int = 0
 
     @property
     def helps(self) -> bool:
-        """Another machine has the chief, and reports."""
+        """Whether another machine has the chief, and reports."""
         return self.chief is not None and not self.runs_chief
 
     def start(self) -> None:
+        """Starts the chief, if it is one of them, and the workers."""
         (self.folder / LOGS).mkdir(exist_ok=True)
         shares = core_shares(len(self.workers))
         if self.runs_chief:
-            self.members.append(self._member(CHIEF, {}))
+            self.processes.append(self._process(CHIEF, {}))
         for name, cores in zip(self.workers, shares, strict=True):
-            self.members.append(self._member(name, {CORES: cores} if len(self.workers) > 1 else {}))
-        for member in self.members:
-            member.start(self.folder)
+            self.processes.append(self._process(name, {CORES: cores} if len(self.workers) > 1 else {}))
+        for process in self.processes:
+            process.start(self.folder)
 
-    def tend(self, num_ended: int) -> bool:
+    def check(self, num_ended: int) -> bool:
         """Starts again what has died; to be called every second or so.
 
         Args:
@@ -127,54 +147,55 @@ class Crew:
             Whether the search is over.
 
         Raises:
-            CrewError: a process refused its input, or dies each time.
+            PoolError: a process refused its input, or dies each time.
         """
         if num_ended > self.num_ended:
             self.num_ended = num_ended
-            for member in self.members:
-                member.deaths = 0
-        # A chief ends when nothing runs and nothing is left; a worker that asks later would wait for ever.
-        if any(member.name == CHIEF and member.status() == 0 for member in self.members):
+            for process in self.processes:
+                process.deaths = 0
+        # A chief ends when nothing runs and nothing is left; a worker that is late would wait for ever.
+        if any(process.name == CHIEF and process.status() == 0 for process in self.processes):
             return True
-        for member in self.members:
-            if member.status() not in (None, 0):
-                self._revive(member)
-        return not self.waits_for_chief and all(member.status() == 0 for member in self._workers())
+        for process in self.processes:
+            if process.status() not in (None, 0):
+                self._revive(process)
+        return not self.waits_for_chief and all(process.status() == 0 for process in self._workers())
 
     def stop(self) -> None:
-        for member in reversed(self.members):
-            member.stop()
+        """Kills all of them."""
+        for process in reversed(self.processes):
+            process.stop()
 
-    def _workers(self) -> list[Member]:
-        return [member for member in self.members if member.name != CHIEF]
+    def _workers(self) -> list[PoolProcess]:
+        return [process for process in self.processes if process.name != CHIEF]
 
-    def _member(self, name: str, share: dict[str, str]) -> Member:
+    def _process(self, name: str, share: dict[str, str]) -> PoolProcess:
         asks = {"KERASTUNER_TUNER_ID": name}
         if self.chief:
             asks |= {"KERASTUNER_ORACLE_IP": self.chief[0], "KERASTUNER_ORACLE_PORT": str(self.chief[1])}
             asks["no_grpc_proxy"] = self.chief[0]  # gRPC would ask a web proxy even for this machine.
-        return Member(name, self.folder / LOGS / f"{name}.log", asks | share)
+        return PoolProcess(name, self.folder / LOGS / f"{name}.log", asks | share)
 
-    def _revive(self, member: Member) -> None:
-        """A worker that asks under its old name is given its old trial, which goes on from its last epoch."""
-        status, words = member.status(), member.last_words()
+    def _revive(self, process: PoolProcess) -> None:
+        """Starts a process again; a worker of the same name gets its old trial, which goes on from its last epoch."""
+        status, words = process.status(), process.last_line()
         if status == RETIRED:
-            member.stop()
-            member.start(self.folder)
+            process.stop()
+            process.start(self.folder)
             return
         if status == BAD_INPUT:
-            raise CrewError(words, BAD_INPUT)
-        member.deaths += 1
-        if member.deaths > MAX_DEATHS:
-            raise CrewError(f"{member.name} died {member.deaths} times in a row; {member.log} ends with: {words}", 1)
+            raise PoolError(words, BAD_INPUT)
+        process.deaths += 1
+        if process.deaths > MAX_DEATHS:
+            raise PoolError(f"{process.name} died {process.deaths} times in a row; {process.log} ends with: {words}", 1)
         # Its memory of who runs what is gone with a chief: all begin anew from the files.
-        for other in self.members if member.name == CHIEF else [member]:
+        for other in self.processes if process.name == CHIEF else [process]:
             other.stop()
             other.start(self.folder)
 
 
 def core_shares(num_workers: int) -> list[str]:
-    """The cores of this machine, dealt to the workers; a core is used twice only where there are too few."""
+    """The cores of each worker, as `0,2`; two workers share a core only where there are too few."""
     available = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
     cores = [str(core) for core in sorted(available)]
     if num_workers >= len(cores):
@@ -212,148 +233,155 @@ LOST_SECONDS = 30.0
 
 
 @dataclass
-class Watch:
-    """What is known of a running search.
+class Supervisor:
+    """Looks at a running search again and again: shows its trials, keeps its processes alive, notices its end.
 
     Args:
-        crew, plan: of the search.
+        pool, plan: of the search.
         deadline_seconds: 0: none.
         console: where the trials are shown.
+        earlier_seconds: of sessions before this one that left a report.
+        ended_before: trials that had ended before this session.
+        began: when this session began, on the monotonic clock.
+        chief_answered: when the chief of another machine was last known to listen.
+        trials_left: when there were last trials to be done.
+        reported: numbers of the trials whose end has been printed.
+        complete: every trial of the plan has ended.
     """
 
-    crew: Crew
+    pool: ProcessPool
     plan: Plan
     deadline_seconds: float
     console: Console
     earlier_seconds: float = 0.0
-    """Of sessions before this one that left a report."""
     ended_before: int = 0
     began: float = field(default_factory=time.monotonic)
-    heard: float = field(default_factory=time.monotonic)
-    busy: float = field(default_factory=time.monotonic)
-    told: set[int] = field(default_factory=set)
+    chief_answered: float = field(default_factory=time.monotonic)
+    trials_left: float = field(default_factory=time.monotonic)
+    reported: set[int] = field(default_factory=set)
     complete: bool = False
 
     @property
     def elapsed(self) -> float:
+        """Seconds of this session."""
         return time.monotonic() - self.began
 
     def trials(self) -> list[Trial]:
+        """Every trial that was begun."""
         names = tuple(domain.name for domain in self.plan.domains)
-        return read_trials(self.crew.folder, names, self.plan.config.training.epochs)
+        return read_trials(self.pool.folder, names, self.plan.config.training.epochs)
 
     def run(self) -> None:
-        """Until the search is over, or its time.
+        """Looks until the search is over, or its time.
 
         Raises:
-            CrewError: it cannot go on.
+            PoolError: it cannot go on.
         """
         with Live(console=self.console, auto_refresh=False, transient=True) as live:
-            # What had ended before is not told again.
-            self.told = {trial.number for trial in self.trials() if trial.status != "running"}
-            self.ended_before = len(self.told)
+            # What had ended before is not printed again.
+            self.reported = {trial.number for trial in self.trials() if trial.status != "running"}
+            self.ended_before = len(self.reported)
             while not self.step(live):
                 time.sleep(POLL_SECONDS)
 
     def step(self, live: Live) -> bool:
-        """One look at everything; whether it was the last."""
-        self.complete = self.crew.tend(len(self.told))  # Before the look: it then sees all that was written.
+        """One look at everything. Returns whether it was the last."""
+        self.complete = self.pool.check(len(self.reported))  # Before the look: it then sees all that was written.
         trials = self.trials()
         ended = [trial for trial in trials if trial.status != "running"]
-        new = [trial for trial in ended if trial.number not in self.told]
-        self.told |= {trial.number for trial in new}
+        new = [trial for trial in ended if trial.number not in self.reported]
+        self.reported |= {trial.number for trial in new}
         if self.console.is_terminal:
-            live.update(board(trials, self.plan, self.elapsed, len(self.crew.workers)), refresh=True)
+            rows = rows_for(self.console.size.height)
+            live.update(live_table(trials, self.plan, self.elapsed, len(self.pool.workers), rows), refresh=True)
         else:
             for trial in new:
                 self.console.print(line(trial, self.plan), soft_wrap=True)
         failed = [trial for trial in ended if trial.status == "failed"]
         if len(ended) - self.ended_before >= HOPELESS and len(failed) == len(ended):
-            raise CrewError(f"the first {len(ended)} trials failed, the first with: {failed[0].reason}", 1)
-        if self.crew.helps and self.crew.chief:
-            self._listen(self.crew.chief)
+            raise PoolError(f"the first {len(ended)} trials failed, the first with: {failed[0].reason}", 1)
+        if self.pool.helps and self.pool.chief:
+            self._listen(self.pool.chief)
         self.complete = self.complete or self._nothing_left(trials)
         late = 0 < self.deadline_seconds < self.elapsed
         if late and not self.complete:
             self.console.print("the deadline is reached; --resume goes on", soft_wrap=True)
         return self.complete or late
 
+    def report(self) -> None:
+        """Writes the report and prints it."""
+        trials, seconds = self.trials(), self.earlier_seconds + self.elapsed
+        if self.console.is_terminal:
+            self.console.print(live_table(trials, self.plan, self.elapsed, len(self.pool.workers)))
+        show(write_report(self.pool.folder, self.plan, trials, seconds=seconds, complete=self.complete), self.console)
+
     def _nothing_left(self, trials: list[Trial]) -> bool:
-        """A chief waits for ever for a helper that went away without a word between two trials."""
+        """Whether a chief waits for a helper that went away between two trials, which it would do for ever."""
         total = self.plan.num_trials
-        if not self.crew.waits_for_chief or total is None or sum(t.status != "running" for t in trials) < total:
-            self.busy = time.monotonic()
-        return time.monotonic() - self.busy > LOST_SECONDS
+        if not self.pool.waits_for_chief or total is None or sum(t.status != "running" for t in trials) < total:
+            self.trials_left = time.monotonic()
+        return time.monotonic() - self.trials_left > LOST_SECONDS
 
     def _listen(self, chief: tuple[str, int]) -> None:
         if self.complete or reachable(chief, 0.0):
-            self.heard = time.monotonic()
-        elif time.monotonic() - self.heard > LOST_SECONDS:
-            raise CrewError(f"{chief[0]}:{chief[1]}: the chief has not answered for {LOST_SECONDS:g} s", 2)
+            self.chief_answered = time.monotonic()
+        elif time.monotonic() - self.chief_answered > LOST_SECONDS:
+            raise PoolError(f"{chief[0]}:{chief[1]}: the chief has not answered for {LOST_SECONDS:g} s", 2)
 
 
-def supervise(crew: Crew, plan: Plan, *, is_new: bool, deadline_seconds: float, console: Console) -> None:
+def supervise(pool: ProcessPool, plan: Plan, *, is_new: bool, deadline_seconds: float, console: Console) -> None:
     """Runs a search to its end and reports it.
 
     Args:
-        crew: its processes on this machine, not yet started.
+        pool: its processes on this machine, not yet started.
         plan: what to search.
         is_new: the folder was made for it just now, and goes again if the input is refused.
         deadline_seconds: 0: none.
         console: where the trials are shown.
 
     Raises:
-        CrewError: no trial was completed, or the processes cannot go on; what there is has been reported.
+        PoolError: no trial was completed, or the processes cannot go on; what there is has been reported.
     """
-    watch = Watch(crew, plan, deadline_seconds, console, 0.0 if is_new else _seconds_before(crew))
-    if not crew.helps:
-        _forget_attempts(crew)
+    supervisor = Supervisor(pool, plan, deadline_seconds, console, 0.0 if is_new else _seconds_before(pool))
+    if not pool.helps:
+        _forget_attempts(pool)
     try:
-        crew.start()
-        watch.run()
-    except CrewError as error:
-        if is_new and not crew.helps and error.status == BAD_INPUT and not watch.trials():
-            crew.stop()
-            _remove(crew)
+        pool.start()
+        supervisor.run()
+    except PoolError as error:
+        if is_new and not pool.helps and error.status == BAD_INPUT and not supervisor.trials():
+            pool.stop()
+            _remove(pool)
         raise
     finally:
-        crew.stop()
-        if not crew.helps and (crew.folder / "search.json").exists():
-            _report(watch)
-    trials = watch.trials()
-    if not crew.helps and not completed(trials):
+        pool.stop()
+        if not pool.helps and (pool.folder / "search.json").exists():
+            supervisor.report()
+    trials = supervisor.trials()
+    if not pool.helps and not completed(trials):
         failed = [trial for trial in trials if trial.status == "failed"]
         reason = f"; the first failed with: {failed[0].reason}" if failed else ""
-        raise CrewError(f"no trial was completed{reason}", 1)
+        raise PoolError(f"no trial was completed{reason}", 1)
 
 
-def _report(watch: Watch) -> None:
-    trials, console = watch.trials(), watch.console
-    if console.is_terminal:
-        console.print(board(trials, watch.plan, watch.elapsed, len(watch.crew.workers), rows=len(trials)))
-    seconds = watch.earlier_seconds + watch.elapsed
-    report = write_report(watch.crew.folder, watch.plan, trials, seconds=seconds, complete=watch.complete)
-    show(report, console)
-
-
-def _forget_attempts(crew: Crew) -> None:
-    """Attempts that an earlier session was stopped in are not held against a trial."""
-    for path in (crew.folder / TRIALS).glob("trial_*/attempts.json"):
+def _forget_attempts(pool: ProcessPool) -> None:
+    """Does not count attempts in which an earlier session was stopped."""
+    for path in (pool.folder / TRIALS).glob("trial_*/attempts.json"):
         if read_json(path.parent / "trial.json")["status"] == "RUNNING":
             write_json(path, read_json(path) | {"attempts": 0})
 
 
-def _seconds_before(crew: Crew) -> float:
+def _seconds_before(pool: ProcessPool) -> float:
     """What the last report says that all sessions until then took."""
-    path = crew.folder / "trials.json"
+    path = pool.folder / "trials.json"
     return float(read_json(path)["seconds"]) if path.exists() else 0.0
 
 
-def _remove(crew: Crew) -> None:
-    """Takes away the folder of a search that never began, or what is ours of it."""
+def _remove(pool: ProcessPool) -> None:
+    """Removes the folder of a search that never began, or what the search wrote into it."""
     for name in (TRIALS, LOGS):
-        shutil.rmtree(crew.folder / name, ignore_errors=True)
+        shutil.rmtree(pool.folder / name, ignore_errors=True)
     for name in ("search.json", LOCK):
-        (crew.folder / name).unlink(missing_ok=True)
-    if not any(crew.folder.iterdir()):
-        crew.folder.rmdir()
+        (pool.folder / name).unlink(missing_ok=True)
+    if not any(pool.folder.iterdir()):
+        pool.folder.rmdir()

@@ -19,7 +19,7 @@ from kfusion import run_dir as runs
 from kfusion.cli import Starting, console, fail, parse, run_main, starting_settings
 from kfusion.config import Config
 from kfusion.validation import UserError, require
-from tuning.process_pool import LOOPBACK, Crew, CrewError, check_port, free_port, supervise
+from tuning.process_pool import LOOPBACK, PoolError, ProcessPool, check_port, free_port, supervise
 from tuning.space import Plan, Settings, check_same, read_plan
 from tuning.worker import CHIEF, PATIENCE_SECONDS, address, reachable
 
@@ -69,7 +69,7 @@ def folder_of(command: Command) -> Path:
     return runs.default_folder(command.name, ROOT)
 
 
-def crew_of(command: Command, folder: Path) -> Crew:
+def pool_of(command: Command, folder: Path) -> ProcessPool:
     """The processes of this machine.
 
     Raises:
@@ -78,15 +78,15 @@ def crew_of(command: Command, folder: Path) -> Crew:
     where, count = address(), command.workers
     if where is None:
         names = [f"worker-{number}" for number in range(max(1, count))]
-        return Crew(folder, names, (LOOPBACK, free_port()) if count > 1 else None, runs_chief=count > 1)
+        return ProcessPool(folder, names, (LOOPBACK, free_port()) if count > 1 else None, runs_chief=count > 1)
     name = os.environ["KERASTUNER_TUNER_ID"]
     if CHIEF in name:
         check_port(where)
         names = [f"{name}-worker-{number}".replace(CHIEF, "main") for number in range(count)]
-        return Crew(folder, names, where, runs_chief=True, waits_for_chief=True)
+        return ProcessPool(folder, names, where, runs_chief=True, waits_for_chief=True)
     if not reachable(where, PATIENCE_SECONDS):
         raise UserError(f"{where[0]}:{where[1]}: a chief must listen there. Found: none in {PATIENCE_SECONDS:g} s")
-    return Crew(folder, [f"{name}-{number}" for number in range(count)] if count > 1 else [name], where)
+    return ProcessPool(folder, [f"{name}-{number}" for number in range(count)] if count > 1 else [name], where)
 
 
 def check_folder(folder: Path, plan: Plan, may_exist: bool) -> bool:
@@ -107,20 +107,21 @@ def check_folder(folder: Path, plan: Plan, may_exist: bool) -> bool:
 
 
 def main() -> None:
+    """Searches, or goes on with a search."""
     command = read_command()
     plan, folder = plan_of(command), folder_of(command)
-    crew = crew_of(command, folder)
+    pool = pool_of(command, folder)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ends as Ctrl-C does: with a report.
-    if crew.helps and not (folder / "search.json").exists():
+    if pool.helps and not (folder / "search.json").exists():
         raise UserError(f"{folder}: must be the chief's folder, on a disk that all share. Found: no search.json")
-    is_new = check_folder(folder, plan, may_exist=command.resume or crew.helps)
-    lock = None if crew.helps else runs.lock(folder)
+    is_new = check_folder(folder, plan, may_exist=command.resume or pool.helps)
+    lock = None if pool.helps else runs.lock(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not crew.helps:
+        if not pool.helps:
             plan.write(folder)  # An old search may be wanted to go on for more trials.
-        supervise(crew, plan, is_new=is_new, deadline_seconds=60 * command.deadline, console=console)
-    except CrewError as error:
+        supervise(pool, plan, is_new=is_new, deadline_seconds=60 * command.deadline, console=console)
+    except PoolError as error:
         fail(str(error), error.status)
     except KeyboardInterrupt:
         fail(f"stopped; run the same command with --resume --out {folder} to go on", 130)

@@ -1,27 +1,29 @@
-"""The search space: which settings may be tuned, and over which values.
+"""What a search does: which settings it tunes, over which values, and how.
 
 `SPACE` is the table to edit. On the command line, `--tune` picks from it, and may give other values:
-`--tune hidden_dim embed_dim=32,64 peak_learning_rate=1e-4..1e-2`.
-
-What a search is to do: the content of search.json, which every process of the search reads.
+`--tune hidden_dim embed_dim=32,64 peak_learning_rate=1e-4..1e-2`. A `Plan` is the content of search.json, which every
+process of the search reads.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, get_type_hints
-
-from kfusion.config import HEADS, AugmentConfig, Config, ModelConfig, TrainingConfig
-from kfusion.validation import UserError, require
-
-if TYPE_CHECKING:  # keras-tuner imports TensorFlow, which the command that only watches does not need.
-    import keras_tuner
-from dataclasses import asdict, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
-from kfusion.config import config_from_json, differences
+from kfusion.config import (
+    HEADS,
+    AugmentConfig,
+    Config,
+    ModelConfig,
+    TrainingConfig,
+    config_from_json,
+    differences,
+)
 from kfusion.io import read_json, write_json
-from kfusion.validation import check_fields
+from kfusion.validation import UserError, check_fields, require
+
+if TYPE_CHECKING:  # keras-tuner imports TensorFlow, which the process that only supervises does not need.
+    import keras_tuner
 
 Value = int | float | str
 
@@ -45,22 +47,34 @@ WIDE = 10.0
 """A range whose end is at least this many times its beginning is searched on a logarithmic scale."""
 DIGITS = 6
 """Of a number drawn from a range: more would only make the config harder to read."""
+FORMAT = 1
+DEFAULT_TRIALS = 20
 
 
 @dataclass(frozen=True)
 class Domain:
-    """What one parameter may be: some values, or any number of a range."""
+    """What one parameter may be: some values, or any number of a range.
+
+    Args:
+        name: of the parameter.
+        values: numbers or words; a tuple setting is written `32x64`. Empty: the range.
+        low, high: the range.
+        whole: it is one of whole numbers.
+    """
 
     name: str
     values: tuple[Value, ...] = ()
-    """Numbers or words; a tuple setting is written `32x64`."""
     low: float = 0.0
     high: float = 0.0
     whole: bool = False
-    """A range of whole numbers."""
 
     def declare(self, space: "keras_tuner.HyperParameters", default: Value) -> None:
-        """Adds this parameter to keras-tuner's space."""
+        """Adds this parameter to keras-tuner's space.
+
+        Args:
+            space: that space.
+            default: the value where nothing is searched.
+        """
         if self.values:
             space.Choice(self.name, list(self.values), default=default if default in self.values else self.values[0])
             return
@@ -73,7 +87,7 @@ class Domain:
 
 
 def choose(texts: Sequence[str], config: Config) -> tuple[Domain, ...]:
-    """What `--tune` says, as domains; each value is tried in the config.
+    """The domains that `--tune` means; each value is tried in the config.
 
     Args:
         texts: `name`, `name=value,value` or `name=low..high`.
@@ -85,10 +99,10 @@ def choose(texts: Sequence[str], config: Config) -> tuple[Domain, ...]:
     require(len(texts) > 0, "tune", f"one or more of {', '.join(SPACE)}", "none")
     domains = []
     for text in texts:
-        name, given, values = text.partition("=")
+        name, equals, values = text.partition("=")
         require(name in SPACE, "tune", f"one or more of {', '.join(SPACE)}", name)
         require(name not in [domain.name for domain in domains], "tune", "made of different parameters", name)
-        domain = _read(name, values) if given else Domain(name, tuple(as_text(v) for v in SPACE[name][1]))
+        domain = _read(name, values) if equals else Domain(name, tuple(as_text(v) for v in SPACE[name][1]))
         for value in domain.values or (_ends(domain)):
             apply({name: value}, config)
         domains.append(domain)
@@ -100,6 +114,7 @@ def apply(values: Mapping[str, Value], config: Config) -> Config:
 
     Args:
         values: by name; parameters that are not in `SPACE`, such as keras-tuner's own, are passed over.
+        config: the other settings.
 
     Raises:
         UserError: a value is out of its range.
@@ -118,7 +133,12 @@ def section_of(name: str) -> str:
 
 
 def current(name: str, config: Config) -> Value:
-    """A parameter's value in a config, as the space writes it."""
+    """A parameter's value in a config, as the space writes it.
+
+    Args:
+        name: of the parameter.
+        config: the settings.
+    """
     return as_text(getattr(getattr(config, section_of(name)), name))
 
 
@@ -169,13 +189,9 @@ def _ends(domain: Domain) -> tuple[Value, Value]:
     return (int(domain.low), int(domain.high)) if domain.whole else (domain.low, domain.high)
 
 
-FORMAT = 1
-DEFAULT_TRIALS = 20
-
-
 @dataclass(frozen=True)
 class Settings:
-    """How the search goes about it."""
+    """How the search proceeds."""
 
     tuner: Literal["random", "bayesian", "hyperband", "grid"] = "random"
     """random: independent draws; bayesian: a Gaussian process proposes; hyperband: many short trainings, the best go
@@ -219,6 +235,7 @@ class Plan:
 
     @property
     def domains(self) -> tuple[Domain, ...]:
+        """What each tuned parameter may be, in the order of `--tune`."""
         return choose(self.settings.tune, self.config)
 
     @property
@@ -233,6 +250,7 @@ class Plan:
         return min(size, wanted or (size if self.settings.tuner == "grid" else DEFAULT_TRIALS))
 
     def write(self, folder: Path) -> None:
+        """Writes search.json; `read_plan` reads it back."""
         values = {"format": FORMAT, "settings": asdict(self.settings), "config": self.config.to_json()}
         write_json(folder / "search.json", values)
 
@@ -257,14 +275,19 @@ def read_plan(folder: Path) -> Plan:
         raise UserError(f"{path}: must be a search's plan. Found: {error}") from error
 
 
-def check_same(found: Plan, wanted: Plan, folder: Path) -> None:
+def check_same(earlier: Plan, wanted: Plan, folder: Path) -> None:
     """A resumed search may try more trials; all else must be as it was.
 
+    Args:
+        earlier: the plan of the search that is resumed.
+        wanted: that of the command.
+        folder: of the search, for the message.
+
     Raises:
-        UserError: it is not.
+        UserError: another setting differs.
     """
-    changed = differences(found.config, wanted.config)
-    pairs = [(f.name, getattr(found.settings, f.name), getattr(wanted.settings, f.name)) for f in fields(Settings)]
+    changed = differences(earlier.config, wanted.config)
+    pairs = [(f.name, getattr(earlier.settings, f.name), getattr(wanted.settings, f.name)) for f in fields(Settings)]
     changed += [name for name, old, new in pairs if old != new and name != "trials"]
     if changed:
         raise UserError(f"{folder}: '--resume' needs the settings of the search. Found: another {', '.join(changed)}")

@@ -1,4 +1,4 @@
-"""The trials of a search folder, read from its files while other processes write them.
+"""The trials of a search folder: read from its files, compared with each other, and written as text.
 
 trials/oracle.json                  keras-tuner's memory of the search
 trials/trial_07/trial.json          one trial: its parameters, its status, its score
@@ -7,9 +7,8 @@ trials/trial_07/repeat-0.json       what became of it, once it has ended
 trials/trial_07/error.txt           why the trial failed
 trials/trial_07/attempts.json       how often it was begun, and by which worker last
 
-What the scores of a search allow one to say: which trial is best, and how much of a difference is chance.
-
-How values, scores and times of trials are written: the same on the board, in the report and in the figures.
+Other processes write these files meanwhile. Values, scores and times are written alike in the live table, in the
+report and in the figures.
 """
 
 import json
@@ -25,9 +24,9 @@ from scipy.special import stdtrit
 from tuning.space import Plan
 
 RETIRED = 75
-
-
+"""Exit status of a worker that has grown too large and wants to be started again."""
 TRIALS = "trials"
+"""The folder of the trials, in that of the search."""
 Status = Literal["running", "completed", "failed"]
 
 
@@ -92,16 +91,21 @@ def read_trials(folder: Path, names: tuple[str, ...], epochs: int) -> list[Trial
         names: the tuned parameters.
         epochs: of the plan's config, where a trial does not say otherwise.
     """
-    found = []
+    trials = []
     for path in (folder / TRIALS).glob("trial_*/trial.json"):
         state = _read(path)
         if state and state.get("status") is not None:
-            found.append(_trial(path.parent, state, names, epochs))
-    return sorted(found, key=lambda trial: trial.number)
+            trials.append(_trial(path.parent, state, names, epochs))
+    return sorted(trials, key=lambda trial: trial.number)
 
 
 def ranked(trials: list[Trial], objective: str) -> list[Trial]:
-    """The completed ones, best first; of equals the earlier."""
+    """The completed trials, best first; of equals the earlier.
+
+    Args:
+        trials: in any order.
+        objective: "val_accuracy" or "val_loss".
+    """
     done = [trial for trial in trials if trial.status == "completed" and trial.score is not None]
     sign = -1.0 if objective == "val_accuracy" else 1.0
     return sorted(done, key=lambda trial: (sign * (trial.score or 0.0), trial.number))
@@ -192,6 +196,10 @@ def comparable(trials: Sequence[Trial], plan: Plan) -> list[Trial]:
 
     Hyperband trains most settings for a few epochs only, and a short training scores lower whatever its setting: there,
     these are the trials of the most epochs among those that are completed.
+
+    Args:
+        trials: in any order.
+        plan: the search.
     """
     done = completed(trials)
     if plan.settings.tuner == "hyperband":
@@ -201,7 +209,12 @@ def comparable(trials: Sequence[Trial], plan: Plan) -> list[Trial]:
 
 
 def best_of(trials: Sequence[Trial], plan: Plan) -> Trial | None:
-    """The best of the comparable trials; None where none is completed."""
+    """The best of the comparable trials; None where none is completed.
+
+    Args:
+        trials: in any order.
+        plan: the search.
+    """
     return next(iter(comparable(trials, plan)), None)
 
 
@@ -235,7 +248,12 @@ def spread(trials: Sequence[Trial]) -> Spread | None:
 
 
 def indistinct(trials: Sequence[Trial], plan: Plan) -> list[Trial]:
-    """The comparable trials that cannot be told from the best: no further from it than `least_difference`."""
+    """The comparable trials that cannot be told from the best: no further from it than `least_difference`.
+
+    Args:
+        trials: in any order.
+        plan: the search.
+    """
     chance, others = spread(trials), comparable(trials, plan)
     if chance is None:
         return []

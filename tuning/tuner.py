@@ -1,12 +1,11 @@
 """Runs the trials that an oracle hands out: each one training, or several with different seeds.
 
-One training of a trial: a run of kfusion up to the test, which a search must not look at.
+A training of a trial is a run of kfusion up to the test, which a search must not look at.
 
-keras-tuner's oracles, made safe against a kill at any moment.
-
-As they come (1.4.8), their files are written in place, so that a kill can leave half a file; a trial that has just
-ended is still listed as running and would be run twice after a restart; a trial begun but not yet listed is lost for
-good; the grid forgets where it was, and ends; and a seed of 0 means a random one.
+keras-tuner's oracles are made safe against a kill at any moment. As they come (1.4.8), their files are written in
+place, so that a kill can leave half a file; a trial that has just ended is still listed as running and would be run
+twice after a restart; a trial begun but not yet listed is lost for good; the grid forgets where it was, and ends; and a
+seed of 0 means a random one.
 """
 
 import gc
@@ -30,7 +29,7 @@ from keras_tuner.engine import trial as trials
 from kfusion import run_dir as runs
 from kfusion.environment import resident_bytes
 from kfusion.io import read_json, write_atomically, write_json, write_text
-from kfusion.prepared_data import Material, regather
+from kfusion.prepared_data import PreparedData, regather
 from kfusion.run_dir import Run
 from kfusion.training.callbacks import best_epoch, read_history, smoothed
 from kfusion.training.trainer import fit_run, new_network, open_or_begin
@@ -38,32 +37,45 @@ from kfusion.validation import UserError, reason
 from tuning.space import Plan, apply, current
 from tuning.trials import RETIRED, TRIALS, Repeat
 
+NEVER = 10**9
+"""Failures in a row after which keras-tuner would raise; here the supervisor decides."""
+COLLISIONS = 1000
+"""Random draws in a row that were tried before, after which the space is taken to be used up."""
+DIRECTION = {"val_accuracy": "max", "val_loss": "min"}
+ENDED = (trials.TrialStatus.COMPLETED, trials.TrialStatus.FAILED)
+MAX_ATTEMPTS = 3
+"""A trial whose worker died as often fails."""
+MAX_GROWTH_BYTES = 512 * 2**20
+"""By how much a worker's memory may grow after its first trial."""
+PAUSE_SECONDS = 0.5
+"""Between two questions of a worker that has to wait for others."""
+
 
 class FusionHyperModel(keras_tuner.HyperModel):
     """kfusion's network and training as keras-tuner sees them.
 
     Args:
         plan: of the search.
-        material: the data of the plan's config; every trial shares its split.
+        prepared: the data of the plan's config; every trial shares its split.
         computes: the arithmetic, for the record.
         repeat: from 0; added to the seed.
     """
 
-    def __init__(self, plan: Plan, material: Material, computes: str, repeat: int) -> None:
+    def __init__(self, plan: Plan, prepared: PreparedData, computes: str, repeat: int) -> None:
         super().__init__("kfusion")
-        self.plan, self.material, self.computes, self.repeat = plan, material, computes, repeat
+        self.plan, self.prepared, self.computes, self.repeat = plan, prepared, computes, repeat
         self.began = time.perf_counter()
 
-    def material_of(self, hp: keras_tuner.HyperParameters) -> Material:
+    def prepared_of(self, hp: keras_tuner.HyperParameters) -> PreparedData:
         """The trial's config with the data."""
         config = apply(hp.values, self.plan.config)
         training = replace(config.training, seed=config.training.seed + self.repeat)
-        return regather(self.material, replace(config, training=training))
+        return regather(self.prepared, replace(config, training=training))
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """The untrained network. Building it counts as training, as it does in a run."""
         self.began = time.perf_counter()
-        return new_network(self.material_of(hp))
+        return new_network(self.prepared_of(hp))
 
     def fit(self, hp: keras_tuner.HyperParameters, model: keras.Model, folder: Path, parent: Path | None) -> Repeat:
         """Trains it with the trial's batch size, epochs, learning rate and the rest, or goes on where it was killed.
@@ -77,28 +89,28 @@ class FusionHyperModel(keras_tuner.HyperModel):
         Raises:
             UserError: the training diverged, or the folder holds another run.
         """
-        material = self.material_of(hp)
+        prepared = self.prepared_of(hp)
         first, last = hp.values.get("tuner/initial_epoch", 0), hp.values.get("tuner/epochs", 0)
         if parent and runs.begun(parent) and not runs.begun(folder):
             _copy(parent, folder)
         with runs.lock(folder):
-            run = open_or_begin(folder, material, self.computes, resume=runs.begun(folder))
+            run = open_or_begin(folder, prepared, self.computes, resume=runs.begun(folder))
             rule = StopRule(run, last, self.plan.settings.objective, self.plan.settings.patience)
-            earlier = _seconds(run, len(material.parts.train), first)
+            earlier = _seconds(run, len(prepared.parts.train), first)
             if not (run.checkpoint.exists() and rule.met()):
-                fit_run(run, material, model, callbacks=(rule,))
+                fit_run(run, prepared, model, callbacks=(rule,))
             seconds = earlier + time.perf_counter() - self.began
-        return self._outcome(read_history(run.history), material, seconds, model.count_params())
+        return self._outcome(read_history(run.history), prepared, seconds, model.count_params())
 
-    def _outcome(self, history: pd.DataFrame, material: Material, seconds: float, weights: int) -> Repeat:
-        kept = best_epoch(history)
-        figures = smoothed(history).loc[kept]
+    def _outcome(self, history: pd.DataFrame, prepared: PreparedData, seconds: float, weights: int) -> Repeat:
+        epoch = best_epoch(history)
+        figures = smoothed(history).loc[epoch]
         return Repeat(
-            seed=material.config.training.seed,
+            seed=prepared.config.training.seed,
             score=float(figures[self.plan.settings.objective]),
             val_accuracy=float(figures["val_accuracy"]),
             val_loss=float(figures["val_loss"]),
-            best_epoch=kept,
+            best_epoch=epoch,
             epochs=len(history),
             seconds=seconds,
             weights=weights,
@@ -127,6 +139,7 @@ class StopRule(keras.callbacks.Callback):
         return bool(self.last and len(values) >= self.last) or bool(self.patience and waited >= self.patience)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Stops the training after an epoch, where the rule is met."""
         if self.met():
             self.model.stop_training = True
 
@@ -147,25 +160,18 @@ def _seconds(run: Run, num_rows: int, first: int) -> float:
     return float((num_rows / history["samples_per_second"].iloc[first:]).sum())
 
 
-NEVER = 10**9
-"""Failures in a row after which keras-tuner would raise; here the supervisor decides."""
-COLLISIONS = 1000
-"""Random draws in a row that were tried before, after which the space is taken to be used up."""
-DIRECTION = {"val_accuracy": "max", "val_loss": "min"}
-ENDED = (trials.TrialStatus.COMPLETED, trials.TrialStatus.FAILED)
-
-
-class Safe(keras_tuner.Oracle):
-    """What all four oracles get: whole files, and a faithful reload."""
+class SafeOracle(keras_tuner.Oracle):
+    """What all four oracles share: whole files, and a faithful reload."""
 
     def save(self) -> None:
+        """Writes the state of the search."""
         write_json(Path(self._get_oracle_fname()), self.get_state())
 
     def _save_trial(self, trial: Any) -> None:
         write_json(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state())
 
     def reload(self) -> None:
-        """Trials that have ended stay as they are; those that had begun are run again; each counts once.
+        """Reads the state: trials that have ended stay as they are, those that had begun are run again.
 
         Raises:
             UserError: the files are damaged.
@@ -177,39 +183,41 @@ class Safe(keras_tuner.Oracle):
         except (ValueError, KeyError, RuntimeError) as error:
             found = reason(error)
             raise UserError(f"{self._get_oracle_fname()}: must be the state of a search. Found: {found}") from error
-        broken = [name for name, trial in self.trials.items() if trial.status not in ENDED]
-        for name in broken:
+        begun = [name for name, trial in self.trials.items() if trial.status not in ENDED]
+        for name in begun:
             self.trials[name] = trials.Trial(self.trials[name].hyperparameters, name, trials.TrialStatus.RUNNING)
             self._save_trial(self.trials[name])
-        self._retry_queue = broken[::-1]  # keras-tuner takes from the end.
-        ended = [name for name in self.start_order if name not in broken and name not in self.end_order]
-        self.end_order = [name for name in self.end_order if name not in broken] + ended
+        self._retry_queue = begun[::-1]  # keras-tuner takes from the end.
+        ended = [name for name in self.start_order if name not in begun and name not in self.end_order]
+        self.end_order = [name for name in self.end_order if name not in begun] + ended
 
 
-class RandomOracle(Safe, oracles.RandomSearchOracle):
+class RandomOracle(SafeOracle, oracles.RandomSearchOracle):
     """Independent draws, none twice."""
 
 
-class HyperbandOracle(Safe, oracles.HyperbandOracle):
+class HyperbandOracle(SafeOracle, oracles.HyperbandOracle):
     """Many short trainings, of which the best go on (Li et al. 2018)."""
 
 
-class BayesianOracle(Safe, oracles.BayesianOptimizationOracle):
+class BayesianOracle(SafeOracle, oracles.BayesianOptimizationOracle):
     """A Gaussian process proposes where the upper confidence bound is highest."""
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Proposes the values of a trial."""
         # A function of the seed and the number of trials, so that a restart proposes the same.
         self._random_state = np.random.RandomState(self.seed + len(self.trials))
-        answer = super().populate_space(trial_id)
-        # It may well propose again what it believes in; that would be a trial for nothing.
-        tried = answer["values"] is not None and self._duplicate(answer["values"])
-        return self._random_populate_space() if tried else answer
+        proposal = super().populate_space(trial_id)
+        # The process may propose a point again; that would be a trial for nothing.
+        tried = proposal["values"] is not None and self._duplicate(proposal["values"])
+        return self._random_populate_space() if tried else proposal
 
 
-class GridOracle(Safe):
+class GridOracle(SafeOracle):
     """Every combination of the listed values: trial number n is combination number n, the last parameter fastest."""
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Proposes the values of a trial, or stops after the last combination."""
         number, values = int(trial_id), {}
         parameters = self.get_space().space
         if number >= math.prod(len(parameter.values) for parameter in parameters):
@@ -228,7 +236,7 @@ def space_of(plan: Plan) -> keras_tuner.HyperParameters:
     return space
 
 
-def make_oracle(plan: Plan) -> Safe:
+def make_oracle(plan: Plan) -> SafeOracle:
     """The oracle that a plan asks for."""
     kind = plan.settings.tuner
     makers = {"random": RandomOracle, "bayesian": BayesianOracle, "grid": GridOracle, "hyperband": HyperbandOracle}
@@ -247,103 +255,105 @@ def make_oracle(plan: Plan) -> Safe:
     return oracle
 
 
-MAX_ATTEMPTS = 3
-"""A trial whose worker died as often fails."""
-MAX_GROWTH_BYTES = 512 * 2**20
-"""By how much a worker's memory may grow after its first trial."""
-PAUSE_SECONDS = 0.5
-"""Between two questions of a worker that has to wait for others."""
-
-
 class SearchTuner(base_tuner.BaseTuner):
     """keras-tuner's loop, with whole files, attempts that are counted and failures that say why.
 
     Args:
         plan: of the search.
         folder: of the search.
-        material, computes: the data and the arithmetic; a chief needs none.
+        prepared, computes: the data and the arithmetic; a chief needs none.
     """
 
-    def __init__(self, plan: Plan, folder: Path, material: Material | None = None, computes: str = "") -> None:
-        self.plan, self.material, self.computes = plan, material, computes
-        self.asked, self.floor = False, 0
+    def __init__(self, plan: Plan, folder: Path, prepared: PreparedData | None = None, computes: str = "") -> None:
+        self.plan, self.prepared, self.computes = plan, prepared, computes
+        self.has_waited, self.least_bytes = False, 0
         super().__init__(make_oracle(plan), directory=str(folder), project_name=TRIALS)
 
     def save(self) -> None:
+        """Writes the states of tuner and oracle."""
         if not self._is_worker():
             self.oracle.save()
         write_json(Path(self._get_tuner_fname()), self.get_state())
 
     def _get_tuner_fname(self) -> str:
-        """Who goes on with a search may have another name than who began it: one of several, or alone."""
+        """A search may be resumed by a worker of another name: one of several, or alone."""
         return super()._get_tuner_fname() if self._is_worker() else str(Path(self.project_dir) / "search.json")
 
     def on_search_begin(self) -> None:
-        self.save()  # A search killed in its first trial must be known again.
+        """Saves at once: a search that is killed in its first trial must be recognised."""
+        self.save()
 
     def pre_create_trial(self) -> None:
-        """keras-tuner asks again at once where it is told to wait."""
-        if self.asked:
+        """Pauses between two requests for a trial: keras-tuner repeats them at once where it has to wait."""
+        if self.has_waited:
             time.sleep(PAUSE_SECONDS)
-        self.asked = True
+        self.has_waited = True
 
     def on_trial_begin(self, trial: Any) -> None:
-        self.asked = False
+        """Notes that a trial came."""
+        self.has_waited = False
 
     def on_trial_end(self, trial: Any) -> None:
-        """TensorFlow keeps some 40 MB of each training, whatever is cleared: the process makes room for a new one."""
+        """Ends a process that has grown: TensorFlow keeps some 40 MB of each training, whatever is cleared."""
         super().on_trial_end(trial)
-        self.floor = self.floor or resident_bytes()
-        if resident_bytes() - self.floor > MAX_GROWTH_BYTES:
+        self.least_bytes = self.least_bytes or resident_bytes()
+        if resident_bytes() - self.least_bytes > MAX_GROWTH_BYTES:
             raise SystemExit(RETIRED)
 
     def run_trial(self, trial: Any, *fit_args: Any, **fit_kwargs: Any) -> dict[str, float]:
-        """All repeats of one trial; those that have ended before a kill are not run again.
+        """All repeats of one trial; those that had ended before a kill are not run again.
+
+        Args:
+            trial: keras-tuner's.
+            *fit_args: none are used.
+            **fit_kwargs: none are used.
+
+        Returns:
+            The mean of each objective.
 
         Raises:
             FailedTrialError: the training failed; the reason is in the trial's error.txt.
-            FatalError: the disk is full: that is no fault of the trial.
+            FatalError: the disk is full, which is no fault of the trial.
         """
-        place = Path(self.get_trial_dir(trial.trial_id))
+        folder = Path(self.get_trial_dir(trial.trial_id))
         try:
-            self._begin(place)
-            repeats = [
-                self._repeat(trial.hyperparameters, place, number) for number in range(self.plan.settings.repeats)
-            ]
+            self._begin(folder)
+            numbers = range(self.plan.settings.repeats)
+            repeats = [self._repeat(trial.hyperparameters, folder, number) for number in numbers]
         except OSError as error:
-            raise errors.FatalError(f"{error.filename or place}: {error.strerror or error}") from error
+            raise errors.FatalError(f"{error.filename or folder}: {error.strerror or error}") from error
         except Exception as error:
             reason = " ".join(str(error).split()) or "no message"
-            write_text(place / "error.txt", f"{traceback.format_exc()}\n{type(error).__name__}: {reason}\n")
+            write_text(folder / "error.txt", f"{traceback.format_exc()}\n{type(error).__name__}: {reason}\n")
             raise errors.FailedTrialError(reason) from error
         return {name: fmean(getattr(repeat, name) for repeat in repeats) for name in ("val_accuracy", "val_loss")}
 
-    def _begin(self, place: Path) -> None:
+    def _begin(self, folder: Path) -> None:
         """Counts this attempt.
 
         Raises:
             RuntimeError: there were enough.
         """
-        path = place / "attempts.json"
+        path = folder / "attempts.json"
         attempts = read_json(path)["attempts"] + 1 if path.exists() else 1
         if attempts > MAX_ATTEMPTS:
             raise RuntimeError(f"the worker died in each of {MAX_ATTEMPTS} attempts; was it out of memory?")
         write_json(path, {"attempts": attempts, "worker": self.tuner_id})
 
-    def _repeat(self, hp: keras_tuner.HyperParameters, place: Path, number: int) -> Repeat:
-        done = place / f"repeat-{number}.json"
-        if done.exists():
-            return Repeat(**read_json(done))
+    def _repeat(self, hp: keras_tuner.HyperParameters, folder: Path, number: int) -> Repeat:
+        """One training of a trial, or its result where it had ended before."""
+        result, run = folder / f"repeat-{number}.json", folder / f"repeat-{number}"
+        if result.exists():
+            return Repeat(**read_json(result))
         keras.backend.clear_session()
         gc.collect()
-        material = self.material
-        if material is None:
+        if self.prepared is None:
             raise RuntimeError("a chief runs no trials")
-        hypermodel = FusionHyperModel(self.plan, material, self.computes, number)
+        hypermodel = FusionHyperModel(self.plan, self.prepared, self.computes, number)
         parent = hp.values.get("tuner/trial_id")
         parent = Path(self.get_trial_dir(parent)) / f"repeat-{number}" if parent else None
-        repeat = hypermodel.fit(hp, hypermodel.build(hp), place / f"repeat-{number}", parent)
-        write_json(done, asdict(repeat))
-        if self.plan.settings.tuner != "hyperband":  # Which may go on from here.
-            (place / f"repeat-{number}" / "checkpoint.npz").unlink(missing_ok=True)
+        repeat = hypermodel.fit(hp, hypermodel.build(hp), run, parent)
+        write_json(result, asdict(repeat))
+        if self.plan.settings.tuner != "hyperband":  # Hyperband may go on from the checkpoint.
+            (run / "checkpoint.npz").unlink(missing_ok=True)
         return repeat

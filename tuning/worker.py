@@ -19,7 +19,6 @@ from tuning.space import read_plan
 CHIEF = "chief"
 CORES = "KFUSION_CORES"
 """Environment variable: the processor cores of this process, as `0,1`."""
-"""Exit status of a worker that has grown too large and wants to be started again."""
 PATIENCE_SECONDS = 20.0
 """How long a worker waits for its chief to answer."""
 
@@ -41,20 +40,25 @@ def address() -> tuple[str, int] | None:
         UserError: they are incomplete, or the port is no number.
     """
     names = ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID")
-    given = {name: os.environ.get(name, "") for name in names}
+    values = {name: os.environ.get(name, "") for name in names}
     if not any(name in os.environ for name in names[:2]):
         return None
-    missing = [name for name, value in given.items() if not value]
+    missing = [name for name, value in values.items() if not value]
     if missing:
         raise UserError(f"{', '.join(names)} must be set together. Missing: {', '.join(missing)}")
-    port = given[names[1]]
+    port = values[names[1]]
     if not port.isdigit() or not 0 < int(port) < 2**16:
         raise UserError(f"'{names[1]}' must be in [1, 65535]. Received: {port!r}")
-    return given[names[0]], int(port)
+    return values[names[0]], int(port)
 
 
 def reachable(where: tuple[str, int], seconds: float) -> bool:
-    """Whether something listens there, or begins to within some seconds."""
+    """Whether something listens at an address, or begins to in time.
+
+    Args:
+        where: host and port.
+        seconds: how long to wait.
+    """
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -74,7 +78,7 @@ def use_cores() -> None:
 
 
 def work(folder: Path) -> None:
-    """Searches until the oracle has nothing left.
+    """Runs trials, or hands them out as the chief, until the oracle has nothing left.
 
     Raises:
         UserError: the data or the settings break a rule, or the chief is not there.
@@ -95,9 +99,9 @@ def work(folder: Path) -> None:
     if chief and not reachable(chief, PATIENCE_SECONDS):
         raise UserError(f"{chief[0]}:{chief[1]}: a chief must listen there. Found: none in {PATIENCE_SECONDS:g} s")
     arithmetic = precision.resolve(plan.config.training.precision)
-    material = gather(plan.config)
+    prepared = gather(plan.config)
     try:
-        SearchTuner(plan, folder, material, precision.apply(arithmetic)).search()
+        SearchTuner(plan, folder, prepared, precision.apply(arithmetic)).search()
     except FatalError as error:
         fail(str(error))
     except grpc.RpcError as error:
@@ -106,6 +110,7 @@ def work(folder: Path) -> None:
 
 
 def main() -> None:
+    """Runs one process of a search."""
     die_with_parent()
     use_cores()
     work(Path(sys.argv[1]))

@@ -22,7 +22,7 @@ from kfusion.modalities import each_of
 from kfusion.model.build import as_float32, build_model, with_all_views
 from kfusion.plots import tables
 from kfusion.plots import training as figures
-from kfusion.prepared_data import Material, gather
+from kfusion.prepared_data import PreparedData, gather
 from kfusion.random_streams import sample_keys
 from kfusion.run_dir import Run
 from kfusion.spec import FUSED
@@ -35,10 +35,10 @@ NUM_SHOWN, NUM_CHANGED = 6, 6
 """Samples in the picture of the augmentation, and changed versions of each."""
 
 
-def write_outcome(run: Run, material: Material, console: Console | None) -> None:
+def write_outcome(run: Run, prepared: PreparedData, console: Console | None) -> None:
     """Tests the best network, and writes figures, report.txt and, last, metrics.json."""
-    parts = material.parts
-    results = evaluate(load_network(run), parts.val, parts.test, material.statistics.prior)
+    parts = prepared.parts
+    results = evaluate(load_network(run), parts.val, parts.test, prepared.statistics.prior)
     names = parts.test.spec.class_names
     history = read_history(run.history)
     results["best_epoch"] = best_epoch(history)
@@ -46,7 +46,7 @@ def write_outcome(run: Run, material: Material, console: Console | None) -> None
     run.figures.mkdir(exist_ok=True)
     figures.save(figures.learning_curves(history.reset_index(), results["best_epoch"]), run.figures, "learning_curves")
     figures.save(figures.confusion_matrix(np.array(results["confusion"]), names), run.figures, "confusion")
-    for name, figure in augmented_samples(material).items():
+    for name, figure in augmented_samples(prepared).items():
         figures.save(figure, run.figures, f"augmented_{name}")
     write_text(run.folder / "report.txt", metrics.report_text(results["report"]) + "\n" + views_text(results["views"]))
     run.write_json("metrics.json", results)
@@ -76,13 +76,13 @@ def evaluate(network: keras.Model, val: Pairs, test: Pairs, prior: np.ndarray) -
     return summary
 
 
-def augmented_samples(material: Material) -> dict[str, Any]:
+def augmented_samples(prepared: PreparedData) -> dict[str, Any]:
     """A few training samples beside what the first epochs make of them, a figure for each modality that changes."""
-    pairs, augment = material.parts.train, material.augmentation()
+    pairs, augment = prepared.parts.train, prepared.augmentation()
     rows = np.unique(pairs.label, return_index=True)[1][:NUM_SHOWN]
     before = pairs.read(rows)
     batch = {name: tf.constant(values) for name, values in before.items()}
-    seed = material.config.training.seed
+    seed = prepared.config.training.seed
     changed = [augment(batch, tf.constant(sample_keys(seed, epoch, rows))) for epoch in range(NUM_CHANGED)]
     titles = [pairs.spec.class_names[label] for label in pairs.label[rows]]
     drawn = {}
@@ -140,29 +140,29 @@ def train(
         if own is None:
             _keep_data(folder, config.data.data)
     runs.check_unlocked(folder)
-    material = gather(config, console, own and own.source)
+    prepared = gather(config, console, own and own.source)
     with runs.lock(folder):
         computes = precision.apply(arithmetic)
         place = own.place if own else None
         # Killed before its config was written, a run has nothing to go on from: it starts.
-        run = open_or_begin(folder, material, computes, resume and runs.begun(folder), overwrite, place)
+        run = open_or_begin(folder, prepared, computes, resume and runs.begun(folder), overwrite, place)
         if run.finished:  # By another process, while this one read the data.
             return _finished(run, console)
         if console:
-            console.print(*material.lines(), "", sep="\n", soft_wrap=True)
-        network = new_network(material)
+            console.print(*prepared.lines(), "", sep="\n", soft_wrap=True)
+        network = new_network(prepared)
         more = (Scalars(run.tensorboard, run.history), *callbacks) if tensorboard else callbacks
-        whole = fit_run(run, material, network, console, more)
+        whole = fit_run(run, prepared, network, console, more)
         if whole or (finish_stopped and run.best.exists()):
             write_atomically(run.last, as_float32(network).save)
             precision.apply("float32")  # The figures of a run do not depend on the arithmetic it was trained in.
-            write_outcome(run, material, console)
+            write_outcome(run, prepared, console)
     return run
 
 
 def open_or_begin(
     folder: Path,
-    material: Material,
+    prepared: PreparedData,
     computes: str,
     resume: bool,
     overwrite: bool = False,
@@ -171,7 +171,7 @@ def open_or_begin(
     """The run folder with all that is known before the first step; only for who holds its lock.
 
     Args:
-        folder, material: of the run.
+        folder, prepared: of the run.
         computes: the arithmetic, from `precision.apply`.
         resume: the folder holds this run already.
         overwrite: replace the run that it holds.
@@ -181,23 +181,23 @@ def open_or_begin(
         UserError: it holds another run.
     """
     if resume:
-        return _resumed(folder, material)
+        return _resumed(folder, prepared)
     run = runs.new_run(folder, overwrite)
     if place:
         place(run.folder)
-    _write_facts(run, material, computes)
+    _write_facts(run, prepared, computes)
     return run
 
 
-def new_network(material: Material) -> keras.Model:
+def new_network(prepared: PreparedData) -> keras.Model:
     """The untrained network of a config, fixed by its seed: {name: values, "present"} -> probabilities."""
-    config, statistics = material.config, material.statistics
+    config, statistics = prepared.config, prepared.statistics
     seed_everything(config.training.seed, config.training.deterministic)
-    return build_model(config.model, material.spec, statistics.prepared_mean, statistics.prepared_variance)
+    return build_model(config.model, prepared.spec, statistics.prepared_mean, statistics.prepared_variance)
 
 
 def fit_run(
-    run: Run, material: Material, network: keras.Model, console: Console | None = None, callbacks: Callbacks = ()
+    run: Run, prepared: PreparedData, network: keras.Model, console: Console | None = None, callbacks: Callbacks = ()
 ) -> bool:
     """Fits a network from `new_network`, from the run's checkpoint on or from the start.
 
@@ -207,22 +207,22 @@ def fit_run(
     Raises:
         UserError: the loss is not finite any more, a file of the data changed, or there is no memory for a batch.
     """
-    config, training = material.config, material.config.training
+    config, training = prepared.config, prepared.config.training
     all_views = training.views == "all"
     on_device = training.augment_on == "device" or (training.augment_on == "auto" and has_accelerator())
-    augment = material.augmentation()
+    augment = prepared.augmentation()
     model = with_augmentation(with_all_views(network) if all_views else network, augment if on_device else None)
-    reader = TrainingReader(material.parts.train, training.batch_size, training.seed, config.augment, all_views)
+    reader = TrainingReader(prepared.parts.train, training.batch_size, training.seed, config.augment, all_views)
     dropout = config.augment.modality_dropout
     task = Task(
         batches=lambda first: training_batches(
             reader, None if on_device else augment, dropout, first, training.epochs, on_device
         ),
-        validation=evaluation_batches(material.parts.val, with_keys=on_device, all_views=all_views),
-        num_rows=len(material.parts.train),
+        validation=evaluation_batches(prepared.parts.val, with_keys=on_device, all_views=all_views),
+        num_rows=len(prepared.parts.train),
         steps_per_epoch=reader.steps_per_epoch,
-        prior=material.statistics.prior,
-        temperature=tuple(kind.teacher_temperature for _, kind, _ in each_of(material.spec)),
+        prior=prepared.statistics.prior,
+        temperature=tuple(kind.teacher_temperature for _, kind, _ in each_of(prepared.spec)),
         paths={"best": run.best, "history": run.history, "checkpoint": run.checkpoint},
         save_file=write_atomically,
         save_network=lambda path: as_float32(network).save(path),
@@ -263,22 +263,22 @@ def _keep_data(folder: Path, data: str) -> None:
         raise UserError(f"{folder}: {rule}. Received: 'data' {data!r}")
 
 
-def _resumed(folder: Path, material: Material) -> Run:
+def _resumed(folder: Path, prepared: PreparedData) -> Run:
     """The run to go on with.
 
     Raises:
         UserError: it is one of other settings or other data.
     """
-    run = _opened(folder, material.config)
-    if run.data() != read_back(material.facts()) or not same_arrays(run.split(), material.rows()):
+    run = _opened(folder, prepared.config)
+    if run.data() != read_back(prepared.facts()) or not same_arrays(run.split(), prepared.rows()):
         raise UserError(f"{folder}: '--resume' needs the data of the run. Found: other files or rows")
     runs.remove_partial(folder)
     return run
 
 
-def _write_facts(run: Run, material: Material, computes: str) -> None:
+def _write_facts(run: Run, prepared: PreparedData, computes: str) -> None:
     """What is known before the first step. The config comes last: with it, the folder is a run."""
-    run.write_arrays("split.npz", material.rows())
-    run.write_json("data.json", material.facts())
+    run.write_arrays("split.npz", prepared.rows())
+    run.write_json("data.json", prepared.facts())
     run.write_json("environment.json", environment(computes))
-    run.write_json("config.json", material.config.to_json())
+    run.write_json("config.json", prepared.config.to_json())
