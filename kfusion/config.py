@@ -39,7 +39,10 @@ class Head:
         """Builds the head in Keras' functional API.
 
         Args:
-            steps, present, config, spec: see `kfusion.model.fusion`.
+            steps: embeddings, float32 (batch, modalities, embed_dim).
+            present: bool (batch, modalities).
+            config: the network's settings.
+            spec: the modalities and the classes.
 
         Returns:
             Probabilities, float32 (batch, num_classes).
@@ -316,7 +319,12 @@ def recipe(name: str) -> Config:
 
 
 def differences(one: Config, other: Config) -> list[str]:
-    """The settings in which two configs differ, as `section.name`."""
+    """The settings in which two configs differ, as `section.name`.
+
+    Args:
+        one: a config.
+        other: another.
+    """
     return [
         f"{section.name}.{setting.name}"
         for section in fields(Config)

@@ -13,6 +13,7 @@ PACKAGES = ("kfusion", "tensorflow", "keras", "numpy", "pandas", "scikit-learn",
 
 
 def has_accelerator() -> bool:
+    """Whether TensorFlow sees a GPU."""
     return bool(tf.config.list_physical_devices("GPU"))
 
 

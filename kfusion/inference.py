@@ -1,6 +1,4 @@
-"""A trained network -> its answers to each view of some pairs."""
-
-from typing import TYPE_CHECKING
+"""A trained network, loaded from its run; and its predictions for each view of some samples."""
 
 import keras
 import numpy as np
@@ -12,9 +10,6 @@ from kfusion.io import DAMAGED
 from kfusion.model.build import with_all_views
 from kfusion.run_dir import Run
 from kfusion.validation import UserError, reason
-
-if TYPE_CHECKING:
-    import keras
 
 
 def load_network(run: Run, which: str = "best") -> keras.Model:
@@ -45,27 +40,24 @@ def predict_views(network: keras.Model, pairs: Pairs, batch_size: int = 256) -> 
     Returns:
         {view: float32 (n, num_classes)} for each of `spec.views`, rows in the pairs' order.
     """
-    asked = with_all_views(network)
-    answer = tf.function(lambda batch: asked(batch, training=False), reduce_retracing=True)
+    model = with_all_views(network)
+    predict = tf.function(lambda batch: model(batch, training=False), reduce_retracing=True)
     with readers_errors():
-        answers = np.concatenate([answer(batch).numpy() for batch, _ in evaluation_batches(pairs, batch_size)])
-    return {view: answers[:, index] for index, view in enumerate(pairs.spec.views)}
+        probabilities = [predict(batch).numpy() for batch, _ in evaluation_batches(pairs, batch_size)]
+    return dict(zip(pairs.spec.views, np.concatenate(probabilities).swapaxes(0, 1), strict=True))
 
 
-def load_fitting(run: Run) -> "keras.Model":
+def load_fitting(run: Run) -> keras.Model:
     """The best network of a run, which must take what the run's data.json describes.
 
     Raises:
         UserError: it is missing, damaged, or another run's.
     """
-    # Here, not above: whoever only reads a run's files does not wait for TensorFlow.
-    from kfusion.inference import load_network
-
     network, spec = load_network(run), run.spec()
     wanted = {name: shape.shape for name, shape in spec.modalities.items()} | {"present": (len(spec.names),)}
     inputs = network.input if isinstance(network.input, dict) else {}
-    found = {name: tuple(inputs[name].shape[1:]) for name in wanted if name in inputs}
-    if found != wanted or network.output.shape[-1] != spec.num_classes:
+    shapes = {name: tuple(inputs[name].shape[1:]) for name in wanted if name in inputs}
+    if shapes != wanted or network.output.shape[-1] != spec.num_classes:
         rule = f"must take the run's data, {wanted}, and name {spec.num_classes} classes"
-        raise UserError(f"{run.best}: {rule}. Found: {found}, {network.output.shape[-1]} classes")
+        raise UserError(f"{run.best}: {rule}. Found: {shapes}, {network.output.shape[-1]} classes")
     return network

@@ -37,7 +37,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(written.fileno())
         partial.replace(path)
     except OSError as error:
-        # A full disk names no file by itself, and nobody knows the file beside it.
+        # A full disk names no file by itself, and a user does not know the file beside it.
         if error.filename in (None, str(partial)):
             error.filename = str(path)
         raise
@@ -46,10 +46,22 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Writes a text in UTF-8, atomically.
+
+    Args:
+        path: the file.
+        text: its content.
+    """
     write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, values: Any) -> None:
+    """Writes values as JSON, atomically.
+
+    Args:
+        path: the file.
+        values: its content.
+    """
     write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -60,12 +72,17 @@ def file_hash(path: Path) -> str:
 
 
 def read_back(values: Any) -> Any:
-    """The values as they are after a way through JSON: lists for tuples."""
+    """The values as JSON gives them back: lists for tuples."""
     return json.loads(json.dumps(values))
 
 
 def same_arrays(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
-    """Whether two files of arrays hold the same."""
+    """Whether two files hold the same arrays under the same names.
+
+    Args:
+        one: the arrays of a file.
+        other: those of another.
+    """
     return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
@@ -102,7 +119,7 @@ def read_json(path: Path) -> Any:
 
 
 def is_live(console: Console | None) -> bool:
-    """Whether a bar can move there: in a terminal, or in a notebook whose widgets are installed."""
+    """Whether a bar can move on a console: in a terminal, or in a notebook whose widgets are installed."""
     if console is None:
         return False
     return console.is_terminal or (console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None)
@@ -110,15 +127,15 @@ def is_live(console: Console | None) -> bool:
 
 @contextmanager
 def progress(console: Console | None, text: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Within the block, a bar that the block moves on; it is gone afterwards. A pipe or a file gets nothing.
+    """A progress bar that the block moves on; it is gone afterwards. A pipe or a file gets nothing.
 
     Args:
         console: where it is shown; None: nowhere.
-        text: what is going on.
+        text: its label.
         total: steps of the whole.
 
     Yields:
-        a function that is told how many more steps are done.
+        A function that takes how many more steps are done.
     """
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=not is_live(console)) as bar:

@@ -1,4 +1,4 @@
-"""What a run is made of before the first step: the data, its parts, and what was measured on the training part."""
+"""What a run knows before the first step: its data, their parts, and the statistics of the training part."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -27,7 +27,14 @@ another version of a front end, of which `front_ends.note_on` tells."""
 
 @dataclass(frozen=True, eq=False)
 class PreparedData:
-    """A config and the data that it names, read, divided and measured."""
+    """A config and the data that it names, read, divided and measured.
+
+    Args:
+        config: every setting.
+        source: the data.
+        parts: the samples of training, validation and test.
+        statistics: of the training part.
+    """
 
     config: Config
     source: Source
@@ -36,6 +43,7 @@ class PreparedData:
 
     @property
     def spec(self) -> Spec:
+        """The modalities and the classes."""
         return self.parts.train.spec
 
     def augmentation(self) -> Augmentation:
@@ -53,43 +61,44 @@ class PreparedData:
             "audit": self.parts.audit.lines(),
             "num_pairs": {name: len(getattr(self.parts, name)) for name in PARTS},
             "prior": statistics.prior.tolist(),
-            **{f"{name}_range": found for name, found in statistics.ranges.items()},
+            **{f"{name}_range": limits for name, limits in statistics.ranges.items()},
             **self._scaling(),
         }
 
     def _scaling(self) -> dict[str, Any]:
         """Mean and variance of each standardised modality; of the first one, those in the graph are `scaling_…`."""
-        found, statistics = {}, self.statistics
+        facts, statistics = {}, self.statistics
         for name in statistics.mean:
-            in_graph = f"{name}_scaling" if found else "scaling"
-            found |= {
+            in_graph = f"{name}_scaling" if facts else "scaling"
+            facts |= {
                 f"{name}_mean": statistics.mean[name].tolist(),
                 f"{name}_variance": statistics.variance[name].tolist(),
                 f"{in_graph}_mean": statistics.prepared_mean[name].tolist(),
                 f"{in_graph}_variance": statistics.prepared_variance[name].tolist(),
             }
-        return found
+        return facts
 
     def rows(self) -> dict[str, Any]:
         """The content of a run folder's split.npz: the rows of each part, pair by pair."""
         return rows_of(self.parts)
 
     def lines(self) -> list[str]:
-        """What is said of the data before training."""
+        """What is printed of the data before training."""
+        kinds, info = list(each_of(self.spec)), self.source.info
         sizes = ", ".join(f"{len(getattr(self.parts, name)):,} {name}" for name in PARTS)
-        lines = [f"data: {self.source.info['name']}; pairs: {sizes}; split: {self.config.data.split}"]
+        unit = "pairs" if len(kinds) == 2 else "samples"
+        lines = [f"data: {info['name']}; {unit}: {sizes}; split: {self.config.data.split}"]
         lines += self.parts.audit.lines()
         lines += [*self.source.notes, *nearly_equal(self.spec.class_names), *self._not_kept_apart()]
-        if self.config.augment.background and self.source.info["front_end"] is None:
-            lines.append("background noise is left out: these audio features are not known to be decibels")
-        if self.config.training.views == "all":
-            *first, last = [f"the {kind.noun} alone" for _, kind, _ in each_of(self.spec)]
+        lines += filter(None, (kind.left_out(self.config.augment, info["front_end"]) for _, kind, _ in kinds))
+        if self.config.training.views == "all" and len(kinds) > 1:
+            *first, last = [f"the {kind.noun if name == kind.kind else name} alone" for name, kind, _ in kinds]
             together = "both" if len(first) == 1 else "all"
             lines.append(f"loss and accuracy below: the mean of those of {', '.join([together, *first])} and {last}")
         return lines
 
     def _not_kept_apart(self) -> list[str]:
-        """What the data say belongs together, and this split divides."""
+        """A line for each kind of groups in the data that this split divides."""
         kind, info = self.config.data.split, self.source.info
         lines = []
         if kind != "clip" and "grouped_by" in info:
@@ -124,7 +133,12 @@ def gather(config: Config, console: Console | None = None, source: Source | None
 
 
 def regather(prepared: PreparedData, config: Config) -> PreparedData:
-    """As `gather(config)`, without reading anything again where both configs mean the same data."""
+    """As `gather(config)`, without reading anything again where both configs mean the same data.
+
+    Args:
+        prepared: what was read before.
+        config: the settings now.
+    """
     old = prepared.config
     same = (
         replace(old.data, split_seed=0) == replace(config.data, split_seed=0)
@@ -151,7 +165,7 @@ def load_own(run: Run) -> tuple[Source, Split]:
 
 
 def _require_unchanged(run: Run, source: Source, parts: Split) -> None:
-    """The same files, read alike, and the same rows in each part as at training; what it did not note may differ."""
+    """Checks that files and rows of each part are those of the training; what the run did not note may differ."""
     noted, now = run.data()["source"], read_back(source.info)
     changed = sorted(name for name in noted.keys() - set(REMARKS) if now.get(name) != noted[name])
     trained = run.spec()

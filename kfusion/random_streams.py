@@ -66,7 +66,8 @@ def sample_keys(seed: int, epoch: int, rows: np.ndarray) -> np.ndarray:
     """One key per sample: int64 (n,), in [0, 2^32).
 
     Args:
-        seed, epoch: integers ≥ 0.
+        seed: ≥ 0.
+        epoch: ≥ 0.
         rows: int64 (n,), the samples' places in their part, whatever order they are read in.
     """
     base = np.zeros(1, np.int64)
@@ -79,7 +80,8 @@ def epoch_generator(seed: int, epoch: int, stream: Stream) -> np.random.Generato
     """NumPy's generator for what concerns a whole epoch.
 
     Args:
-        seed, epoch: integers ≥ 0.
+        seed: ≥ 0.
+        epoch: ≥ 0.
         stream: of the family "epoch".
     """
     return np.random.default_rng([seed, epoch, stream.number])

@@ -46,6 +46,7 @@ def folder_of(command: Command) -> Path:
 
 
 def main() -> None:
+    """Trains as the command line says."""
     command = read_command()
     if command.resume and command.overwrite:
         raise UserError("'--resume' and '--overwrite' must not be given together. Received: both")

@@ -111,7 +111,13 @@ class Scale:
 
 
 def scale_of(name: str, trials: Sequence[Trial], plan: Plan) -> Scale:
-    """The scale of a parameter: a logarithmic one for numbers over a wide span, the listed order for words."""
+    """The scale of a parameter: a logarithmic one for numbers over a wide span, the listed order for words.
+
+    Args:
+        name: of the parameter.
+        trials: whose values it holds.
+        plan: the search.
+    """
     tried = {trial.values[name] for trial in trials}
     if any(isinstance(value, str) for value in tried):
         domain = next(domain for domain in plan.domains if domain.name == name)
@@ -166,7 +172,12 @@ class Scores:
 
 
 def scores_of(trials: Sequence[Trial], objective: str) -> Scores:
-    """The span of the scores of completed trials and their repeats, without those that are far worse than the rest."""
+    """The span of the scores of completed trials and their repeats, without those that are far worse than the rest.
+
+    Args:
+        trials: the completed ones.
+        objective: "val_accuracy" or "val_loss".
+    """
     sign = 1.0 if objective == "val_accuracy" else -1.0
     means = sign * np.array([trial.score or 0.0 for trial in trials])
     low, high = np.quantile(means, (0.25, 0.75))
@@ -177,7 +188,11 @@ def scores_of(trials: Sequence[Trial], objective: str) -> Scores:
 
 
 def drawable(trials: Sequence[Trial], plan: Plan) -> list[Trial]:
-    """The trials that a figure may hold against each other, best first.
+    """The trials that a figure may compare with each other, best first.
+
+    Args:
+        trials: of a search, in any order.
+        plan: the search.
 
     Raises:
         ValueError: no trial is completed.
@@ -193,7 +208,12 @@ def entitle(figure: Figure, *notes: str) -> None:
 
 
 def subject(trials: Sequence[Trial], plan: Plan) -> str:
-    """Which trials a figure shows: `12 trials`."""
+    """Which trials a figure shows: `12 trials`.
+
+    Args:
+        trials: of a search, in any order.
+        plan: the search.
+    """
     shown = comparable(trials, plan)
     others = sum(trial.status == "completed" for trial in trials) - len(shown)
     if not others:
@@ -211,6 +231,10 @@ def paper_claim(trials: Sequence[Trial], plan: Plan) -> Figure | None:
     """The mean score over the hidden size, a line per embed size, with the paper's two settings marked.
 
     The error bars are standard errors: over trials where points have several, else over each trial's repeats.
+
+    Args:
+        trials: of a search, in any order.
+        plan: the search.
 
     Returns:
         None where the hidden size is not tuned.
@@ -302,6 +326,10 @@ def _claim_ticks(sizes: Sequence[int]) -> list[int]:
 def score_by_parameter(trials: Sequence[Trial], plan: Plan) -> Figure:
     """A panel per tuned parameter: each trial's score at its value, and the means with their standard errors.
 
+    Args:
+        trials: of a search, in any order.
+        plan: the search.
+
     Raises:
         ValueError: no trial is completed.
     """
@@ -334,6 +362,10 @@ def score_by_parameter(trials: Sequence[Trial], plan: Plan) -> Figure:
 
 def progress(trials: Sequence[Trial], plan: Plan) -> Figure:
     """The score of each trial in the order in which they were begun, and the best so far.
+
+    Args:
+        trials: of a search, in any order.
+        plan: the search.
 
     Raises:
         ValueError: no trial is completed.

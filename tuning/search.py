@@ -72,6 +72,10 @@ def folder_of(command: Command) -> Path:
 def pool_of(command: Command, folder: Path) -> ProcessPool:
     """The processes of this machine.
 
+    Args:
+        command: how many workers it wants.
+        folder: of the search.
+
     Raises:
         UserError: the chief's port is in use, or no chief listens there.
     """
@@ -90,7 +94,15 @@ def pool_of(command: Command, folder: Path) -> ProcessPool:
 
 
 def check_folder(folder: Path, plan: Plan, may_exist: bool) -> bool:
-    """The search's folder must be free, or hold this very search. Returns whether it is free; writes nothing.
+    """The search's folder must be free, or hold this very search; nothing is written.
+
+    Args:
+        folder: of the search.
+        plan: of the search.
+        may_exist: it may hold this search already.
+
+    Returns:
+        Whether it is free.
 
     Raises:
         UserError: it holds another search, or something else.

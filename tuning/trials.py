@@ -363,5 +363,10 @@ def duration(seconds: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 trial`, `2 trials`"""
+    """`1 trial`, `2 trials`.
+
+    Args:
+        number: how many.
+        noun: in the singular.
+    """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -259,6 +259,15 @@ class Modality:
         """
         return []
 
+    def left_out(self, config: "AugmentConfig", front_end: str | None) -> str:
+        """Which change that the config wants is not made of some data, and why; "" where there is none.
+
+        Args:
+            config: which changes, and how far.
+            front_end: what made the features; None where nobody knows.
+        """
+        return ""
+
     def all_corruptions(self) -> dict[str, Corruption]:
         """Every corruption of this kind, in the order of their random streams."""
         return {"feature_noise": FEATURE_NOISE}

@@ -52,7 +52,8 @@ def encode_dense(values: Any, name: str, config: ModelConfig, mean: ArrayLike, v
         values: float32 (batch, num_values), in the data's own units.
         name: of the modality.
         config: the layers' widths, dropout and the embedding's size.
-        mean, variance: one of each per value, of the training part alone, after the modality's normalisation.
+        mean: of each value over the training part alone, after the modality's normalisation.
+        variance: of each value, likewise.
 
     Returns:
         float32 (batch, embed_dim), ≥ 0.
@@ -85,7 +86,9 @@ def encode_audio(audio: Any, config: ModelConfig, mean: ArrayLike, variance: Arr
 
     Args:
         audio: float32 (batch, frames · coefficients), in the data's own units.
-        config, mean, variance: see `encode_dense`.
+        config: see `encode_dense`.
+        mean: of each value over the training part.
+        variance: of each value, likewise.
 
     Returns:
         float32 (batch, embed_dim), ≥ 0.

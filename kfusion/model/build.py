@@ -121,8 +121,9 @@ def build_model(
     Args:
         config: the widths and the head's name.
         spec: the modalities and the number of classes.
-        mean, variance: for each standardised modality (num_values,), of each value over the training part, after
-            `normalisations` where the config has them; they become part of the graph. An array: of the only one.
+        mean: for each standardised modality (num_values,), of each value over the training part, after
+            `normalisations` where the config has them; it becomes part of the graph. An array: of the only one.
+        variance: likewise.
 
     Returns:
         A functional model: {name: float32 (batch, *shape) for each modality, in the data's own unit, "present": bool
@@ -137,12 +138,15 @@ def build_model(
         >>> sorted(network.input)
         ['audio', 'image', 'present']
     """
-    standardised = [name for name, kind, _ in each_of(spec) if kind.standardised]
-    means, variances = _by_name("mean", mean, standardised, spec), _by_name("variance", variance, standardised, spec)
-    inputs = {name: keras.Input(shape.shape, name=name) for name, shape in spec.modalities.items()}
-    present = keras.Input((len(spec.names),), dtype="bool", name="present")
-    norms, embeddings = normalisations(config, spec), []
-    for name, kind, shape in each_of(spec):
+    parts = list(each_of(spec))
+    standardised = {name: shape.num_values for name, kind, shape in parts if kind.standardised}
+    means, variances = _by_name("mean", mean, standardised), _by_name("variance", variance, standardised)
+    inputs = {name: keras.Input(shape.shape, name=name) for name, _, shape in parts}
+    present = keras.Input((len(parts),), dtype="bool", name="present")
+    # All before the encoders, as in the first version: each layer takes the next seed.
+    norms = {name: kind.normalisation(config, name, shape) for name, kind, shape in parts}
+    embeddings = []
+    for name, kind, shape in parts:
         norm = norms[name]
         values = norm(inputs[name]) if norm else inputs[name]
         embeddings.append(kind.encode(values, name, shape, config, means.get(name), variances.get(name)))
@@ -182,11 +186,11 @@ def _check_contract(network: keras.Model, config: ModelConfig, spec: Spec) -> No
     check(given == (wanted, "float32"), "probabilities", f"give float32 of the shape {wanted}", given)
 
 
-def _by_name(what: str, values: Any, standardised: list[str], spec: Spec) -> dict[str, Any]:
+def _by_name(what: str, values: Any, sizes: dict[str, int]) -> dict[str, Any]:
     """The statistics of each standardised modality, of the right length."""
-    named = dict(values) if isinstance(values, Mapping) else dict.fromkeys(standardised[:1], values)
-    for name in standardised:
-        size, vector = spec[name].num_values, named.get(name)
+    named = dict(values) if isinstance(values, Mapping) else dict.fromkeys(list(sizes)[:1], values)
+    for name, size in sizes.items():
+        vector = named.get(name)
         if vector is None or np.shape(vector) != (size,):
             received = f"none of {name!r}" if vector is None else np.size(vector)
             raise ValueError(f"'{what}' must have {size} values, one per feature. Received: {received}")
@@ -226,6 +230,7 @@ class HeadInEachView(layers.Layer):
         self.head = head
 
     def call(self, steps: Any, present: Any, training: bool | None = None) -> Any:
+        """Predictions of every view; see the class."""
         predictions = []
         for view in views_of(tuple(map(str, range(steps.shape[1])))).values():
             seen = ops.logical_and(present, ops.convert_to_tensor([view]))
@@ -234,6 +239,7 @@ class HeadInEachView(layers.Layer):
         return ops.stack(predictions, axis=1)
 
     def compute_output_shape(self, steps_shape: Any, present_shape: Any) -> Any:
+        """The shape of the output, for Keras."""
         return (steps_shape[0], steps_shape[1] + 1, self.head.output_shape[-1])
 
 

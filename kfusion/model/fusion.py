@@ -34,9 +34,18 @@ NUM_HEADS = 4
 def fuse_lstm(steps: Any, present: Any, config: ModelConfig, spec: Spec) -> Any:
     """The paper's head: an LSTM reads the embeddings, a softmax names the class.
 
-    A time step is a modality, not a moment: the image's embedding is step 1, the sound's step 2, and the LSTM's state
-    after the last present step is the fused representation. The mask makes it skip an absent step. Unrolled, since few
-    steps need no loop, and so that the exported graph holds plain matrix products and no cuDNN op.
+    A time step is a modality, not a moment: the first modality's embedding is step 1, the second's step 2, and the
+    LSTM's state after the last present step is the fused representation. The mask makes it skip an absent step. The
+    loop is unrolled, so that the exported graph holds plain matrix products and no cuDNN op.
+
+    Args:
+        steps: float32 (batch, modalities, embed_dim).
+        present: bool (batch, modalities).
+        config: the network's settings.
+        spec: the modalities and the classes.
+
+    Returns:
+        Probabilities, float32 (batch, num_classes).
     """
     state = layers.LSTM(config.hidden_dim, unroll=True, name="fusion")(steps, mask=present)
     return layers.Dense(spec.num_classes, activation="softmax", dtype="float32", name="probabilities")(state)
@@ -47,6 +56,15 @@ def fuse_attention(steps: Any, present: Any, config: ModelConfig, spec: Spec) ->
 
     Pre-norm residual blocks (attention, then a feed-forward layer of `hidden_dim`); absent steps are masked out of the
     attention; the class token's output is the fused representation. Reference: Vaswani et al. 2017; Xiong et al. 2020.
+
+    Args:
+        steps: float32 (batch, modalities, embed_dim).
+        present: bool (batch, modalities).
+        config: the network's settings.
+        spec: the modalities and the classes.
+
+    Returns:
+        Probabilities, float32 (batch, num_classes).
     """
     tokens = ModalityTokens(name="tokens")(steps)
     size = max(config.embed_dim // NUM_HEADS, 1)
@@ -64,8 +82,17 @@ def fuse_attention(steps: Any, present: Any, config: ModelConfig, spec: Spec) ->
 def fuse_late(steps: Any, present: Any, config: ModelConfig, spec: Spec) -> Any:
     """Late fusion: each modality has its own softmax, and the present ones' log posteriors are added.
 
-    p(y | image, audio) ∝ exp(Σ_m log p(y | m)) where the classes are equally likely a priori and the modalities are
+    p(y | x_1, x_2, …) ∝ exp(Σ_m log p(y | x_m)) where the classes are equally likely a priori and the modalities are
     independent given the class. Reference: Kittler et al. 1998, the product rule.
+
+    Args:
+        steps: float32 (batch, modalities, embed_dim).
+        present: bool (batch, modalities).
+        config: the network's settings.
+        spec: the modalities and the classes.
+
+    Returns:
+        Probabilities, float32 (batch, num_classes).
     """
     logits = [
         layers.Dense(spec.num_classes, dtype="float32", name=f"{name}_logits")(steps[:, index])
@@ -77,19 +104,22 @@ def fuse_late(steps: Any, present: Any, config: ModelConfig, spec: Spec) -> Any:
 
 @keras.saving.register_keras_serializable("kfusion")
 class ModalityTokens(layers.Layer):
-    """(batch, steps, dim) -> (batch, 1 + steps, dim): a learned class token first, each step marked by who it is."""
+    """(batch, steps, dim) -> (batch, 1 + steps, dim): a learned class token first, each step marked by its modality."""
 
     def build(self, input_shape: Any) -> None:
+        """Makes the weights."""
         _, steps, dim = input_shape
         small = keras.initializers.RandomNormal(stddev=0.02)
         self.class_token = self.add_weight(shape=(1, 1, dim), initializer=small, name="class_token")
         self.positions = self.add_weight(shape=(1, steps, dim), initializer=small, name="positions")
 
     def call(self, steps: Any) -> Any:
+        """See the class."""
         token = ops.zeros_like(steps[:, :1]) + ops.cast(self.class_token, steps.dtype)
         return ops.concatenate([token, steps + ops.cast(self.positions, steps.dtype)], axis=1)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shape of the output, for Keras."""
         return (input_shape[0], input_shape[1] + 1, input_shape[2])
 
 
@@ -101,8 +131,10 @@ class JoinedPosteriors(layers.Layer):
         super().__init__(**{"dtype": "float32", **kwargs})
 
     def call(self, logits: Any, present: Any) -> Any:
+        """See the class."""
         posteriors = ops.log_softmax(logits, axis=-1)
         return ops.sum(ops.where(ops.expand_dims(present, -1), posteriors, 0.0), axis=1)
 
     def compute_output_shape(self, logits_shape: Any, present_shape: Any) -> Any:
+        """The shape of the output, for Keras."""
         return (logits_shape[0], logits_shape[2])

@@ -1,12 +1,8 @@
-"""What happens around each epoch: progress, the best weights, the checkpoint.
+"""What happens around each epoch: progress, history, the checkpoint, the best weights, TensorBoard's scalars.
 
-All state of a training run in one file, so that a resumed run goes on bit for bit.
-
-Keras' own `BackupAndRestore` leaves out the seed generators of dropout layers; here every variable of the model and of
-the optimizer is kept, and the history, by epoch. The order of samples and their augmentation need no state: they are
-functions of (seed, epoch, sample).
-
-The figures of each epoch as scalars that TensorBoard shows: `tensorboard --logdir RUN/tensorboard`.
+All state of a training run is one file, so that a resumed run goes on bit for bit. Keras' own `BackupAndRestore` leaves
+out the seed generators of dropout layers; here every variable of the model and of the optimizer is saved, and the
+history. The order of samples and their augmentation need no state: they are functions of (seed, epoch, sample).
 """
 
 import json
@@ -30,6 +26,11 @@ from kfusion.validation import UserError
 Row = dict[str, float]
 SaveFile = Callable[[Path, Callable[[Path], object]], None]
 
+NUM_SMOOTHED = 5
+"""Epochs over which the figures are averaged that choose the best weights."""
+VALIDATION = "val_"
+"""How the names of validation figures begin, as Keras has it."""
+
 
 @dataclass(frozen=True)
 class TrainingState:
@@ -51,7 +52,14 @@ def _variables(model: keras.Model) -> dict[str, Any]:
 
 
 def save_state(path: Path, model: keras.Model, progress: TrainingState, save_file: SaveFile) -> None:
-    """Writes everything that a later process needs to go on from here, through `save_file` (atomic)."""
+    """Writes everything that a later process needs to go on from here.
+
+    Args:
+        path: the checkpoint.
+        model: compiled.
+        progress: how far the run has come.
+        save_file: writes a file atomically.
+    """
     arrays = {name: np.asarray(variable) for name, variable in _variables(model).items()}
     facts = {"epoch": progress.epoch, "history": list(progress.history)}
     arrays["progress"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
@@ -60,6 +68,10 @@ def save_state(path: Path, model: keras.Model, progress: TrainingState, save_fil
 
 def load_state(path: Path, model: keras.Model) -> TrainingState:
     """Sets the model's and the optimizer's variables to what `save_state` wrote.
+
+    Args:
+        path: the checkpoint.
+        model: compiled.
 
     Raises:
         UserError: the file is damaged or belongs to another model.
@@ -78,15 +90,12 @@ def load_state(path: Path, model: keras.Model) -> TrainingState:
     return TrainingState(facts["epoch"], tuple(facts["history"]))
 
 
-NUM_SMOOTHED = 5
-"""Epochs over which the figures are averaged that choose the best weights."""
-
-
 class EpochLog(keras.callbacks.Callback):
     """Adds the epoch's last learning rate and its samples per second to the logs, first of all callbacks.
 
     Args:
-        num_rows, steps_per_epoch: samples and steps of one epoch.
+        num_rows: samples of one epoch.
+        steps_per_epoch: its steps.
         schedule: step, from 0 -> learning rate.
     """
 
@@ -96,13 +105,15 @@ class EpochLog(keras.callbacks.Callback):
         self.seconds = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Starts the clock."""
         self.started = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        # Validation comes after the last batch and is not training.
+        """Stops the clock: validation comes after the last batch and is not training."""
         self.seconds = time.perf_counter() - self.started
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Adds the two figures."""
         if logs is not None:
             logs["learning_rate"] = float(self.schedule((epoch + 1) * self.steps_per_epoch - 1))
             logs["samples_per_second"] = self.num_rows / max(self.seconds, 1e-9)
@@ -111,9 +122,9 @@ class EpochLog(keras.callbacks.Callback):
 class Keep(keras.callbacks.Callback):
     """Keeps the history, the checkpoint and the best weights, in an order that a kill at any moment cannot break.
 
-    An epoch counts once its checkpoint is written. A run killed before that repeats the epoch, which may come out
-    otherwise where the run is not deterministic: so the best weights are replaced only afterwards. A run killed between
-    the two writes them when it goes on (`restore`), since the checkpoint holds them.
+    An epoch counts once its checkpoint is written. A run killed before that repeats the epoch, maybe with another
+    result where it is not deterministic: so the best weights are replaced only afterwards. A run killed between the two
+    writes them when it is resumed (`restore`), since the checkpoint holds them.
 
     Args:
         paths: the files "best", "history" and "checkpoint".
@@ -129,6 +140,11 @@ class Keep(keras.callbacks.Callback):
         self.paths, self.state, self.save_file, self.save_network = paths, state, save_file, save_network
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Writes history, checkpoint and, where this epoch is the best, the weights.
+
+        Raises:
+            UserError: the loss is not finite any more.
+        """
         row: Row = {"epoch": epoch + 1.0, **{name: float(value) for name, value in (logs or {}).items()}}
         if not math.isfinite(row["loss"] + row["val_loss"]):
             found = f"Received: {row['loss']} in epoch {epoch + 1}"
@@ -178,7 +194,13 @@ def read_history(path: Path) -> pd.DataFrame:
 
 
 class EpochBars(keras.callbacks.Callback):
-    """A progress bar per epoch: loss, accuracy, validation figures, learning rate, samples per second."""
+    """A progress bar per epoch: loss, accuracy, validation figures, learning rate, samples per second.
+
+    Args:
+        console: where.
+        epochs: of the run.
+        steps: of an epoch.
+    """
 
     def __init__(self, console: Console, epochs: int, steps: int) -> None:
         super().__init__()
@@ -186,6 +208,7 @@ class EpochBars(keras.callbacks.Callback):
         self.task = TaskID(0)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Starts the bar of an epoch."""
         columns = (
             TextColumn("{task.description}"),
             BarColumn(20),
@@ -197,30 +220,35 @@ class EpochBars(keras.callbacks.Callback):
         self.task = self.bar.add_task(f"epoch {epoch + 1:>3}/{self.epochs}", total=self.steps, figures="")
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Moves the bar on."""
         logs = logs or {}
         figures = f"loss {float(logs['loss']):.4f}  acc {float(logs['accuracy']):.4f}"
         self.bar.update(self.task, completed=min(batch + 1, self.steps), figures=figures)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Prints the line of an epoch in place of its bar."""
         self.bar.stop()
         self.console.print(epoch_line(epoch + 1, self.epochs, logs or {}), soft_wrap=True)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Stops the bar, also where training broke off."""
         if hasattr(self, "bar"):
             self.bar.stop()
 
 
 def epoch_line(epoch: int, epochs: int, logs: dict[str, Any]) -> str:
-    """One epoch in one line of 79 characters."""
+    """One epoch in one line of 79 characters.
+
+    Args:
+        epoch: its number, from 1.
+        epochs: of the run.
+        logs: its figures.
+    """
     return (
         f"{epoch:>4}/{epochs}  loss {logs['loss']:.4f}  acc {logs['accuracy']:.4f}"
         f"  val {logs['val_loss']:.4f} {logs['val_accuracy']:.4f}"
         f"  lr {logs['learning_rate']:.1e}  {logs['samples_per_second']:>6,.0f}/s"
     )
-
-
-VALIDATION = "val_"
-"""How the names of validation figures begin, as Keras has it."""
 
 
 class Scalars(keras.callbacks.Callback):
@@ -240,6 +268,7 @@ class Scalars(keras.callbacks.Callback):
         self.writers: dict[str, Any] = {}
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Replaces earlier events by those of the history."""
         for old in self.folder.glob("*/events.out.tfevents.*"):
             old.unlink()
         places = {name: str(self.folder / name) for name in ("train", "validation")}
@@ -249,9 +278,11 @@ class Scalars(keras.callbacks.Callback):
                 self._write(int(str(epoch)), {str(name): float(value) for name, value in row.items()})
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Writes the points of an epoch."""
         self._write(epoch + 1, {name: float(value) for name, value in (logs or {}).items()})
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Closes the files."""
         for writer in self.writers.values():
             writer.close()
 

@@ -25,9 +25,10 @@ class Task:
     Args:
         batches: first epoch -> the batches of that epoch and all later ones.
         validation: finite batches.
-        num_rows, steps_per_epoch: samples and steps of one epoch.
+        num_rows: samples of one epoch.
+        steps_per_epoch: its steps.
         prior: (num_classes,), the classes' shares of the training part.
-        temperature: of each modality's answer in the eyes of the loss's teacher.
+        temperature: of each modality's prediction, for the loss's teacher.
         paths: the files "best", "history" and "checkpoint".
         save_file: writes a file atomically.
         save_network: writes the network into a path.
@@ -45,7 +46,12 @@ class Task:
 
 
 def seed_everything(seed: int, deterministic: bool) -> None:
-    """Seeds the initial weights and the dropout layers; `deterministic` also fixes the order of every sum."""
+    """Seeds the initial weights and the dropout layers.
+
+    Args:
+        seed: in [0, 2^31).
+        deterministic: also fix the order of every sum.
+    """
     keras.utils.set_random_seed(seed)
     if deterministic:
         tf.config.experimental.enable_op_determinism()

@@ -1,4 +1,4 @@
-"""What a model is compiled with: warmup + cosine, AdamW in one pass over the weights, the loss over all views."""
+"""What a model is compiled with: warmup and cosine, AdamW in one pass over the weights, the loss over all views."""
 
 import math
 from collections.abc import Sequence
@@ -13,15 +13,18 @@ from numpy.typing import ArrayLike
 from kfusion.config import TrainingConfig
 
 SMALLEST = 1e-7
+"""Probabilities are cut off there before their logarithm is taken."""
+STEPS_PER_EXECUTION = 32
+"""Steps that run between two returns to Python; an epoch's last ones may be fewer (`fit.one_epoch`)."""
 
 
 class ViewsLoss(keras.losses.Loss):
-    """Mean cross-entropy of the answer to each view, and that of the fused answer to what late fusion would say.
+    """Mean cross-entropy of the prediction of each view, and that of the fused one with late fusion as its target.
 
     loss = mean over views CE(label_view, p_view) + weight · CE(q, p_fused), with the teacher, for M modalities,
     log q(c) = Σ_m log p_m(c) / T_m - (M - 1) log prior(c) + constant, through which no gradient flows. The labels teach
-    what is right; the teacher, how far each modality is to be trusted where they disagree, which pairs of a training
-    part hardly ever do.
+    what is right; the teacher, how far each modality is to be trusted where they disagree, which is rare in the pairs
+    of a training part.
     Reference: Hinton 2002 for the product of experts; Hinton, Vinyals and Dean 2015 for learning from soft answers.
 
     Args:
@@ -63,6 +66,7 @@ class FusedAdamW(keras.optimizers.AdamW):
     """
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """One step of one variable."""
         index = self._get_variable_index(variable)
         step = tf.cast(self.iterations.value, tf.float32) + 1.0
         beta_1, beta_2 = tf.constant(self.beta_1, tf.float32), tf.constant(self.beta_2, tf.float32)
@@ -130,6 +134,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         self.final_learning_rate = final_learning_rate
 
     def __call__(self, step: Any) -> Any:
+        """The learning rate at a step, counted from 0."""
         update = ops.cast(step, "float32") + 1.0
         peak, final, warmup = self.peak_learning_rate, self.final_learning_rate, float(self.warmup_steps)
         start = peak / max(warmup, 1.0) if self.start_learning_rate is None else self.start_learning_rate
@@ -141,6 +146,7 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         return ops.where(update <= warmup, rising, falling)
 
     def get_config(self) -> dict[str, Any]:
+        """The arguments that make the same object, for saving."""
         return {
             "peak_learning_rate": self.peak_learning_rate,
             "warmup_steps": self.warmup_steps,
@@ -155,14 +161,15 @@ def _check(name: str, value: object, rule: bool, text: str) -> None:
         raise ValueError(f"'{name}' must be {text}. Received: {value}")
 
 
-STEPS_PER_EXECUTION = 32
-"""Steps that run between two returns to Python; an epoch's last ones may be fewer (`fit.one_epoch`)."""
-
-
 def schedule_of(config: TrainingConfig, steps_per_epoch: int) -> WarmupCosine:
-    """The learning rate over all epochs of a run."""
+    """The learning rate over all epochs of a run.
+
+    Args:
+        config: epochs, peak and warmup.
+        steps_per_epoch: steps of an epoch.
+    """
     total_steps = steps_per_epoch * config.epochs
-    # At least one step of a warmup that is asked for: a run of a single step would else run at the cosine's end, zero.
+    # At least one step of a warmup that is wanted: a run of a single step would else run at the cosine's end, zero.
     warmup_steps = min(max(1, round(config.warmup_share * total_steps)), total_steps) if config.warmup_share else 0
     return WarmupCosine(config.peak_learning_rate, warmup_steps, total_steps)
 
@@ -177,11 +184,11 @@ def compile_model(
     """AdamW under warmup + cosine, cross-entropy, accuracy. Without XLA.
 
     Args:
-        model: answers one view, (batch, num_classes), or all, (batch, views, num_classes).
+        model: predicts one view, (batch, num_classes), or all, (batch, views, num_classes).
         config: learning rate, weight decay and the loss.
         steps_per_epoch: over which the learning rate is planned.
         prior: the classes' shares; `late_teacher` uses them.
-        temperature: of each modality's answer in the eyes of `late_teacher`.
+        temperature: of each modality's prediction, for `late_teacher`; none where there is one modality.
 
     Reference: the paper's section on training; Loshchilov and Hutter 2019 for the decoupled weight decay.
     """
@@ -189,7 +196,9 @@ def compile_model(
     cross_entropy = keras.losses.SparseCategoricalCrossentropy()
     model.compile(
         optimizer=FusedAdamW(schedule, weight_decay=config.weight_decay),
-        loss=ViewsLoss(config.late_teacher, temperature, prior) if config.late_teacher else cross_entropy,
+        loss=ViewsLoss(config.late_teacher, temperature, prior)
+        if config.late_teacher and temperature
+        else cross_entropy,
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         steps_per_execution=min(STEPS_PER_EXECUTION, steps_per_epoch),
         jit_compile=False,

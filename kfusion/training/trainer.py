@@ -1,4 +1,12 @@
-"""Train a model on a config, test it, and leave a run folder: the steps of `python -m kfusion.train`."""
+"""Trains a model on a config, tests it, and leaves a run folder: the steps of `python -m kfusion.train`.
+
+train          config -> run folder
+  gather           the data, read and divided
+  open_or_begin    the folder, with all that is known before the first step
+  new_network      the untrained network
+  fit_run          its training, from the checkpoint on
+  write_results    figures, report.txt, metrics.json
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,8 +43,14 @@ NUM_SHOWN, NUM_CHANGED = 6, 6
 """Samples in the picture of the augmentation, and changed versions of each."""
 
 
-def write_outcome(run: Run, prepared: PreparedData, console: Console | None) -> None:
-    """Tests the best network, and writes figures, report.txt and, last, metrics.json."""
+def write_results(run: Run, prepared: PreparedData, console: Console | None) -> None:
+    """Tests the best network, and writes figures, report.txt and, last, metrics.json.
+
+    Args:
+        run: a run that has been trained.
+        prepared: its data.
+        console: where the results are printed; None: nowhere.
+    """
     parts = prepared.parts
     results = evaluate(load_network(run), parts.val, parts.test, prepared.statistics.prior)
     names = parts.test.spec.class_names
@@ -64,7 +78,13 @@ def views_text(views: dict[str, Any]) -> str:
 
 
 def evaluate(network: keras.Model, val: Pairs, test: Pairs, prior: np.ndarray) -> dict[str, Any]:
-    """Everything that is said of a network's test part; temperatures are fitted on validation.
+    """The figures of a network's test part; temperatures are fitted on validation.
+
+    Args:
+        network: {name: values, "present"} -> probabilities.
+        val: the validation part.
+        test: the test part.
+        prior: (num_classes,), the classes' shares of the training part.
 
     Returns:
         {"views", "temperature", "confusion", "report"}, ready for JSON.
@@ -85,13 +105,14 @@ def augmented_samples(prepared: PreparedData) -> dict[str, Any]:
     seed = prepared.config.training.seed
     changed = [augment(batch, tf.constant(sample_keys(seed, epoch, rows))) for epoch in range(NUM_CHANGED)]
     titles = [pairs.spec.class_names[label] for label in pairs.label[rows]]
-    drawn = {}
+    grids = {}
     for name, kind, shape in each_of(pairs.spec):
         if augment.layers[name] or name == pairs.spec.names[0]:
-            columns = [before[name], *(each[name].numpy() for each in changed)]
-            shown = [kind.pictures(values, shape, before[name]) for values in columns]
-            drawn[Path(kind.array_file or name).stem] = figures.sample_grid(shown, titles)
-    return drawn
+            columns = [before[name], *(version[name].numpy() for version in changed)]
+            pictures = [kind.pictures(values, shape, before[name]) for values in columns]
+            stem = Path(kind.array_file).stem if name == kind.kind else name
+            grids[stem or name] = figures.sample_grid(pictures, titles)
+    return grids
 
 
 Callbacks = tuple[keras.callbacks.Callback, ...]
@@ -120,7 +141,7 @@ def train(
         callbacks: more Keras callbacks, called after kfusion's own. One that stops training leaves the run unfinished,
             unless `finish_stopped`.
         tensorboard: write loss, accuracy and the rest for TensorBoard, into `tensorboard/` in the run folder.
-        own: data that a program gave, which the run is to keep; None: those that the config names.
+        own: data that a program passes, which the run is to keep; None: those that the config names.
         finish_stopped: a run that a callback stopped after an epoch or more is finished all the same.
 
     Returns:
@@ -133,12 +154,12 @@ def train(
     # Before the data, which may take minutes to decode, and before the lock, which already writes.
     if resume and runs.begun(folder):
         run = _opened(folder, config)
-        if run.finished and own is None:  # Data that a program gives are compared with the run's first.
+        if run.finished and own is None:  # Data that a program passes are compared with the run's first.
             return _finished(run, console)
     else:
         runs.check_new(folder, overwrite)
         if own is None:
-            _keep_data(folder, config.data.data)
+            _check_data_kept(folder, config.data.data)
     runs.check_unlocked(folder)
     prepared = gather(config, console, own and own.source)
     with runs.lock(folder):
@@ -156,7 +177,7 @@ def train(
         if whole or (finish_stopped and run.best.exists()):
             write_atomically(run.last, as_float32(network).save)
             precision.apply("float32")  # The figures of a run do not depend on the arithmetic it was trained in.
-            write_outcome(run, prepared, console)
+            write_results(run, prepared, console)
     return run
 
 
@@ -168,10 +189,11 @@ def open_or_begin(
     overwrite: bool = False,
     place: Callable[[Path], object] | None = None,
 ) -> Run:
-    """The run folder with all that is known before the first step; only for who holds its lock.
+    """The run folder with all that is known before the first step; the caller must hold its lock.
 
     Args:
-        folder, prepared: of the run.
+        folder: of the run.
+        prepared: its config and data.
         computes: the arithmetic, from `precision.apply`.
         resume: the folder holds this run already.
         overwrite: replace the run that it holds.
@@ -201,6 +223,13 @@ def fit_run(
 ) -> bool:
     """Fits a network from `new_network`, from the run's checkpoint on or from the start.
 
+    Args:
+        run: where its files go.
+        prepared: the config and the data.
+        network: to be fitted.
+        console: where progress is shown; None: nowhere.
+        callbacks: more of them, called last.
+
     Returns:
         Whether the config's last epoch was reached; a callback may stop before.
 
@@ -208,7 +237,8 @@ def fit_run(
         UserError: the loss is not finite any more, a file of the data changed, or there is no memory for a batch.
     """
     config, training = prepared.config, prepared.config.training
-    all_views = training.views == "all"
+    # With a single modality all views are one and the same, and late fusion of them has nothing to teach.
+    all_views = training.views == "all" and len(prepared.spec.names) > 1
     on_device = training.augment_on == "device" or (training.augment_on == "auto" and has_accelerator())
     augment = prepared.augmentation()
     model = with_augmentation(with_all_views(network) if all_views else network, augment if on_device else None)
@@ -222,7 +252,7 @@ def fit_run(
         num_rows=len(prepared.parts.train),
         steps_per_epoch=reader.steps_per_epoch,
         prior=prepared.statistics.prior,
-        temperature=tuple(kind.teacher_temperature for _, kind, _ in each_of(prepared.spec)),
+        temperature=tuple(kind.teacher_temperature for _, kind, _ in each_of(prepared.spec)) if all_views else (),
         paths={"best": run.best, "history": run.history, "checkpoint": run.checkpoint},
         save_file=write_atomically,
         save_network=lambda path: as_float32(network).save(path),
@@ -233,10 +263,10 @@ def fit_run(
 
 
 def _opened(folder: Path, config: Config) -> Run:
-    """The run in a folder, which must be one of this config.
+    """The run in a folder, which must have this config.
 
     Raises:
-        UserError: it is one of other settings.
+        UserError: it has other settings.
     """
     run = runs.open_run(folder)
     changed = differences(run.config(), config)
@@ -246,14 +276,14 @@ def _opened(folder: Path, config: Config) -> Run:
 
 
 def _finished(run: Run, console: Console | None) -> Run:
-    """Says that there is nothing left to do."""
+    """Prints that there is nothing left to do."""
     if console:
         console.print(f"{run.folder}: this run is finished already", soft_wrap=True)
     return run
 
 
-def _keep_data(folder: Path, data: str) -> None:
-    """A run that is replaced must not take the data with it that the new one is trained on.
+def _check_data_kept(folder: Path, data: str) -> None:
+    """Checks that the data of the new run do not lie in the folder that it replaces.
 
     Raises:
         UserError: the data lie in the folder that would be emptied.
@@ -267,7 +297,7 @@ def _resumed(folder: Path, prepared: PreparedData) -> Run:
     """The run to go on with.
 
     Raises:
-        UserError: it is one of other settings or other data.
+        UserError: it has other settings or other data.
     """
     run = _opened(folder, prepared.config)
     if run.data() != read_back(prepared.facts()) or not same_arrays(run.split(), prepared.rows()):
@@ -278,7 +308,7 @@ def _resumed(folder: Path, prepared: PreparedData) -> Run:
 
 def _write_facts(run: Run, prepared: PreparedData, computes: str) -> None:
     """What is known before the first step. The config comes last: with it, the folder is a run."""
+    facts, config = prepared.facts(), prepared.config.to_json()
     run.write_arrays("split.npz", prepared.rows())
-    run.write_json("data.json", prepared.facts())
-    run.write_json("environment.json", environment(computes))
-    run.write_json("config.json", prepared.config.to_json())
+    for name, values in {"data": facts, "environment": environment(computes), "config": config}.items():
+        run.write_json(f"{name}.json", values)

@@ -139,6 +139,12 @@ class Audio(Modality):
         # Only a front end that is known is known to give decibels.
         return layers_of(config, spec.grid, mean, front_end is not None, "" if name == self.kind else f"{name}_")
 
+    def left_out(self, config: "AugmentConfig", front_end: str | None) -> str:
+        """Background noise, of features that are not known to be decibels."""
+        if not config.background or front_end is not None:
+            return ""
+        return "background noise is left out: these audio features are not known to be decibels"
+
     def all_corruptions(self) -> dict[str, Corruption]:
         """White noise, babble, feature noise, time shift, clipped start, dropped frames."""
         from kfusion.modalities.audio.corruption import AUDIO_CORRUPTIONS

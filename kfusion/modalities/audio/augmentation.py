@@ -35,7 +35,10 @@ def layers_of(
     """The layer that some settings ask for, or none.
 
     Args:
-        config, grid, mean, decibels: see `RandomSound`.
+        config: which changes, and how far.
+        grid: frames and coefficients of a sound.
+        mean: of each feature over the training part; masks fill with it.
+        decibels: whether the features are a cosine transform of decibels.
         prefix: of the layer's name.
     """
     in_time = config.time_shift or config.time_stretch or config.time_warp
@@ -144,6 +147,7 @@ class RandomSound(keras.layers.Layer):
         self.decibels = decibels
 
     def call(self, audio: Any, keys: Any, training: bool | None = None) -> Any:
+        """Changes sounds in training; see the class."""
         if not training:
             return audio
         config, (frames, coefficients) = self.config, self.grid
@@ -165,8 +169,10 @@ class RandomSound(keras.layers.Layer):
         return tf.where(in_time[:, :, None] | in_frequency[:, None, :], fill, grid)
 
     def compute_output_shape(self, audio_shape: Any, keys_shape: Any) -> Any:
+        """The shape of the output, for Keras."""
         return audio_shape
 
     def get_config(self) -> dict[str, Any]:
+        """The arguments that make the same object, for saving."""
         own = {"config": vars(self.config), "grid": list(self.grid), "decibels": self.decibels}
         return {**super().get_config(), **own, "mean": self.mean.tolist()}

@@ -48,7 +48,8 @@ def warp_coefficients(draws: tf.Tensor, config: AugmentConfig, height: int, widt
     Args:
         draws: float32 (batch, 7) in [0, 1): flip x, flip y, angle, crop x, crop y, zoom, shear.
         config: which of the changes, and how far.
-        height, width: of the images, in pixels.
+        height: of the images, in pixels.
+        width: of the images, in pixels.
 
     Returns:
         a0, a1, a2, b0, b1, b2: float32 (batch,) each, in pixels.
@@ -107,6 +108,7 @@ class RandomWarp(keras.layers.Layer):
         self.config = AugmentConfig(**config) if isinstance(config, dict) else config
 
     def call(self, image: Any, keys: Any, training: bool | None = None) -> Any:
+        """Changes images in training; see the class."""
         if not training:
             return image
         return warp(
@@ -114,9 +116,11 @@ class RandomWarp(keras.layers.Layer):
         )
 
     def compute_output_shape(self, image_shape: Any, keys_shape: Any) -> Any:
+        """The shape of the output, for Keras."""
         return image_shape
 
     def get_config(self) -> dict[str, Any]:
+        """The arguments that make the same object, for saving."""
         return {**super().get_config(), "config": vars(self.config)}
 
 
@@ -149,6 +153,7 @@ class RandomDamage(keras.layers.Layer):
         self.share, self.pixel_max = share, float(pixel_max)
 
     def call(self, image: Any, keys: Any, training: bool | None = None) -> Any:
+        """Changes images in training; see the class."""
         if not training:
             return image
         draws = uniform(keys, Stream.IMAGE_DAMAGE, 7)
@@ -160,9 +165,11 @@ class RandomDamage(keras.layers.Layer):
         return tf.where(negative & _inverted(image, draws[:, 2:4]), self.pixel_max - image, image)
 
     def compute_output_shape(self, image_shape: Any, keys_shape: Any) -> Any:
+        """The shape of the output, for Keras."""
         return image_shape
 
     def get_config(self) -> dict[str, Any]:
+        """The arguments that make the same object, for saving."""
         return {**super().get_config(), "share": self.share, "pixel_max": self.pixel_max}
 
 
