@@ -260,20 +260,16 @@ class FusionClassifier(Predictions, ClassifierMixin, BaseEstimator):
         """
         self._check_fitted()
         with quiet():
-            from kfusion.exporting.model_store import Shelf
-            from kfusion.exporting.portable import export_portable
+            from kfusion.exporting.exporter import Options, export
+            from kfusion.exporting.model_store import store_of
             from kfusion.exporting.portable_runtime import FORMATS
-            from kfusion.exporting.saved_model import Options, export
-        if format != "savedmodel" and format not in FORMATS:
-            raise UserError(f"'format' must be one of savedmodel, {', '.join(FORMATS)}. Received: {format!r}")
+        if format not in FORMATS:
+            raise UserError(f"'format' must be one of {', '.join(FORMATS)}. Received: {format!r}")
         if version is not None and (type(version) is not int or version < 1):
             raise UserError(f"'version' must be None or a number ≥ 1. Received: {version!r}")
-        place, options = Path(os.path.abspath(path)), Options(version, verify, calibrate)
-        if format == "savedmodel":
-            shelf = Shelf(place.parent, place.name)
-            return export(open_finished(self.run_dir_), self.model_, shelf, options, self._console)
-        shelf = Shelf(place.parent, f"{place.name}-{format}")
-        return export_portable(format, open_finished(self.run_dir_), self.model_, shelf, options, self._console)
+        place, options = Path(os.path.abspath(path)), Options(version, verify, calibrate, format)
+        store = store_of(place.parent, place.name, format)
+        return export(open_finished(self.run_dir_), self.model_, store, options, self._console)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Copies the run folder, with all that has been found out about it; `load` reads it.

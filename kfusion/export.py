@@ -6,16 +6,20 @@ Run: python -m kfusion.export RUN [--name kfusion] [--version N|next] [--to save
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from kfusion.cli import console, fail, parse, quiet, run_main
-from kfusion.exporting.model_store import Shelf
+from kfusion.exporting.model_store import store_of
 from kfusion.exporting.portable_runtime import FORMATS, check_extra
 from kfusion.validation import UserError
 
 PROG = "python -m kfusion.export"
+if TYPE_CHECKING:
+    FormatName = str
+else:
+    FormatName = Literal[tuple(FORMATS)]
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class Command:
     """Prove it before it is published."""
     calibrate: bool = True
     """Temper the probabilities, where kfusion.evaluate has fitted temperatures."""
-    format: Literal["savedmodel", "litert", "litert-int8", "onnx"] = "savedmodel"
+    format: FormatName = "savedmodel"
     """savedmodel, for TensorFlow Serving; or one file for another runtime, in TO/NAME-FORMAT/VERSION."""
 
 
@@ -48,32 +52,26 @@ def version_number(text: str) -> int | None:
 
 
 def main() -> None:
+    """Exports a run as the command line says."""
     command = parse(Command, PROG)
     version = version_number(command.version)
-    shelf = Shelf(command.to, command.name)
-    if command.format in FORMATS:
-        check_extra(FORMATS[command.format].extra)
-        # Of its own: a folder that TensorFlow Serving watches holds SavedModels only.
-        shelf = Shelf(command.to, f"{command.name}-{command.format}")
+    store = store_of(command.to, command.name, command.format)
+    check_extra(FORMATS[command.format].extra)
     if version is not None:
-        shelf.check_free(version)
+        store.check_free(version)
     with quiet():
-        from kfusion.exporting.portable import export_portable
-        from kfusion.exporting.saved_model import Options, export
-        from kfusion.exporting.verify import Unproven
+        from kfusion.exporting.exporter import Options, export
+        from kfusion.exporting.verify import VerificationError
         from kfusion.inference import load_fitting
         from kfusion.run_dir import open_finished
 
     run = open_finished(command.run)
     with quiet():
         network = load_fitting(run)
-    options = Options(version, command.verify, command.calibrate)
+    options = Options(version, command.verify, command.calibrate, command.format)
     try:
-        if command.format in FORMATS:
-            made = export_portable(command.format, run, network, shelf, options, console)
-        else:
-            made = export(run, network, shelf, options, console)
-    except Unproven as error:
+        made = export(run, network, store, options, console)
+    except VerificationError as error:
         fail(str(error), 1)
     except KeyboardInterrupt:
         fail("stopped; nothing is published", 130)

@@ -148,17 +148,22 @@ def regather(prepared: PreparedData, config: Config) -> PreparedData:
     return replace(prepared, config=config) if same else gather(config)
 
 
+class MissingData(UserError):
+    """A run's data cannot be read any more."""
+
+
 def load_own(run: Run) -> tuple[Source, Split]:
     """The run's data, divided as they were for training.
 
     Raises:
-        UserError: the data are gone, or are not those that the run was trained on.
+        MissingData: the data are gone, or cannot be read.
+        UserError: they are not those that the run was trained on.
     """
     config = run.config()
     try:
         source = load(config.data)
     except UserError as error:
-        raise UserError(f"{run.folder}: the run's data must be where they were at training. {error}") from error
+        raise MissingData(f"{run.folder}: the run's data must be where they were at training. {error}") from error
     parts = split(source, config.data, config.split_seed)
     _require_unchanged(run, source, parts)
     return source, parts

@@ -6,48 +6,39 @@
     split.npz          the rows of each part            metrics.json  the test figures; written last: the run is done
     environment.json   versions, hardware, precision    report.txt    the same, for reading
     checkpoint.npz     all state after the last epoch   figures/      PNG and SVG
+    samples.npz        the few samples that an export needs, see `exporting.kept_samples`
 
     evaluation/        by kfusion.evaluate, see there   calibration.json  a temperature for each view
     embeddings/        by kfusion.embed, see there      report.html       by kfusion.report: all of it on one page
 
     training_data/     data that a program gave         tensorboard/      scalars, with --tensorboard
 
-Every file is written beside its place and renamed into it, so a killed run leaves no half-written file.
-
-What may lie in a run folder: a folder with anything else in it is not emptied, so that nobody loses a file.
-
-A run whose training has come to its end: opened and checked, for the stages that read it.
-
-The temperatures of a run: what `kfusion.evaluate` has fitted and kept, for the stages that give probabilities.
+Every file is written beside its place and renamed into it, so a killed run leaves no half-written file. A folder that
+holds anything else is not emptied for a new run, so that nobody loses a file.
 """
 
 import fcntl
+import hashlib
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 
-from kfusion.config import Config
+from kfusion.config import Config, config_from_json
 from kfusion.io import PARTIAL, read_arrays, read_json, write_atomically, write_json
 from kfusion.spec import Spec
 from kfusion.validation import UserError
 
-if TYPE_CHECKING:
-    pass
-import hashlib
-from dataclasses import replace
-
-from kfusion.config import config_from_json
-from kfusion.spec import VIEWS
-
+SAMPLES = "samples.npz"
+"""The samples that a run keeps for its export."""
 LOCK = ".lock"
 FILES = {
     *("config.json", "data.json", "split.npz", "environment.json", "checkpoint.npz", "best.keras", "last.keras"),
-    *("history.csv", "metrics.json", "report.txt", "figures", LOCK),
+    *("history.csv", "metrics.json", "report.txt", "figures", SAMPLES, LOCK),
 }
 """All that training writes."""
 OWN_DATA = "training_data"
@@ -62,7 +53,7 @@ INSIDE = {
     "evaluation": ("answers.npz", "evaluation.json", "robustness.json", "report.txt", "*.png", "*.svg"),
     "embeddings": ("*.npy", "projections.npz", "embeddings.json", "*.png", "*.svg", "*.tsv", "projector_config.pbtxt"),
     "tensorboard": ("events.out.tfevents.*",),
-    OWN_DATA: ("images.npy", "audio.npy", "labels.npy", "groups.npy", CLASSES, "manifest.csv"),
+    OWN_DATA: ("*.npy", CLASSES, "manifest.csv"),
 }
 """All that these write into their folders, at whatever depth."""
 STARTED = {"data.json", "split.npz", "environment.json", OWN_DATA, LOCK}
@@ -85,31 +76,18 @@ def foreign(folder: Path, begun: bool) -> list[str]:
         folder: it may be missing.
         begun: whether it is a run; else it may hold only what a killed start leaves behind.
     """
-    found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     ours = FILES | OPTIONAL | LATER if begun else STARTED
-    strange = [name for name in found if name not in ours and not name.startswith(PARTIAL)]
-    if OWN_DATA in found and own_data(folder) is None:
+    strange = [name for name in names if name not in ours and not name.startswith(PARTIAL)]
+    if OWN_DATA in names and own_data(folder) is None:
         strange.append(OWN_DATA)
-    for name in sorted(INSIDE.keys() & set(found) & ours):
+    for name in sorted(INSIDE.keys() & set(names) & ours):
         for path in sorted((folder / name).rglob("*")):
             known = any(fnmatch(path.name, pattern) for pattern in (*INSIDE[name], f"{PARTIAL}*"))
             if not known and not path.is_dir():
                 strange.append(str(path.relative_to(folder)))
     return strange
 
-
-__all__ = [
-    "FILES",
-    "FORMAT",
-    "Run",
-    "check_new",
-    "check_unlocked",
-    "default_folder",
-    "lock",
-    "new_run",
-    "open_run",
-    "unfinished_folder",
-]
 
 FORMAT = 1
 """The layout's version; a reader refuses another."""
@@ -123,34 +101,42 @@ class Run:
 
     @property
     def best(self) -> Path:
+        """The network that did best on validation."""
         return self.folder / "best.keras"
 
     @property
     def last(self) -> Path:
+        """The network after the last epoch."""
         return self.folder / "last.keras"
 
     @property
     def checkpoint(self) -> Path:
+        """All state after the last epoch."""
         return self.folder / "checkpoint.npz"
 
     @property
     def history(self) -> Path:
+        """A table with one line per epoch."""
         return self.folder / "history.csv"
 
     @property
     def figures(self) -> Path:
+        """The folder of training's pictures."""
         return self.folder / "figures"
 
     @property
     def evaluation(self) -> Path:
+        """The folder of `kfusion.evaluate`."""
         return self.folder / "evaluation"
 
     @property
     def calibration(self) -> Path:
+        """The temperatures that `kfusion.evaluate` fitted."""
         return self.folder / "calibration.json"
 
     @property
     def tensorboard(self) -> Path:
+        """The folder of scalars."""
         return self.folder / "tensorboard"
 
     @property
@@ -164,6 +150,7 @@ class Run:
         return (self.folder / "metrics.json").exists()
 
     def config(self) -> Config:
+        """Every setting."""
         return load_config(self.folder / "config.json")
 
     def data(self) -> dict[str, Any]:
@@ -174,13 +161,15 @@ class Run:
         return facts
 
     def spec(self) -> Spec:
+        """The modalities and class names."""
         return Spec.from_json(self.data()["spec"])
 
     def metrics(self) -> dict[str, Any]:
+        """The test figures."""
         return read_json(self.folder / "metrics.json")
 
     def split(self) -> dict[str, np.ndarray]:
-        """`{part}_image` and `{part}_audio`: the rows of each part, pair by pair.
+        """The rows of each part, sample by sample: `{part}_{name}` for each modality.
 
         Raises:
             UserError: the file is missing or damaged.
@@ -188,9 +177,21 @@ class Run:
         return read_arrays(self.folder / "split.npz", "must hold the rows that training wrote")
 
     def write_json(self, name: str, values: Any) -> None:
+        """Writes a file into the folder.
+
+        Args:
+            name: the file's.
+            values: ready for JSON.
+        """
         write_json(self.folder / name, values)
 
     def write_arrays(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        """Writes a file into the folder.
+
+        Args:
+            name: the file's, ending in .npz.
+            arrays: by their names.
+        """
         write_atomically(self.folder / name, lambda path: np.savez(path, allow_pickle=False, **arrays))
 
 
@@ -217,12 +218,16 @@ def begun(folder: Path) -> bool:
 def new_run(folder: Path, overwrite: bool) -> Run:
     """An empty run folder.
 
+    Args:
+        folder: may be missing.
+        overwrite: an existing run is removed.
+
     Raises:
         UserError: something is there already and `overwrite` is not asked, or it is no run folder at all.
     """
-    found = check_new(folder, overwrite)
+    names = check_new(folder, overwrite)
     # The metrics go first: a folder that is half emptied must not look like a finished run.
-    for name in sorted(found, key=lambda name: (name not in ("metrics.json", "config.json"), name)):
+    for name in sorted(names, key=lambda name: (name not in ("metrics.json", "config.json"), name)):
         path = folder / name
         if path.is_dir():
             shutil.rmtree(path)
@@ -232,7 +237,11 @@ def new_run(folder: Path, overwrite: bool) -> Run:
 
 
 def check_new(folder: Path, overwrite: bool) -> list[str]:
-    """What is in a folder that a new run may empty.
+    """The names in a folder that a new run may empty.
+
+    Args:
+        folder: may be missing.
+        overwrite: an existing run may be removed.
 
     Raises:
         UserError: as `new_run`; nothing is changed.
@@ -270,7 +279,12 @@ def check_unlocked(folder: Path) -> None:
 
 
 def default_folder(recipe: str, root: Path = Path("runs")) -> Path:
-    """The next free `runs/<recipe>-<number>`."""
+    """The next free `runs/<recipe>-<number>`.
+
+    Args:
+        recipe: its name.
+        root: where runs are kept.
+    """
     number = 1
     while (root / f"{recipe}-{number}").exists():
         number += 1
@@ -278,10 +292,15 @@ def default_folder(recipe: str, root: Path = Path("runs")) -> Path:
 
 
 def unfinished_folder(recipe: str, root: Path = Path("runs")) -> Path:
-    """The run of this recipe that was broken off last, to resume it; the next free folder where there is none."""
+    """The run of a recipe that was broken off last, to resume it; the next free folder where there is none.
+
+    Args:
+        recipe: its name.
+        root: where runs are kept.
+    """
     numbered = re.compile(rf"{re.escape(recipe)}-\d+")
-    found = [path for path in root.glob("*") if numbered.fullmatch(path.name) and not Run(path).finished]
-    return max(found, key=lambda path: path.stat().st_mtime, default=default_folder(recipe, root))
+    unfinished = [path for path in root.glob("*") if numbered.fullmatch(path.name) and not Run(path).finished]
+    return max(unfinished, key=lambda path: path.stat().st_mtime, default=default_folder(recipe, root))
 
 
 def remove_partial(folder: Path) -> None:
@@ -312,7 +331,7 @@ def open_finished(folder: Path) -> Run:
 
 
 def read_temperature(run: Run) -> dict[str, float]:
-    """By what the answer to each of the `VIEWS` is to be tempered; none where the run has not been evaluated.
+    """The temperature of each view's probabilities; none where the run has not been evaluated.
 
     Raises:
         UserError: the file is damaged, or was fitted for other weights than the run's best.
@@ -320,14 +339,14 @@ def read_temperature(run: Run) -> dict[str, float]:
     path = run.calibration
     if not path.exists():
         return {}
-    found = read_json(path)
-    given = found.get("temperature") if isinstance(found, dict) else None
-    if not isinstance(given, dict) or not all(_is_temperature(given.get(view)) for view in VIEWS):
-        raise UserError(f"{path}: 'temperature' must give a number > 0 for {', '.join(VIEWS)}. Found: {given!r}")
-    weights = found.get("weights", "")
+    content, views = read_json(path), run.spec().views
+    temperature = content.get("temperature") if isinstance(content, dict) else None
+    if not isinstance(temperature, dict) or not all(_is_temperature(temperature.get(view)) for view in views):
+        raise UserError(f"{path}: 'temperature' must give a number > 0 for {', '.join(views)}. Found: {temperature!r}")
+    weights = content.get("weights", "")
     if weights and weights != hashlib.sha256(run.best.read_bytes()).hexdigest():
         raise UserError(f"{path}: must be of the run's weights; run kfusion.evaluate again. Found: another best.keras")
-    return {view: float(given[view]) for view in VIEWS}
+    return {view: float(temperature[view]) for view in views}
 
 
 def _is_temperature(value: object) -> bool:

@@ -180,7 +180,11 @@ class Spec:
         if [(name, each.kind) for name, each in self.modalities.items()] == [("image", "image"), ("audio", "audio")]:
             image, audio = self.modalities.values()
             return {"image_shape": image.shape, "audio_grid": audio.grid, **names, "pixel_max": image.scale}
-        return {"modalities": {name: asdict(each) for name, each in self.modalities.items()}, **names}
+        return {"modalities": self.modalities_json(), **names}
+
+    def modalities_json(self) -> dict[str, dict[str, Any]]:
+        """Kind, shape, grid and scale of each modality, ready for JSON."""
+        return {name: asdict(each) for name, each in self.modalities.items()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Spec":

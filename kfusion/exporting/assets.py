@@ -1,16 +1,16 @@
-"""The papers that travel with a model, in `assets.extra`: `labels.txt`, `data.json` and `model_card.md`.
+"""The files that travel with a SavedModel, in `assets.extra`.
 
-Requests that a server answers by itself while it loads a model, so that no client has to wait for what is slow once.
+    labels.txt                    the class names, a line each
+    data.json                     the modalities and the ranges of their training values
+    model_card.md                 what the model is, for people
+    examples.json                 test samples, one of each class, which the page shows; only of data whose licence is
+                                  known: other people's pictures and voices are not passed on unasked
+    tf_serving_warmup_requests    requests that a server answers by itself while it loads a model, so that no client
+                                  waits for what is slow once: a TFRecord of `PredictionLog`
 
-TensorFlow Serving reads `assets.extra/tf_serving_warmup_requests`, a TFRecord of `PredictionLog`.
 Reference: https://www.tensorflow.org/tfx/serving/saved_model_warmup
-
-Test pairs that travel with a model, one of each class: `assets.extra/examples.json`, which the page shows.
-
-They come from data whose licence is known only: other people's pictures and voices are not passed on unasked.
 """
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,60 +22,71 @@ import tensorflow as tf
 from kfusion.data.classes import read_classes, write_classes
 from kfusion.data.dataset import Pairs
 from kfusion.environment import environment
-from kfusion.exporting.sample_requests import picture_file
-from kfusion.exporting.signatures import OUTPUTS
+from kfusion.exporting.exporter import ExportContext
+from kfusion.exporting.signatures import DEFAULT, RAW_BYTES, READ_BYTES, meanings, one_or_all
 from kfusion.exporting.subprocess_runner import Request
 from kfusion.io import read_json, write_json, write_text
-from kfusion.modalities.front_ends import note_on
+from kfusion.modalities import each_of
+from kfusion.modalities.front_ends import front_end_of, note_on
 from kfusion.run_dir import CLASSES, OWN_DATA, Run
-from kfusion.runtime.protos import Tensors, fill_tensor, message, read_array, read_signatures
-from kfusion.spec import VIEWS
+from kfusion.runtime.protos import Tensors, fill_tensor, message, plain_name, read_array, read_signatures
 
 FOLDER = "assets.extra"
-KINDS = {1: "float32", 3: "int32", 7: "string", 9: "int64", 10: "bool"}
 
 
-def write_papers(folder: Path, run: Run, name: str, temperature: Mapping[str, float], left_out: str) -> None:
-    """Writes them into a SavedModel's folder.
+def write_assets(context: ExportContext, folder: Path) -> None:
+    """Writes all but the warmup requests into a SavedModel's folder.
 
     Args:
+        context: of the export.
         folder: a SavedModel.
-        run: what it was made from.
-        name: the model's.
-        temperature: for each of the `VIEWS`; empty: not calibrated.
-        left_out: why there is no `raw_bytes`; "" where there is.
     """
-    (folder / FOLDER).mkdir(exist_ok=True)
-    write_text(folder / FOLDER / "labels.txt", "".join(f"{label}\n" for label in run.spec().class_names))
+    run, spec, place = context.run, context.spec, folder / FOLDER
+    place.mkdir(exist_ok=True)
+    write_text(place / "labels.txt", "".join(f"{label}\n" for label in spec.class_names))
     if run.own_data is not None:
-        write_classes(folder / FOLDER, read_classes(run.folder / OWN_DATA / CLASSES))
-    # By this, a later stage knows sounds of another scale.
-    write_json(folder / FOLDER / "data.json", {"audio_range": run.data()["audio_range"]})
-    parts = (_head(run, name), _endpoints(folder, left_out), _data(run), _figures(run), _calibration(temperature))
-    write_text(folder / FOLDER / "model_card.md", "\n".join([*parts, _recipe(run), _versions(run)]))
+        write_classes(place, read_classes(run.folder / OWN_DATA / CLASSES))
+    # By the ranges, a later stage knows values of another scale.
+    ranges = {f"{name}_range": context.data[f"{name}_range"] for name in spec.names if f"{name}_range" in context.data}
+    write_json(place / "data.json", {**ranges, "modalities": spec.modalities_json()})
+    parts = [_head(context), _endpoints(context, folder), _data(context), _figures(run), _calibration(context)]
+    write_text(place / "model_card.md", "\n".join([*parts, _recipe(run), _versions(run)]))
+    write_examples(folder, context.data["source"].get("licence"), context.samples.test)
 
 
-def _head(run: Run, name: str) -> str:
-    classes = run.spec().class_names
+def _head(context: ExportContext) -> str:
+    classes = context.spec.class_names
     shown = ", ".join(classes[:20]) + (f", … ({len(classes)} in all)" if len(classes) > 20 else "")
+    words = [
+        kind.file_noun if kind.suffixes and name == kind.kind else kind.called(name)
+        for name, kind, _ in each_of(context.spec)
+    ]
     return (
-        f"# {name}\n\nNames the class of a picture, of a sound, or of both together: {shown}.\n"
-        f"Made with kfusion from the run {run.folder.resolve().name}.\n"
+        f"# {context.name}\n\nNames the class {one_or_all(words, 'of ', ' together')}: {shown}.\n"
+        f"Made with kfusion from the run {context.run.folder.resolve().name}.\n"
     )
 
 
-def _endpoints(folder: Path, left_out: str) -> str:
-    signatures = read_signatures(folder)
-    outputs = signatures["serving_default"].outputs
+def _endpoints(context: ExportContext, folder: Path) -> str:
+    signatures, kinds = read_signatures(folder), list(each_of(context.spec))
+    outputs = signatures[DEFAULT].outputs
     lines = ["## Endpoints", "", "| signature | takes |", "| --- | --- |"]
     lines += [f"| `{name}` | {_tensors(each.inputs)} |" for name, each in signatures.items()]
-    lines += ["", "Images are in [0, 1]; a request that breaks a rule is answered INVALID_ARGUMENT with a sentence."]
-    lines += [f"`raw_bytes` is left out: {left_out}."] if left_out else []
-    told = (
-        "`read_bytes` gives the image and the sound that `raw_bytes` reads from files; the others give, for each row:"
-    )
-    lines += ["", "Each gives, for every row:" if left_out else told, "", "| output | | |", "| --- | --- | --- |"]
-    lines += [f"| `{name}` | {_tensor(outputs[name])} | {meaning} |" for name, meaning in OUTPUTS.items()]
+    bounded = [f"{kind.called(name)}s are in [0, 1]; " for name, kind, _ in kinds if kind.is_bounded()]
+    sentence = f"{''.join(bounded)}a request that breaks a rule is answered INVALID_ARGUMENT with a sentence."
+    lines += ["", sentence[0].upper() + sentence[1:]]
+    arrays = [name for name, _, _ in kinds if name not in context.readers]
+    if context.left_out:
+        lines.append(f"`{RAW_BYTES}` is left out: {context.left_out}.")
+    elif arrays:
+        lines.append(
+            f"In `{RAW_BYTES}`, a row of NaN in {', '.join(arrays)} is absent, as an empty string is elsewhere."
+        )
+    nouns = " and ".join(f"the {kind.called(name)}" for name, kind, _ in kinds if name in context.readers)
+    heading = f"`{READ_BYTES}` gives {nouns} that `{RAW_BYTES}` reads from files; the others give, for each row:"
+    lines += ["", "Each gives, for every row:" if context.left_out else heading, ""]
+    lines += ["| output | | |", "| --- | --- | --- |"]
+    lines += [f"| `{name}` | {_tensor(outputs[name])} | {text} |" for name, text in meanings(context.spec).items()]
     return "\n".join(lines) + "\n"
 
 
@@ -86,26 +97,22 @@ def _tensors(tensors: Tensors) -> str:
 def _tensor(tensor: tuple[str, int, tuple[int, ...] | None]) -> str:
     _, dtype, shape = tensor
     sizes = ", ".join("batch" if size < 0 else str(size) for size in shape or ())
-    return f"{KINDS.get(dtype, dtype)} ({sizes}{',' if shape and len(shape) == 1 else ''})"
+    return f"{plain_name(dtype)} ({sizes}{',' if shape and len(shape) == 1 else ''})"
 
 
-def _data(run: Run) -> str:
-    facts = run.data()
-    source = facts["source"]
+def _data(context: ExportContext) -> str:
+    data, source = context.data, context.data["source"]
+    sizes = ", ".join(f"{size} {part}" for part, size in data["num_pairs"].items())
     note = note_on(source)
-    sizes = ", ".join(f"{size} {part}" for part, size in facts["num_pairs"].items())
-    return "\n".join(
-        [
-            "## Data",
-            "",
-            f"- source: {Path(source['name']).name}; pairs: {sizes}",
-            f"- split: {run.config().data.split}; {'; '.join(facts['audit'])}",
-            f"- front end of the sounds: {source['front_end'] or 'not known'}",
-            *([f"- {note}"] if note else []),
-            f"- licence: {source.get('licence') or 'not known'}",
-            "",
-        ]
-    )
+    lines = [f"source: {Path(source['name']).name}; {context.item}s: {sizes}"]
+    lines += [f"split: {context.run.config().data.split}; {'; '.join(data['audit'])}"]
+    for name, kind, _ in each_of(context.spec):
+        if kind.suffixes and not kind.is_bounded():  # Features, which only a known front end makes.
+            lines.append(f"front end of the {kind.called(name)}s: {front_end_of(name, source) or 'not known'}")
+    lines += [note] if note else []
+    lines.append(f"licence: {source.get('licence') or 'not known'}")
+    lines += [f"{what} {rows}" for what, rows in context.rows_used.items()] or ["not verified"]
+    return "\n".join(["## Data", "", *(f"- {line}" for line in lines), ""])
 
 
 def _figures(run: Run) -> str:
@@ -115,12 +122,12 @@ def _figures(run: Run) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _calibration(temperature: Mapping[str, float]) -> str:
-    said = "The probabilities are the network's own, not calibrated."
-    if temperature:
-        listed = ", ".join(f"{view} {temperature[view]:.3f}" for view in VIEWS)
-        said = f"The probabilities are tempered, by temperatures fitted on validation: {listed}."
-    return f"## Calibration\n\n{said}\n"
+def _calibration(context: ExportContext) -> str:
+    sentence = "The probabilities are the network's own, not calibrated."
+    if context.temperature:
+        listed = ", ".join(f"{view} {context.temperature[view]:.3f}" for view in context.spec.views)
+        sentence = f"The probabilities are tempered, by temperatures fitted on validation: {listed}."
+    return f"## Calibration\n\n{sentence}\n"
 
 
 def _recipe(run: Run) -> str:
@@ -152,31 +159,25 @@ EXAMPLES_FILE = "assets.extra/examples.json"
 MAX_CLASSES = 20
 
 
-def write_examples(folder: Path, run: Run, pairs: Pairs) -> None:
-    """Writes the first test pair of each class into a SavedModel's folder, where the data's licence is known.
+def write_examples(folder: Path, licence: str | None, pairs: Pairs) -> None:
+    """Writes the first test sample of each class into a SavedModel's folder, where the data's licence is known.
 
         {"licence": "…", "examples": [{"class_name": "0", "image": base64 of a PNG file, "audio": [features]}, …]}
 
     Args:
         folder: a SavedModel.
-        run: what it was made from.
-        pairs: its test part.
+        licence: of the data; None: it is not known.
+        pairs: samples of the test part.
     """
-    spec, licence = pairs.spec, run.data()["source"].get("licence")
-    if not licence or spec.image_shape[2] not in (1, 3):
-        return
     labels, rows = np.unique(pairs.label, return_index=True)
     labels, rows = labels[:MAX_CLASSES], rows[:MAX_CLASSES]
-    examples = [
-        {
-            "class_name": spec.class_names[label],
-            "image": base64.b64encode(picture_file(pixels, spec)).decode("ascii"),
-            "audio": [round(value, 3) for value in audio.tolist()],
-        }
-        for label, pixels, audio in zip(labels, *pairs.read(rows), strict=True)
-    ]
-    text = json.dumps({"licence": licence, "examples": examples}, ensure_ascii=False)
-    write_text(folder / EXAMPLES_FILE, f"{text}\n")
+    values, examples = pairs.read(rows), []
+    for place, label in enumerate(labels):
+        shown = {name: kind.example(values[name][place], shape) for name, kind, shape in each_of(pairs.spec)}
+        examples.append({"class_name": pairs.spec.class_names[label], **shown})
+    if licence and all(None not in each.values() for each in examples):
+        text = json.dumps({"licence": licence, "examples": examples}, ensure_ascii=False)
+        write_text(folder / EXAMPLES_FILE, f"{text}\n")
 
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
@@ -195,10 +196,10 @@ def write_warmup(folder: Path, name: str, requests: Sequence[Request]) -> None:
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for request in requests:
-            asked = message("PredictRequest")(model_spec={"name": name, "signature_name": request.signature})
+            predict = message("PredictRequest")(model_spec={"name": name, "signature_name": request.signature})
             for alias, values in request.inputs.items():
-                fill_tensor(asked.inputs[alias], values)
-            log = message("PredictionLog")(predict_log={"request": asked})
+                fill_tensor(predict.inputs[alias], values)
+            log = message("PredictionLog")(predict_log={"request": predict})
             writer.write(log.SerializeToString(deterministic=True))
 
 
@@ -206,7 +207,7 @@ def read_warmup(folder: Path) -> list[Request]:
     """The requests in a SavedModel's folder; their checksums are compared."""
     requests = []
     for record in tf.data.TFRecordDataset(str(folder / WARMUP_FILE)).as_numpy_iterator():
-        asked = message("PredictionLog").FromString(record).predict_log.request
-        inputs = {alias: read_array(asked.inputs[alias]) for alias in sorted(asked.inputs)}
-        requests.append(Request(asked.model_spec.signature_name, inputs))
+        predict = message("PredictionLog").FromString(record).predict_log.request
+        inputs = {alias: read_array(predict.inputs[alias]) for alias in sorted(predict.inputs)}
+        requests.append(Request(predict.model_spec.signature_name, inputs))
     return requests

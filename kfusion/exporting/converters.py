@@ -1,7 +1,4 @@
-"""A frozen network -> the bytes of a file for another runtime.
-
-A network as one function without variables: what the converters to other runtimes take.
-"""
+"""A network as one function without variables, and that as the bytes of a file for another runtime."""
 
 import contextlib
 import io
@@ -16,9 +13,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from kfusion.exporting.portable_runtime import FACTS, LABELS, OUTPUTS
-from kfusion.exporting.signatures import Answer, Endpoints
-from kfusion.spec import MODALITIES, Spec
+from kfusion.exporting.portable_runtime import FACTS, LABELS, outputs_of
+from kfusion.exporting.signatures import DEFAULT, Endpoints, Tensors, one_or_all
+from kfusion.modalities import modality
+from kfusion.spec import Spec
 from kfusion.validation import UserError, reason
 
 OPSET = 18
@@ -31,21 +29,21 @@ def to_litert(frozen: Any) -> bytes:
     """A .tflite file in float32, its batch free: an interpreter resizes its inputs.
 
     Args:
-        frozen: from `frozen.freeze`.
+        frozen: from `freeze`.
     """
-    return tf.lite.TFLiteConverter.from_concrete_functions([frozen.answer.get_concrete_function()], frozen).convert()
+    return tf.lite.TFLiteConverter.from_concrete_functions([frozen.predict.get_concrete_function()], frozen).convert()
 
 
 def to_int8(litert: bytes, batches: Iterable[Mapping[str, np.ndarray]]) -> bytes:
     """The same file with 8-bit integers in all convolutions and dense layers, per output channel.
 
-    The convolutions' activations get fixed ranges, those of some real pairs. Those of dense layers are scaled for each
+    The convolutions' activations get fixed ranges, those of real samples. Those of dense layers are scaled for each
     input as it comes: sounds differ too much from one another for one range. All other operations stay in float32,
     those too that find a word's ends in a sound: indices of frames do not survive 8 bits.
 
     Args:
         litert: a float32 file.
-        batches: "image", "audio" and "present" of training pairs, one pair each.
+        batches: each modality and "present" of training samples, one sample each.
     """
     from ai_edge_quantizer import qtyping, quantizer
 
@@ -57,7 +55,7 @@ def to_int8(litert: bytes, batches: Iterable[Mapping[str, np.ndarray]]) -> bytes
         for name in (qtyping.TFLOperationName.CONV_2D, qtyping.TFLOperationName.MAX_POOL_2D):
             recipe.add_static_config(".*", name, activation_num_bits=8, weight_num_bits=8)
         recipe.add_dynamic_config(".*", qtyping.TFLOperationName.FULLY_CONNECTED, num_bits=8)
-        ranges = recipe.calibrate({"serving_default": list(batches)}, num_threads=1)
+        ranges = recipe.calibrate({DEFAULT: list(batches)}, num_threads=1)
         return bytes(recipe.quantize(ranges).quantized_model)
 
 
@@ -82,8 +80,8 @@ def to_onnx(frozen: Any, facts: Mapping[str, Any]) -> bytes:
     """A .onnx file, checked by ONNX itself, its batch free, its facts in `metadata_props`.
 
     Args:
-        frozen: from `frozen.freeze`.
-        facts: ready for JSON, with "class_names" and "versions".
+        frozen: from `freeze`.
+        facts: ready for JSON, with "class_names", "modalities" and "versions".
 
     Raises:
         UserError: tf2onnx has no translation for an operation of the network.
@@ -92,18 +90,19 @@ def to_onnx(frozen: Any, facts: Mapping[str, Any]) -> bytes:
     import tf2onnx
 
     model, _ = tf2onnx.convert.from_function(
-        frozen.answer,
-        input_signature=frozen.answer.input_signature,
+        frozen.predict,
+        input_signature=frozen.predict.input_signature,
         opset=OPSET,
         custom_op_handlers={"SelectV2": (_as_where, []), "Erfc": (_as_erf, [])},
     )
     outputs = {output.name: output for output in model.graph.output}
     del model.graph.output[:]
-    model.graph.output.extend(outputs[name] for name in OUTPUTS)
+    model.graph.output.extend(outputs[name] for name in outputs_of(tuple(facts["modalities"])))
     for tensor in (*model.graph.input, *model.graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
     model.producer_name, model.producer_version = "kfusion", facts["versions"]["kfusion"] or ""
-    model.doc_string = f"Names the class of an image, a sound, or both: {', '.join(facts['class_names'])}."
+    nouns = [modality(each["kind"]).called(name) for name, each in facts["modalities"].items()]
+    model.doc_string = f"Names the class of {one_or_all(nouns)}: {', '.join(facts['class_names'])}."
     values = {"kfusion": json.dumps(facts, ensure_ascii=False), "labels": "\n".join(facts["class_names"])}
     onnx.helper.set_model_props(model, values)
     try:
@@ -128,40 +127,41 @@ def _as_erf(graph: Any, node: Any, *_: Any) -> None:
     graph.make_node("Sub", [one, erf], name=node.name, outputs=node.output, shapes=[shape], dtypes=[dtype])
 
 
-class Unguarded(Endpoints):
+class Unchecked(Endpoints):
     """A network as one endpoint that is told what is present, and checks nothing: other runtimes have no such ops."""
 
-    def answer(self, image: tf.Tensor, audio: tf.Tensor, present: tf.Tensor) -> Answer:
-        said = self._answer(image * float(self.spec.pixel_max), audio, present)
-        return {name: said[name] for name in OUTPUTS}
+    def predict_unchecked(self, *inputs: tf.Tensor) -> Tensors:
+        """Each modality in the unit of a request, and `present`, in the order of the spec -> the outputs of a file."""
+        *values, present = inputs
+        own = {name: each * float(self.spec[name].scale) for name, each in zip(self.spec.names, values, strict=True)}
+        outputs = self._predicted(own, present)
+        return {name: outputs[name] for name in outputs_of(self.spec.names)}
 
 
 def freeze(network: keras.Model, spec: Spec, temperature: Mapping[str, float]) -> tf.Module:
-    """The network's answers, as a function in whose graph all weights are constants.
+    """The network's predictions, as a function in whose graph all weights are constants.
 
     Args:
-        network: {"image", "audio", "present"} -> probabilities.
-        spec: its shapes.
-        temperature: for each of the `VIEWS`, by which its probabilities are tempered; empty: they stay as they are.
+        network: {name: values, "present"} -> probabilities.
+        spec: the modalities and class names.
+        temperature: for each of `spec.views`, by which its probabilities are tempered; empty: they stay as they are.
 
     Returns:
-        A module with `answer(image, audio, present) -> {output: tensor}`: image float32 (batch, height, width,
-        channels) in [0, 1], audio float32 (batch, num_audio), present bool (batch, 2).
+        A module with `predict(*values, present) -> {output: tensor}`: float32 (batch, *shape) for each modality in the
+        unit of a request, present bool (batch, modalities).
     """
-    takes = [
-        tf.TensorSpec((None, *spec.image_shape), tf.float32, "image"),
-        tf.TensorSpec((None, spec.num_audio), tf.float32, "audio"),
-        tf.TensorSpec((None, len(MODALITIES)), tf.bool, "present"),
-    ]
-    traced = tf.function(Unguarded(network, spec, temperature, {}).answer, autograph=False, input_signature=takes)
+    takes = [tf.TensorSpec((None, *each.shape), tf.float32, name) for name, each in spec.modalities.items()]
+    takes.append(tf.TensorSpec((None, len(spec.names)), tf.bool, "present"))
+    unchecked = Unchecked(network, spec, temperature, {}).predict_unchecked
+    traced = tf.function(unchecked, autograph=False, input_signature=takes)
     # Not only the variables: a Normalization layer's mean is a captured tensor, of which tf2onnx would make an input.
     frozen = convert_variables_to_constants_v2(traced.get_concrete_function())
     # A frozen function gives its outputs in the order of their names, and the names are lost.
-    names = sorted(OUTPUTS)
+    names = sorted(outputs_of(spec.names))
 
-    def answer(image: tf.Tensor, audio: tf.Tensor, present: tf.Tensor) -> Answer:
-        return dict(zip(names, frozen(image, audio, present), strict=True))
+    def predict(*inputs: tf.Tensor) -> Tensors:
+        return dict(zip(names, frozen(*inputs), strict=True))
 
     module = tf.Module()
-    module.answer = tf.function(answer, autograph=False, input_signature=takes)  # pyright: ignore
+    module.predict = tf.function(predict, autograph=False, input_signature=takes)  # pyright: ignore
     return module

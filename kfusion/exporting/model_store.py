@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from kfusion.exporting.portable_runtime import FORMATS
 from kfusion.io import PARTIAL
 from kfusion.validation import UserError
 
@@ -24,7 +25,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
-class Shelf:
+class ModelStore:
     """The folder of a model's versions.
 
     Args:
@@ -47,6 +48,7 @@ class Shelf:
 
     @property
     def folder(self) -> Path:
+        """The folder of this model's versions."""
         return self.root / self.name
 
     def versions(self) -> list[int]:
@@ -55,15 +57,16 @@ class Shelf:
         return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
     def check_free(self, version: int) -> None:
-        """
+        """Requires that a version does not exist yet.
+
         Raises:
-            UserError: the version exists.
+            UserError: it exists.
         """
         if version in self.versions():
             raise UserError(f"{self.folder / str(version)}: an existing version is kept; choose another --version")
 
     @contextmanager
-    def workshop(self) -> Iterator[Path]:
+    def staging(self) -> Iterator[Path]:
         """A folder beside the versions to make one in; removed at the end, or by the next export after a kill."""
         with self._alone():
             for left in self.folder.glob(f"{PARTIAL}*"):
@@ -79,7 +82,7 @@ class Shelf:
             handle.close()
 
     def publish(self, made: Path, version: int | None) -> Path:
-        """Puts a finished folder from the workshop in its place.
+        """Puts a finished folder from `staging` in its place.
 
         Args:
             made: the folder; all of it is on the disk before it gets its name.
@@ -104,15 +107,29 @@ class Shelf:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keeps other exports of the same name waiting."""
+        """Within the block, other exports of the same name wait."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / LOCK).open("ab") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
 
+def store_of(root: Path, name: str, format: str) -> ModelStore:
+    """Where versions of a format go: those that are no SavedModels into a folder of their own.
+
+    Args:
+        root: where models are kept.
+        name: the model's.
+        format: one of `FORMATS`.
+
+    Raises:
+        UserError: the name is none, or the root is a file.
+    """
+    return ModelStore(root, f"{name}-{format}" if FORMATS[format].file else name)
+
+
 def _abandoned(place: Path) -> bool:
-    """Whether nobody holds the lock in a workshop any more."""
+    """Whether nobody holds the lock in a staging folder any more."""
     try:
         with (place / LOCK).open("ab") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,38 +1,22 @@
-"""A run -> one file for another runtime, proved before it is put in place.
+"""A run's network as one file for another runtime: written, and verified against the network itself.
 
-    saved_models/NAME-litert/VERSION/model.tflite         float32
-    saved_models/NAME-litert-int8/VERSION/model.tflite    8-bit integers
-    saved_models/NAME-onnx/VERSION/model.onnx
-
-A folder for each format: one that TensorFlow Serving watches must hold SavedModels only.
-
-The proof of a file for another runtime: it answers as the network does, or classifies as well.
+A file in float32 must predict what the network predicts; one of 8-bit integers must classify as well.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import keras
 import numpy as np
-from rich.console import Console
 
-from kfusion import __version__
 from kfusion.cli import quiet
 from kfusion.data.dataset import Pairs
-from kfusion.environment import environment
 from kfusion.exporting.converters import freeze, to_int8, to_litert, to_onnx, with_facts
-from kfusion.exporting.model_store import Shelf
-from kfusion.exporting.portable_runtime import FORMATS, OUTPUTS, check_extra, open_portable
-from kfusion.exporting.sample_requests import Arrays, Expected
-from kfusion.exporting.saved_model import Options, say
-from kfusion.exporting.verify import BATCHES, TOLERANCE, Check, Unproven, distance, table
-from kfusion.io import write_atomically
-from kfusion.prepared_data import load_own
-from kfusion.run_dir import Run, read_temperature
-from kfusion.spec import FUSED, VIEWS, Spec
+from kfusion.exporting.exporter import ExportContext
+from kfusion.exporting.portable_runtime import FORMATS, Portable, open_portable, outputs_of
+from kfusion.exporting.sample_requests import Arrays
+from kfusion.exporting.verify import BATCHES, TOLERANCE, Check, distance
+from kfusion.spec import FUSED, Spec
 
-PARTS = {"probabilities": tuple(name for name in OUTPUTS if name != "embedding"), "embedding": ("embedding",)}
 EMBEDDING_TOLERANCE = 1e-4
 """Of an embedding, in which the runtimes' roundings have not gone through a softmax yet, as a share of its scale."""
 MAX_DROP, MAX_ROWS = 0.005, 2
@@ -40,50 +24,96 @@ MAX_DROP, MAX_ROWS = 0.005, 2
 BATCH_SIZE = 250
 
 
-def same_answers(path: Path, network: keras.Model, pairs: Pairs, temperature: Mapping[str, float]) -> list[Check]:
-    """Whether a file gives the network's answers to real pairs, one check for each of the `VIEWS`.
+def convert_litert(context: ExportContext, folder: Path) -> None:
+    """Writes a .tflite file in float32; arguments as for `convert_int8`."""
+    _path(context, folder).write_bytes(with_facts(_litert(context), context.facts))
+
+
+def convert_int8(context: ExportContext, folder: Path) -> None:
+    """Writes a .tflite file of 8-bit integers.
+
+    Args:
+        context: of the export.
+        folder: where to.
+    """
+    content = _litert(context)
+    with quiet():
+        small = to_int8(content, one_by_one(context.samples.train))
+    _path(context, folder).write_bytes(with_facts(small, context.facts))
+
+
+def convert_onnx(context: ExportContext, folder: Path) -> None:
+    """Writes a .onnx file; arguments as for `convert_int8`."""
+    with quiet():
+        content = to_onnx(freeze(context.network, context.spec, context.temperature), context.facts)
+    _path(context, folder).write_bytes(content)
+
+
+def verify_file(context: ExportContext, folder: Path) -> list[Check]:
+    """Whether a file predicts what the network does; arguments as for `verify_int8`."""
+    return same_predictions(_path(context, folder), context)
+
+
+def verify_int8(context: ExportContext, folder: Path) -> list[Check]:
+    """Whether a file of 8-bit integers classifies as well as one in float32, which is itself verified.
+
+    Args:
+        context: of the export.
+        folder: where `convert_int8` wrote it.
+    """
+    path, samples = _path(context, folder), context.samples
+    exact = folder.with_name(f"float32-{path.name}")
+    exact.write_bytes(with_facts(_litert(context), context.facts))
+    checks = same_predictions(exact, context)
+    return checks + same_accuracy(path, exact, samples.test if samples.whole_test is None else samples.whole_test)
+
+
+def _path(context: ExportContext, folder: Path) -> Path:
+    return folder / FORMATS[context.options.format].file
+
+
+def _litert(context: ExportContext) -> bytes:
+    with quiet():
+        return to_litert(freeze(context.network, context.spec, context.temperature))
+
+
+def same_predictions(path: Path, context: ExportContext) -> list[Check]:
+    """Whether a file predicts what the network does for real samples, one check for each view.
 
     An absent modality is given as NaN, which must have no influence.
 
     Args:
         path: the file.
-        network: what it was made from, asked through Keras.
-        pairs: as many as the largest of the `BATCHES` are used.
-        temperature: as for `frozen.freeze`.
+        context: of the export; as many samples as the largest of the `BATCHES` are used.
     """
-    with quiet():
-        model = open_portable(path)
+    model, spec, pairs = _opened(path), context.spec, context.samples.test
     rows = np.arange(max(BATCHES)) % len(pairs)
-    pixels, audio = pairs.read(rows)
-    expected = Expected(network, pairs.spec.class_names, temperature)
-    image = pixels / np.float32(pairs.spec.pixel_max)
+    values = pairs.read(rows)
+    outputs = outputs_of(spec.names)
+    parts = {"probabilities": tuple(name for name in outputs if name != "embedding"), "embedding": ("embedding",)}
     checks = []
-    for view, there in VIEWS.items():
-        present = np.tile([there], (len(rows), 1))
-        known = expected.answer(pixels, audio, present)
+    for view, seen in spec.views.items():
+        present = np.tile([seen], (len(rows), 1))
+        known = context.expected.outputs(values, present)
         # Embeddings of another scale than a probability's, as late fusion's, are compared by their scale.
         scale = max(1.0, float(np.abs(known["embedding"]).max()))
-        given = [
-            values if is_there else np.full_like(values, np.nan)
-            for values, is_there in zip((image, audio), there, strict=True)
+        inputs = [
+            each if is_seen else np.full_like(each, np.nan)
+            for each, is_seen in zip(_scaled(values, spec), seen, strict=True)
         ]
-        off = dict.fromkeys(PARTS, 0.0)
+        off = dict.fromkeys(parts, 0.0)
         for size in BATCHES:
-            answer = model.ask(given[0][:size], given[1][:size], present[:size])
-            for part, names in PARTS.items():
-                off[part] = max(off[part], distance(_only(answer, names), _only(known, names, size)))
+            predicted = model.ask(*(each[:size] for each in (*inputs, present)))
+            for part, names in parts.items():
+                off[part] = max(off[part], distance(_only(predicted, names), _only(known, names, size)))
         found = ", ".join(f"{part} ± {value:.1e}" for part, value in off.items())
         passed = off["probabilities"] <= TOLERANCE and off["embedding"] <= EMBEDDING_TOLERANCE * scale
-        checks.append(Check(_title(view), passed, found))
+        checks.append(Check(_title(view, spec), passed, found))
     return checks
 
 
-def _only(answer: Arrays, names: tuple[str, ...], size: int | None = None) -> Arrays:
-    return {name: answer[name][:size] for name in names}
-
-
 def same_accuracy(path: Path, exact: Path, pairs: Pairs) -> list[Check]:
-    """Whether a file classifies as well as an exact one, in each of the `VIEWS`.
+    """Whether a file classifies as well as an exact one, in each view.
 
     Args:
         path: the file, of 8-bit integers.
@@ -93,186 +123,48 @@ def same_accuracy(path: Path, exact: Path, pairs: Pairs) -> list[Check]:
     right, wanted = _num_right(path, pairs), _num_right(exact, pairs)
     allowed = max(MAX_ROWS, int(MAX_DROP * len(pairs)))
     checks = []
-    for view in VIEWS:
+    for view in pairs.spec.views:
         share = {"int8": right[view] / len(pairs), "float32": wanted[view] / len(pairs)}
         drop = 100 * (share["float32"] - share["int8"])
         found = f"accuracy {share['int8']:.4f}, drop {drop:.2f} points, {len(pairs)} rows"
-        checks.append(Check(f"int8, {_title(view)}", wanted[view] - right[view] <= allowed, found))
+        checks.append(Check(f"int8, {_title(view, pairs.spec)}", wanted[view] - right[view] <= allowed, found))
     return checks
 
 
-def _title(view: str) -> str:
-    return "both" if view == FUSED else f"{view} alone"
+def one_by_one(pairs: Pairs) -> Iterator[Arrays]:
+    """Samples as the inputs of a file, one at a time."""
+    scaled = _scaled(pairs.read(np.arange(len(pairs))), pairs.spec)
+    for row in range(len(pairs)):
+        inputs = {name: values[row : row + 1] for name, values in zip(pairs.spec.names, scaled, strict=True)}
+        yield {**inputs, "present": np.ones((1, len(scaled)), bool)}
+
+
+def _only(outputs: Arrays, names: tuple[str, ...], size: int | None = None) -> Arrays:
+    return {name: outputs[name][:size] for name in names}
+
+
+def _scaled(values: Arrays, spec: Spec) -> list[np.ndarray]:
+    """Each modality in the unit of a request, in their order."""
+    return [values[name] / np.float32(shape.scale) for name, shape in spec.modalities.items()]
+
+
+def _opened(path: Path) -> Portable:
+    with quiet():
+        return open_portable(path)
+
+
+def _title(view: str, spec: Spec) -> str:
+    return f"{view} alone" if view != FUSED else "both" if len(spec.names) == 2 else "all"
 
 
 def _num_right(path: Path, pairs: Pairs) -> dict[str, int]:
-    """How many pairs a file gets right, for each of the `VIEWS`."""
-    right = dict.fromkeys(VIEWS, 0)
-    for label, answer in _answers(path, pairs):
-        said = {FUSED: answer["label"]}
-        said |= {view: answer[f"{view}_probabilities"].argmax(axis=1) for view in VIEWS if view != FUSED}
-        for view, classes in said.items():
-            right[view] += int((classes == label).sum())
-    return right
-
-
-def _answers(path: Path, pairs: Pairs) -> Iterator[tuple[np.ndarray, Arrays]]:
-    with quiet():
-        model = open_portable(path)
+    """How many samples a file gets right, for each view."""
+    model, right = _opened(path), dict.fromkeys(pairs.spec.views, 0)
     for start in range(0, len(pairs), BATCH_SIZE):
         rows = np.arange(start, min(start + BATCH_SIZE, len(pairs)))
-        pixels, audio = pairs.read(rows)
-        image = pixels / np.float32(pairs.spec.pixel_max)
-        yield pairs.label[rows], model.ask(image, audio, np.ones((len(rows), 2), bool))
-
-
-NUM_CALIBRATION = 300
-"""Training pairs that fix the ranges of an int8 file's convolutions."""
-Temperature = Mapping[str, float]
-Checks = list[Check]
-Proof = Callable[[Path], Checks]
-
-
-def export_portable(
-    kind: str, run: Run, network: keras.Model, shelf: Shelf, options: Options, console: Console | None = None
-) -> Path:
-    """Exports a run's network as one file, proves it, and publishes it.
-
-    Args:
-        kind: one of `FORMATS`.
-        run, network, shelf, options, console: as `exporter.export`.
-
-    Returns:
-        The file.
-
-    Raises:
-        UserError: the run, the data or the shelf break a rule, or an extra is missing.
-        Unproven: the file does not answer as the network does; nothing is published.
-    """
-    check_extra(FORMATS[kind].extra)
-    if options.version is not None:
-        shelf.check_free(options.version)
-    _, parts = load_own(run)
-    temperature = read_temperature(run) if options.calibrate else {}
-    say(console, run, temperature, "")
-    with shelf.workshop() as place:
-        made = place / "model"
-        made.mkdir()
-        path = made / f"model{FORMATS[kind].suffix}"
-        calibration = parts.train if kind == "litert-int8" else None
-        test = parts.test if options.verify else None
-        facts = facts_of(run, temperature)
-        if kind == "onnx":
-            checks = write_onnx(network, run.spec(), path, test, facts, temperature)
-        else:
-            checks = write_litert(network, run.spec(), path, test, facts, temperature, calibration)
-        if console and checks:
-            console.print(table(checks))
-        return shelf.publish(made, options.version) / path.name
-
-
-def write_litert(
-    network: keras.Model,
-    spec: Spec,
-    path: Path,
-    test: Pairs | None,
-    facts: Mapping[str, Any],
-    temperature: Temperature | None = None,
-    calibration: Pairs | None = None,
-) -> Checks:
-    """Writes a .tflite file, unless it answers otherwise than the network.
-
-    Args:
-        network: {"image", "audio", "present"} -> probabilities.
-        spec: its shapes.
-        path: the file to be.
-        test: real labelled pairs to prove it on; None: it is not proved.
-        facts: what the file carries: see `facts_of`.
-        temperature: for each of the `VIEWS`, by which its probabilities are tempered; None: they stay as they are.
-        calibration: training pairs; with them, the file is of 8-bit integers.
-
-    Returns:
-        What was proved.
-
-    Raises:
-        Unproven: it answers otherwise; no file is there then.
-        UserError: an extra is missing.
-    """
-    check_extra("litert")
-    with quiet():
-        content = to_litert(freeze(network, spec, temperature or {}))
-    whole, same = with_facts(content, facts), _same(network, test, temperature)
-    if calibration is None:
-        return put_in_place(path, whole, same)
-    with quiet():
-        small = with_facts(to_int8(content, one_by_one(calibration)), facts)
-    if test is None:
-        return put_in_place(path, small, lambda _: [])
-    exact = path.with_name(f".float32-{path.name}")
-    try:
-        # The float32 file, itself proved, is what the 8-bit one is measured against.
-        checks = put_in_place(exact, whole, same)
-        return checks + put_in_place(path, small, lambda file: same_accuracy(file, exact, test))
-    finally:
-        exact.unlink(missing_ok=True)
-
-
-def write_onnx(
-    network: keras.Model,
-    spec: Spec,
-    path: Path,
-    test: Pairs | None,
-    facts: Mapping[str, Any],
-    temperature: Temperature | None = None,
-) -> Checks:
-    """Writes a .onnx file, unless it answers otherwise than the network; arguments as `write_litert`."""
-    check_extra("onnx")
-    with quiet():
-        content = to_onnx(freeze(network, spec, temperature or {}), facts)
-    return put_in_place(path, content, _same(network, test, temperature))
-
-
-def facts_of(run: Run, temperature: Temperature) -> dict[str, Any]:
-    """What a file says of itself, ready for JSON."""
-    data, spec = run.data(), run.spec()
-    return {
-        "class_names": list(spec.class_names),
-        "image_shape": list(spec.image_shape),
-        "image_range": [0, 1],
-        "num_audio": spec.num_audio,
-        "audio_range": data["audio_range"],
-        "front_end": data["source"]["front_end"],
-        "data": Path(data["source"]["name"]).name,
-        "licence": data["source"].get("licence"),
-        "test": {view: row["accuracy"] for view, row in run.metrics()["views"].items()},
-        "temperature": dict(temperature),
-        "versions": {**environment("float32")["packages"], "kfusion": __version__},
-    }
-
-
-def _same(network: keras.Model, test: Pairs | None, temperature: Temperature | None) -> Proof:
-    return lambda file: same_answers(file, network, test, temperature or {}) if test else []
-
-
-def put_in_place(path: Path, content: bytes, prove: Proof) -> Checks:
-    """Writes a file, opens it again and proves it, and only then gives it its name."""
-    checks: Checks = []
-
-    def write(partial: Path) -> None:
-        partial.write_bytes(content)
-        checks.extend(prove(partial))
-        failed = [check for check in checks if not check.passed]
-        if failed:
-            raise Unproven(f"{path.name}: must answer as the network does. Found: {failed[0].title}: {failed[0].found}")
-
-    write_atomically(path, write)
-    return checks
-
-
-def one_by_one(pairs: Pairs) -> Iterator[dict[str, np.ndarray]]:
-    """Some pairs, evenly over a part, as the inputs of a file."""
-    rows = np.linspace(0, len(pairs) - 1, min(NUM_CALIBRATION, len(pairs))).astype(int)
-    pixels, audio = pairs.read(rows)
-    image = pixels / np.float32(pairs.spec.pixel_max)
-    for row in range(len(rows)):
-        yield {"image": image[row : row + 1], "audio": audio[row : row + 1], "present": np.ones((1, 2), bool)}
+        inputs = _scaled(pairs.read(rows), pairs.spec)
+        outputs = model.ask(*inputs, np.ones((len(rows), len(inputs)), bool))
+        for view in right:
+            classes = outputs["label"] if view == FUSED else outputs[f"{view}_probabilities"].argmax(axis=1)
+            right[view] += int((classes == pairs.label[rows]).sum())
+    return right

@@ -1,66 +1,55 @@
-"""A model in one file, for runtimes other than TensorFlow: opened and asked with the runtime alone.
+"""The formats of an export; and models in one file, for runtimes other than TensorFlow, opened with the runtime alone.
 
-Every such file takes
+Every such file takes one array for each modality, by its name, and `present`. For a picture and a sound:
 
     image     float32 (batch, height, width, channels), in [0, 1]
-    audio     float32 (batch, num_audio)
-    present   bool (batch, 2): image there? sound there? What is in an absent one's place has no influence, NaN neither.
+    audio     float32 (batch, num_values)
+    present   bool (batch, modalities): what is there. What is in an absent one's place has no influence, NaN neither.
 
-and gives the `OUTPUTS`. It checks nothing: a wrong shape is refused by the runtime, but a NaN, or a pixel of 255, gets
-an answer that means nothing. What it was made from is in it too, as JSON: `facts`.
+It gives the outputs that `outputs_of` lists, and checks nothing: a wrong shape is refused by the runtime, but a NaN, or
+a pixel of 255, gets an answer that means nothing. What it was made from is in it too, as JSON: `facts`.
+
+Nothing in here needs TensorFlow.
 """
 
+import importlib
 import importlib.util
 import json
 import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from kfusion.spec import Spec
 from kfusion.validation import UserError, reason
 
-OUTPUTS = ("probabilities", "label", "image_probabilities", "audio_probabilities", "embedding")
-"""What a file gives for every row; the meanings are those of `signatures.OUTPUTS`."""
 FACTS, LABELS = "kfusion.json", "labels.txt"
-"""What a .tflite file carries behind the network, as a ZIP archive: see `convert.with_facts`."""
+"""What a .tflite file carries behind the network, as a ZIP archive: see `converters.with_facts`."""
 PACKAGES = {
+    "": (),
     "litert": ("ai-edge-litert", "ai-edge-quantizer"),
     "onnx": ("tf2onnx", "onnx", "onnxruntime"),
 }
 """What an extra brings; the modules' names are the packages', with underscores."""
 
 
-@dataclass(frozen=True)
-class Format:
-    """A kind of file: how its name ends, and the extra that it needs."""
+def outputs_of(names: Sequence[str]) -> tuple[str, ...]:
+    """What a file gives for every row, in this order; the meanings are those of `signatures.meanings`.
 
-    suffix: str
-    extra: str
-
-
-FORMATS = {
-    "litert": Format(".tflite", "litert"),
-    "litert-int8": Format(".tflite", "litert"),
-    "onnx": Format(".onnx", "onnx"),
-}
-
-
-class Portable(Protocol):
-    """An open file."""
-
-    facts: dict[str, Any]
-
-    def ask(self, image: np.ndarray, audio: np.ndarray, present: np.ndarray) -> dict[str, np.ndarray]:
-        """The `OUTPUTS` for a batch of any size."""
-        ...
+    Args:
+        names: of its modalities.
+    """
+    return ("probabilities", "label", *(f"{name}_probabilities" for name in names), "embedding")
 
 
 def check_extra(extra: str) -> None:
-    """
+    """Requires the packages of an extra; "" needs none.
+
     Raises:
-        UserError: a package that the extra brings is missing.
+        UserError: one of them is missing.
     """
     missing = [name for name in PACKAGES[extra] if importlib.util.find_spec(name.replace("-", "_")) is None]
     if missing:
@@ -70,12 +59,28 @@ def check_extra(extra: str) -> None:
         )
 
 
+class Portable(Protocol):
+    """An open file."""
+
+    facts: dict[str, Any]
+    inputs: tuple[str, ...]
+
+    def ask(self, *values: np.ndarray) -> dict[str, np.ndarray]:
+        """The outputs for a batch of any size: each modality's values in the order of `inputs`, then `present`."""
+        ...
+
+
+def _inputs(facts: dict[str, Any]) -> tuple[str, ...]:
+    """Files of earlier versions say nothing of their modalities: they take those of the digits."""
+    return (*facts.get("modalities", Spec().names), "present")
+
+
 class LiteRTFile:
     """A .tflite file in the LiteRT runtime.
 
     Args:
         path: the file.
-        num_threads: processors that one question may use.
+        num_threads: processors that one call may use.
     """
 
     def __init__(self, path: Path, num_threads: int = 1) -> None:
@@ -83,14 +88,16 @@ class LiteRTFile:
 
         with zipfile.ZipFile(path) as behind:
             self.facts = json.loads(behind.read(FACTS))
+        self.inputs = _inputs(self.facts)
         # Kept: the runner holds it by a weak reference.
         self.interpreter = Interpreter(str(path), num_threads=num_threads)
-        # Now, not at the first question: it is then that the runtime says what it has chosen to compute with.
+        # Now, not at the first call: it is then that the runtime says what it has chosen to compute with.
         self.interpreter.allocate_tensors()
         self.runner = self.interpreter.get_signature_runner()
 
-    def ask(self, image: np.ndarray, audio: np.ndarray, present: np.ndarray) -> dict[str, np.ndarray]:
-        return self.runner(image=image, audio=audio, present=present)
+    def ask(self, *values: np.ndarray) -> dict[str, np.ndarray]:
+        """See `Portable`."""
+        return self.runner(**dict(zip(self.inputs, values, strict=True)))
 
 
 class OnnxFile:
@@ -98,7 +105,7 @@ class OnnxFile:
 
     Args:
         path: the file.
-        num_threads: processors that one question may use.
+        num_threads: processors that one call may use.
     """
 
     def __init__(self, path: Path, num_threads: int = 1) -> None:
@@ -108,25 +115,70 @@ class OnnxFile:
         options.intra_op_num_threads = num_threads
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.facts = json.loads(self.session.get_modelmeta().custom_metadata_map["kfusion"])
+        self.inputs = _inputs(self.facts)
+        self.outputs = outputs_of(self.inputs[:-1])
 
-    def ask(self, image: np.ndarray, audio: np.ndarray, present: np.ndarray) -> dict[str, np.ndarray]:
-        said = self.session.run(list(OUTPUTS), {"image": image, "audio": audio, "present": present})
-        return dict(zip(OUTPUTS, map(np.asarray, said), strict=True))
+    def ask(self, *values: np.ndarray) -> dict[str, np.ndarray]:
+        """See `Portable`."""
+        results = self.session.run(list(self.outputs), dict(zip(self.inputs, values, strict=True)))
+        return dict(zip(self.outputs, map(np.asarray, results), strict=True))
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a run can be exported as.
+
+    Args:
+        convert: the function of `kfusion.exporting` that writes it into a folder, by its module and name; it and
+            `verify` get an `ExportContext` and the folder. By names, since what writes a format needs TensorFlow.
+        verify: the function that gives the checks of what was written.
+        file: the name of the one file that it is; "" for a folder of several.
+        extra: what must be installed besides.
+        runtime: what opens the file.
+        quantised: it holds 8-bit numbers: its accuracy is measured.
+    """
+
+    convert: str
+    verify: str
+    file: str = ""
+    extra: str = ""
+    runtime: type[LiteRTFile] | type[OnnxFile] | None = None
+    quantised: bool = False
+
+    def function(self, name: str) -> Callable[..., Any]:
+        """The function that `convert` or `verify` names."""
+        module, _, function = name.rpartition(".")
+        return getattr(importlib.import_module(f"kfusion.exporting.{module}"), function)
+
+
+FORMATS = {
+    "savedmodel": Format("saved_model.convert", "saved_model.verify_folder"),
+    "litert": Format("portable.convert_litert", "portable.verify_file", "model.tflite", "litert", LiteRTFile),
+    "litert-int8": Format(
+        "portable.convert_int8", "portable.verify_int8", "model.tflite", "litert", LiteRTFile, quantised=True
+    ),
+    "onnx": Format("portable.convert_onnx", "portable.verify_file", "model.onnx", "onnx", OnnxFile),
+}
+"""Every format by its name, as `kfusion.export --format` and `FusionClassifier.export` take it."""
 
 
 def open_portable(path: Path, num_threads: int = 1) -> Portable:
-    """A file made by `kfusion.export --format`.
+    """Opens a file made by `kfusion.export --format`.
+
+    Args:
+        path: the file.
+        num_threads: processors that one call may use.
 
     Raises:
         UserError: it is none, or the runtime refuses it.
     """
-    kinds: dict[str, type] = {".tflite": LiteRTFile, ".onnx": OnnxFile}
-    if path.suffix not in kinds:
-        raise UserError(f"{path}: must end in {' or '.join(kinds)}. Found: {path.suffix or 'no ending'}")
+    runtimes = {Path(each.file).suffix: each.runtime for each in FORMATS.values() if each.runtime}
+    if path.suffix not in runtimes:
+        raise UserError(f"{path}: must end in {' or '.join(runtimes)}. Found: {path.suffix or 'no ending'}")
     if not path.is_file():
         raise UserError(f"{path}: must be a file made by 'python -m kfusion.export --format'. Found: no such file")
     try:
-        return kinds[path.suffix](path, num_threads)
+        return runtimes[path.suffix](path, num_threads)
     except ImportError as error:
         raise UserError(f"{path}: needs its runtime. Found: {error}") from None
     except Exception as error:  # Each runtime has exceptions of its own.

@@ -1,29 +1,28 @@
-"""The endpoints of an exported model: named inputs, guards, named outputs.
+"""The endpoints of an exported model: named inputs, validated; named outputs.
 
-    serving_default   image float32 (batch, height, width, channels) in [0, 1], audio float32 (batch, num_audio)
-    image_only        image
-    audio_only        audio
-    raw_bytes         image_bytes, audio_bytes: string (batch,), the content of files; "" where there is none
-    read_bytes        the same
+    serving_default   each modality as an array: float32 (batch, *shape), in the unit of a request
+    {name}_only       one modality, likewise
+    raw_bytes         {name}_bytes for each modality: string (batch,), the content of files; "" where there is none. A
+                      modality whose kind has no file form is an array here too, {name}: a row of NaN is absent
+    read_bytes        the same inputs
 
-Each gives, for every row, the `OUTPUTS`; the last one what `raw_bytes` reads from the files, as `serving_default`
-takes it: what the model sees and hears.
+For a picture and a sound, `serving_default` takes image, float32 (batch, height, width, channels) in [0, 1], and audio,
+float32 (batch, num_values). Each endpoint gives, for every row, the outputs that `meanings` lists; `read_bytes` gives
+what `raw_bytes` reads from the files, as `serving_default` takes it: what the model sees and hears.
 
-What stands between a request and the network: rules that answer a bad request with a sentence.
-
-A rule's sentence names the input, what it must be and what arrived; a server hands it on as INVALID_ARGUMENT. It has
-no quotation marks, since TensorFlow puts a backslash before each.
+A request that breaks a rule is answered with a sentence that names the input, what it must be and what arrived; a
+server hands it on as INVALID_ARGUMENT. It has no quotation marks, since TensorFlow puts a backslash before each.
 
 TensorFlow's optimizer believes what the ops of a graph need: where an input reaches a convolution, or `EnsureShape`,
 it takes the input's rank for proven and computes `Rank` and the axes of full reductions beforehand, so that a check by
 them no longer checks. Measured with TensorFlow 2.21: such a graph, fed an image of two axes, aborts the process. Hence
 inputs are declared without a rank, rules read `tf.shape` only, and `Reshape`, which proves nothing about its input,
 parts the checked from the unchecked.
-
-What turns files into what a run's network takes, where that is known.
 """
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -32,29 +31,73 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from kfusion.data.statistics import MAX_MAGNITUDE
-from kfusion.modalities.audio.features import can_read_sounds
-from kfusion.modalities.front_ends import Reader, file_reader
-from kfusion.run_dir import Run
-from kfusion.spec import FUSED, MODALITIES, VIEWS, Spec
+from kfusion.modalities import each_of, modality
+from kfusion.modalities.base import MAX_MAGNITUDE
+from kfusion.modalities.front_ends import Reader
+from kfusion.spec import FUSED, Spec
+
+DEFAULT, RAW_BYTES, READ_BYTES = "serving_default", "raw_bytes", "read_bytes"
 
 
-def front_end_of(run: Run) -> tuple[dict[str, Reader], str]:
-    """What reads files for a run's network, for each modality; or nothing, and why.
+def array_signatures(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The endpoints of every model, which take arrays, and the modalities that each takes.
 
-    Returns:
-        readers, and a reason that is empty where there are some.
+    Args:
+        names: of the modalities.
     """
-    spec, front_end = run.spec(), run.data()["source"]["front_end"]
-    channels = spec.image_shape[2]
-    if front_end is None:
-        return {}, "how sounds became this data's features is not known"
-    if not can_read_sounds(front_end, spec):
-        return {}, f"sound files cannot be turned into features of the front end {front_end!r}"
-    if channels not in (1, 3):
-        return {}, f"picture files have 1 or 3 channels, this data's images {channels}"
-    # Every endpoint calls the same functions: tracing them takes most of an export's time.
-    return {name: file_reader(name, spec) for name in MODALITIES}, ""
+    return {DEFAULT: tuple(names), **{f"{name}_only": (name,) for name in names}}
+
+
+def meanings(spec: Spec) -> dict[str, str]:
+    """What each output says of a row: (batch, num_classes), (batch,), (batch, size) or (batch, modalities)."""
+    nouns = {name: kind.called(name) for name, kind, _ in each_of(spec)}
+    return {
+        "probabilities": "the answer to all that is there",
+        "label": "its most probable class",
+        "class_name": "the name of that class",
+        **{
+            f"{name}_probabilities": f"the answer to the {nouns[name]} alone; zeros where there is none"
+            for name in nouns
+        },
+        "embedding": "what the fusion head made of all that is there",
+        "present": " ".join(f"{noun} there?" for noun in nouns.values()),
+    }
+
+
+def one_or_all(nouns: Sequence[str], before: str = "", after: str = "") -> str:
+    """What a model takes, in words, such as "an image, a sound, or both".
+
+    Args:
+        nouns: one for each modality.
+        before, after: more words, as in "of an image, of a sound, or of both together".
+    """
+    each = [f"{before}a{'n' if noun[0] in 'aeiou' else ''} {noun}" for noun in nouns]
+    together = "both" if len(nouns) == 2 else "all"
+    return each[0] if len(each) == 1 else ", ".join([*each, f"or {before}{together}{after}"])
+
+
+def why_no_files(spec: Spec, reasons: Mapping[str, str]) -> str:
+    """Why a model has no `raw_bytes`; "" where it has.
+
+    It needs every file to be readable; a kind that comes in no files does not prevent it, unless there is no other.
+
+    Args:
+        spec: the modalities.
+        reasons: for each modality that cannot be read from files, why.
+    """
+    come_in_files = [name for name, kind, _ in each_of(spec) if kind.suffixes]
+    return next((reasons[name] for name in come_in_files or spec.names if name in reasons), "")
+
+
+def nothing_in(file_inputs: Sequence[str], array_inputs: Sequence[str]) -> str:
+    """What a row of `raw_bytes` holds if it holds no modality at all, in words.
+
+    Args:
+        file_inputs, array_inputs: the names of the inputs of each sort.
+    """
+    if array_inputs:
+        return "empty strings and NaN"
+    return {1: "an empty string", 2: "two empty strings"}.get(len(file_inputs), f"{len(file_inputs)} empty strings")
 
 
 Text = Callable[[], tf.Tensor]
@@ -71,12 +114,18 @@ def demand(rule: tf.Tensor, text: Text) -> tf.Operation:
 
 
 def listed(values: tf.Tensor) -> tf.Tensor:
-    """int32 (n,) -> "(3, 28, 28)"."""
+    """A shape in words: int32 (n,) -> "(3, 28, 28)"."""
     return tf.strings.join(["(", tf.strings.reduce_join(tf.strings.as_string(values), separator=", "), ")"])
 
 
 def shaped(name: str, values: tf.Tensor, sizes: Sequence[int]) -> tf.Tensor:
-    """The values, if they have the shape (batch, *sizes); else the request fails."""
+    """The values, if they have the shape (batch, *sizes); else the request fails.
+
+    Args:
+        name: of the input.
+        values: of any shape.
+        sizes: of one row.
+    """
     shape = tf.shape(values)
     # Padded, so that one comparison tells a wrong rank and a wrong size without looking past the end.
     padded = tf.concat([shape, tf.fill([len(sizes) + 2], -1)], axis=0)
@@ -101,13 +150,24 @@ def same_batch(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
 
 
 def finite(name: str, values: tf.Tensor) -> tf.Tensor:
-    """float32 (batch, …), if none is NaN or infinite; else the request fails, naming the first such row."""
+    """The values, if none is NaN or infinite; else the request fails, naming the first such row.
+
+    Args:
+        name: of the input.
+        values: float32 (batch, …).
+    """
     flat = tf.reshape(values, [tf.shape(values)[0], -1])
     return _each_row(name, values, tf.reduce_all(tf.math.is_finite(flat), axis=1), "be finite", "NaN or infinity")
 
 
 def within(name: str, values: tf.Tensor, limit: float) -> tf.Tensor:
-    """float32 (batch, …), if none is farther from zero than the limit; else the request fails, naming the first row."""
+    """The values, if none is farther from zero than the limit; else the request fails, naming the first row.
+
+    Args:
+        name: of the input.
+        values: float32 (batch, …).
+        limit: the largest magnitude.
+    """
     flat = tf.reshape(values, [tf.shape(values)[0], -1])
     good = tf.reduce_max(tf.abs(flat), axis=1) <= limit
 
@@ -122,7 +182,12 @@ def within(name: str, values: tf.Tensor, limit: float) -> tf.Tensor:
 
 
 def within_unit(name: str, values: tf.Tensor) -> tf.Tensor:
-    """float32 (batch, …), if all are in [0, 1]; else the request fails, naming the first row that is not."""
+    """The values, if all are in [0, 1]; else the request fails, naming the first row that is not.
+
+    Args:
+        name: of the input.
+        values: float32 (batch, …).
+    """
     flat = tf.reshape(values, [tf.shape(values)[0], -1])
     inside = tf.reduce_all(tf.logical_and(flat >= 0.0, flat <= 1.0), axis=1)
     return _each_row(name, values, inside, "be in [0, 1]", "values outside; divide 0-255 by 255")
@@ -140,17 +205,43 @@ def first(good: tf.Tensor) -> tf.Tensor:
     return tf.strings.as_string(tf.argmin(tf.cast(good, tf.int32), axis=0))
 
 
-def one_present(image_bytes: tf.Tensor, audio_bytes: tf.Tensor) -> tf.Tensor:
-    """Which modalities a row of files holds, bool (batch, 2); the request fails where one holds none."""
-    present = tf.stack([tf.not_equal(image_bytes, ""), tf.not_equal(audio_bytes, "")], axis=1)
-    text = "image_bytes or audio_bytes must hold a file. Received: two empty strings, in row "
+def one_present(inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Which modalities each row holds; the request fails where one holds none.
+
+    Args:
+        inputs: for each modality string (batch,), "" where it is absent; or float32 (batch, …), NaN where it is.
+
+    Returns:
+        bool (batch, modalities).
+    """
+    files = [name for name, values in inputs.items() if values.dtype == tf.string]
+    arrays = [name for name in inputs if name not in files]
+    present = tf.stack([_is_present(values) for values in inputs.values()], axis=1)
+    *others, last = inputs
+    must = f"{', '.join(others)} or {last}" if others else last
+    rule = f"{must} must hold a file{' or numbers' if arrays else ''}"
+    text = f"{rule}. Received: {nothing_in(files, arrays)}, in row "
     good = tf.reduce_any(present, axis=1)
     with tf.control_dependencies([demand(tf.reduce_all(good, axis=0), lambda: tf.strings.join([text, first(good)]))]):
         return tf.identity(present)
 
 
+def _is_present(values: tf.Tensor) -> tf.Tensor:
+    if values.dtype == tf.string:
+        return tf.not_equal(values, "")
+    flat = tf.reshape(values, [tf.shape(values)[0], -1])
+    # NaN alone differs from itself.
+    return tf.reduce_any(tf.equal(flat, flat), axis=1)
+
+
 def readable(name: str, values: tf.Tensor, reason: tf.Tensor) -> tf.Tensor:
-    """What was read from files, if none has a reason, string (batch,), why it could not be read."""
+    """What was read from files, if all could be read; else the request fails, with the first one's reason.
+
+    Args:
+        name: of the input.
+        values: float32 (batch, …).
+        reason: string (batch,), why a file could not be read; "" where it could.
+    """
     good = tf.equal(reason, "")
     why = tf.gather(reason, tf.argmin(tf.cast(good, tf.int32), axis=0))
     # Anything but ASCII comes out of TensorFlow as numbers.
@@ -159,33 +250,19 @@ def readable(name: str, values: tf.Tensor, reason: tf.Tensor) -> tf.Tensor:
         return tf.identity(values)
 
 
-SIGNATURES = ("serving_default", "image_only", "audio_only")
-"""Of every model."""
-RAW_BYTES, READ_BYTES = "raw_bytes", "read_bytes"
-"""Of models whose front end is known."""
-OUTPUTS = {
-    "probabilities": "the answer to all that is there",
-    "label": "its most probable class",
-    "class_name": "the name of that class",
-    "image_probabilities": "the answer to the image alone; zeros where there is none",
-    "audio_probabilities": "the answer to the sound alone; zeros where there is none",
-    "embedding": "what the fusion head made of all that is there",
-    "present": "image there? sound there?",
-}
-"""What each endpoint gives for every row of its batch: (batch, num_classes), (batch,), (batch, size) or (batch, 2)."""
 ANY_SHAPE: Any = None
-Answer = dict[str, tf.Tensor]
+Tensors = dict[str, tf.Tensor]
 
 
 class Endpoints:
     """A network as endpoints.
 
     Args:
-        network: {"image", "audio", "present"} -> probabilities, of `kfusion.model.build`.
-        spec: the shapes and class names.
-        temperature: for each of the `VIEWS`, by which its probabilities are tempered; empty: they stay as they are.
-        readers: for each modality, what reads its files; empty: no `raw_bytes`.
-        audio_limit: how far from zero a sound's values may be.
+        network: {name: values, "present"} -> probabilities, of `kfusion.model.build`.
+        spec: the modalities and class names.
+        temperature: for each of `spec.views`, by which its probabilities are tempered; empty: they stay as they are.
+        readers: for each modality that comes in files, what reads them; empty: no `raw_bytes`.
+        limits: for each modality how far from zero its values may be, in the network's unit; left out: very far.
     """
 
     def __init__(
@@ -194,130 +271,148 @@ class Endpoints:
         spec: Spec,
         temperature: Mapping[str, float],
         readers: Mapping[str, Reader],
-        audio_limit: float = MAX_MAGNITUDE,
+        limits: Mapping[str, float] | None = None,
     ) -> None:
-        self.spec, self.temperature, self.readers, self.audio_limit = spec, temperature, readers, audio_limit
+        self.spec, self.temperature, self.readers, self.limits = spec, temperature, readers, limits or {}
+        self.arrays = array_signatures(spec.names)
         self.encoders = {
             name: keras.Model(network.input[name], network.get_layer(f"{name}_embedding_dropout").output)
-            for name in MODALITIES
+            for name in spec.names
         }
-        asked = [network.get_layer("steps").output, network.input["present"]]
-        self.head = keras.Model(asked, [network.output, network.get_layer("fusion").output])
+        inputs = [network.get_layer("steps").output, network.input["present"]]
+        self.head = keras.Model(inputs, [network.output, network.get_layer("fusion").output])
 
     @property
     def names(self) -> list[str]:
         """The signatures that there are."""
-        return [*SIGNATURES, *((RAW_BYTES, READ_BYTES) if self.readers else ())]
+        return [*self.arrays, *((RAW_BYTES, READ_BYTES) if self.readers else ())]
 
-    def serving_default(self, image: tf.Tensor, audio: tf.Tensor) -> Answer:
-        inputs = same_batch(image=self._image_shaped(image), audio=self._audio_shaped(audio))
-        return self._answer(self._pixels(inputs["image"]), self._features(inputs["audio"]))
+    def inputs(self, signature: str) -> dict[str, tf.TensorSpec]:
+        """What an endpoint takes: the shape and type of each input, by its name."""
+        specs = {}
+        for name in self.arrays.get(signature, self.spec.names):
+            if signature in self.arrays or name not in self.readers:
+                specs[name] = tf.TensorSpec((None, *self.spec[name].shape), tf.float32, name)
+            else:
+                specs[f"{name}_bytes"] = tf.TensorSpec((None,), tf.string, f"{name}_bytes")
+        return specs
 
-    def image_only(self, image: tf.Tensor) -> Answer:
-        return self._answer(image=self._pixels(same_batch(image=self._image_shaped(image))["image"]))
+    def predict(self, signature: str, inputs: Mapping[str, tf.Tensor]) -> Tensors:
+        """The outputs of an endpoint.
 
-    def audio_only(self, audio: tf.Tensor) -> Answer:
-        return self._answer(audio=self._features(same_batch(audio=self._audio_shaped(audio))["audio"]))
+        Args:
+            signature: its name.
+            inputs: its inputs, of any shape; what breaks a rule fails the request.
+        """
+        values = {
+            name: shaped(name, inputs[name], spec.shape[1:].as_list()) for name, spec in self.inputs(signature).items()
+        }
+        values = same_batch(**values)
+        if signature in self.arrays:
+            return self._predicted({name: self._in_own_unit(name, each) for name, each in values.items()})
+        read, present = self._read(values)
+        if signature == RAW_BYTES:
+            return self._predicted(read, present)
+        scaled = {
+            name: each / float(self.spec[name].scale) if self.spec[name].scale > 1 else each
+            for name, each in read.items()
+        }
+        return {name: tf.identity(each, name=f"read_{name}") for name, each in (scaled | {"present": present}).items()}
 
-    def raw_bytes(self, image_bytes: tf.Tensor, audio_bytes: tf.Tensor) -> Answer:
-        return self._answer(**self._read(image_bytes, audio_bytes))
-
-    def read_bytes(self, image_bytes: tf.Tensor, audio_bytes: tf.Tensor) -> Answer:
-        read = self._read(image_bytes, audio_bytes)
-        outputs = {**read, "image": read["image"] / float(self.spec.pixel_max)}
-        return {name: tf.identity(values, name=f"read_{name}") for name, values in outputs.items()}
-
-    def _read(self, image_bytes: tf.Tensor, audio_bytes: tf.Tensor) -> Answer:
-        """Files -> image, audio and present, as the network takes them; zeros for what is absent."""
-        given = {"image_bytes": image_bytes, "audio_bytes": audio_bytes}
-        given = same_batch(**{name: shaped(name, values, ()) for name, values in given.items()})
-        present = one_present(**given)
-        read = {}
+    def _read(self, inputs: Tensors) -> tuple[Tensors, tf.Tensor]:
+        """Files and arrays -> each modality in the network's unit, zeros where it is absent; and what is present."""
+        present, read = one_present(inputs), {}
         with tf.control_dependencies([present]):
-            for name in MODALITIES:
-                values, reason = self.readers[name](tf.identity(given[f"{name}_bytes"]))
-                read[name] = readable(f"{name}_bytes", values, reason)
-        return {**read, "present": present}
+            for index, name in enumerate(self.spec.names):
+                if name in self.readers:
+                    values, reason = self.readers[name](tf.identity(inputs[f"{name}_bytes"]))
+                    read[name] = readable(f"{name}_bytes", values, reason)
+                else:
+                    there = tf.reshape(present[:, index], [-1] + [1] * len(self.spec[name].shape))
+                    read[name] = self._in_own_unit(name, tf.where(there, inputs[name], tf.zeros_like(inputs[name])))
+        return read, present
 
-    def _image_shaped(self, image: tf.Tensor) -> tf.Tensor:
-        return shaped("image", image, self.spec.image_shape)
+    def _in_own_unit(self, name: str, values: tf.Tensor) -> tf.Tensor:
+        """A request's values in the network's unit; those that are not finite or too large fail the request."""
+        scale, values = float(self.spec[name].scale), finite(name, values)
+        if modality(self.spec[name]).is_bounded():
+            values = within_unit(name, values)
+        else:
+            values = within(name, values, self.limits.get(name, MAX_MAGNITUDE) / scale)
+        return values if scale == 1 else values * scale
 
-    def _audio_shaped(self, audio: tf.Tensor) -> tf.Tensor:
-        return shaped("audio", audio, (self.spec.num_audio,))
+    def _predicted(self, values: Mapping[str, tf.Tensor], present: tf.Tensor | None = None) -> Tensors:
+        """The outputs for some modalities, or all of them; each is encoded once.
 
-    def _pixels(self, image: tf.Tensor) -> tf.Tensor:
-        """[0, 1] -> the network's own units."""
-        return within_unit("image", finite("image", image)) * float(self.spec.pixel_max)
-
-    def _features(self, audio: tf.Tensor) -> tf.Tensor:
-        return within("audio", finite("audio", audio), self.audio_limit)
-
-    def _answer(
-        self, image: tf.Tensor | None = None, audio: tf.Tensor | None = None, present: tf.Tensor | None = None
-    ) -> Answer:
-        """What the network says of images, sounds, or both; each is encoded once."""
-        given = {name: values for name, values in (("image", image), ("audio", audio)) if values is not None}
-        embedded = {name: self.encoders[name](values, training=False) for name, values in given.items()}
-        any_of_them = next(iter(embedded.values()))
-        steps = tf.stack([embedded.get(name, tf.zeros_like(any_of_them)) for name in MODALITIES], axis=1)
+        Args:
+            values: in the network's unit.
+            present: bool (batch, modalities); None: all that `values` has.
+        """
+        names, views = self.spec.names, self.spec.views
+        embedded = {name: self.encoders[name](each, training=False) for name, each in values.items()}
+        zeros = tf.zeros_like(next(iter(embedded.values())))
+        steps = tf.stack([embedded.get(name, zeros) for name in names], axis=1)
         batch = tf.shape(steps)[0]
-        everywhere = tf.constant([[name in given for name in MODALITIES]])
-        there: Any = tf.repeat(everywhere, batch, axis=0) if present is None else present
-        views = VIEWS if len(given) == len(MODALITIES) else {FUSED: VIEWS[FUSED]}
+        if present is None:
+            present = tf.repeat(tf.constant([[name in values for name in names]]), batch, axis=0)
+        if len(values) < len(names):
+            views = {FUSED: views[FUSED]}
         # One call of the head for all views: at a batch of one, the number of ops is what takes the time.
-        asked = tf.concat([tf.logical_and(there, tf.constant([view])) for view in views.values()], axis=0)
-        said, state = self.head([tf.tile(steps, [len(views), 1, 1]), asked], training=False)
-        answers = dict(zip(views, tf.split(said, len(views)), strict=True))
-        return self._named(answers, state[:batch], there)
+        seen = tf.concat([tf.logical_and(present, tf.constant([view])) for view in views.values()], axis=0)
+        probabilities, state = self.head([tf.tile(steps, [len(views), 1, 1]), seen], training=False)
+        by_view = dict(zip(views, tf.split(probabilities, len(views)), strict=True))
+        return self._named(by_view, state[:batch], present)
 
-    def _named(self, answers: Mapping[str, tf.Tensor], embedding: tf.Tensor, present: tf.Tensor) -> Answer:
-        """The outputs, from the answers to each view; where only one modality is given, the fused one is its answer."""
-        label = tf.argmax(answers[FUSED], axis=1, output_type=tf.int64)
+    def _named(self, by_view: Mapping[str, tf.Tensor], embedding: tf.Tensor, present: Any) -> Tensors:
+        """The outputs, from the probabilities of each view; where one modality is given, the fused ones are its own."""
+        label = tf.argmax(by_view[FUSED], axis=1, output_type=tf.int64)
         alone = {}
-        for index, name in enumerate(MODALITIES):
-            tempered = self._tempered(answers.get(name, answers[FUSED]), self.temperature.get(name, 1.0))
+        for index, name in enumerate(self.spec.names):
+            tempered = self._tempered(by_view.get(name, by_view[FUSED]), name)
             alone[name] = tf.where(present[:, index : index + 1], tempered, tf.zeros_like(tempered))
-        fused = self._tempered(answers[FUSED], self.temperature.get(FUSED, 1.0))
-        both = tf.reduce_all(present, axis=1, keepdims=True)
+        # One modality of several is tempered as it is alone.
+        several = tf.reduce_sum(tf.cast(present, tf.int32), axis=1, keepdims=True) >= min(2, len(alone))
+        fused, one = self._tempered(by_view[FUSED], FUSED), reduce(operator.add, alone.values())
         outputs = {
-            "probabilities": tf.where(both, fused, alone["image"] + alone["audio"]),
+            "probabilities": tf.where(several, fused, one),
             "label": label,
             "class_name": tf.gather(tf.constant(self.spec.class_names), label),
-            **{f"{name}_probabilities": alone[name] for name in MODALITIES},
+            **{f"{name}_probabilities": values for name, values in alone.items()},
             "embedding": tf.reshape(embedding, [tf.shape(embedding)[0], embedding.shape[-1]]),
             "present": present,
         }
         return {name: tf.identity(values, name=name) for name, values in outputs.items()}
 
-    def _tempered(self, probabilities: tf.Tensor, temperature: float) -> tf.Tensor:
+    def _tempered(self, probabilities: tf.Tensor, view: str) -> tf.Tensor:
         """p'ₖ = pₖ^(1/T) / Σⱼ pⱼ^(1/T), as `metrics.classification.temper`."""
+        temperature = self.temperature.get(view, 1.0)
         if temperature == 1.0:
             return probabilities
         logs = tf.math.log(tf.maximum(probabilities, float(np.finfo(np.float32).tiny)))
         return tf.nn.softmax(logs / temperature, axis=1)
 
 
-def input_specs(spec: Spec) -> dict[str, dict[str, tf.TensorSpec]]:
-    """What each endpoint takes: {signature: {input: its shape and type}}."""
-    image = tf.TensorSpec((None, *spec.image_shape), tf.float32, "image")
-    audio = tf.TensorSpec((None, spec.num_audio), tf.float32, "audio")
-    files = [tf.TensorSpec((None,), tf.string, f"{name}_bytes") for name in MODALITIES]
-    taken = {"serving_default": [image, audio], "image_only": [image], "audio_only": [audio]}
-    taken |= {RAW_BYTES: files, READ_BYTES: files}
-    return {signature: {str(each.name): each for each in given} for signature, given in taken.items()}
-
-
 def write_saved_model(folder: Path, network: keras.Model, endpoints: Endpoints) -> None:
-    """Writes `saved_model.pb` and its weights into a folder."""
-    specs = {name: given for name, given in input_specs(endpoints.spec).items() if name in endpoints.names}
+    """Writes `saved_model.pb` and its weights.
+
+    Args:
+        folder: where to.
+        network: what the endpoints are made of.
+        endpoints: all of them are written.
+    """
     archive: Any = keras.export.ExportArchive()
     archive.track(network)
-    for signature, given in specs.items():
-        # Without a rank: see `guards`.
-        unranked = [tf.TensorSpec(ANY_SHAPE, each.dtype, name) for name, each in given.items()]
-        archive.add_endpoint(signature, getattr(endpoints, signature), unranked)
+    specs = {signature: endpoints.inputs(signature) for signature in endpoints.names}
+    for signature, inputs in specs.items():
+        # Without a rank: see above.
+        unranked = [tf.TensorSpec(ANY_SHAPE, each.dtype, name) for name, each in inputs.items()]
+        archive.add_endpoint(signature, partial(_predict, endpoints, signature, tuple(inputs)), unranked)
     archive.write_out(str(folder), verbose=False)
     _declare_shapes(folder, specs)
+
+
+def _predict(endpoints: Endpoints, signature: str, names: tuple[str, ...], *values: tf.Tensor) -> Tensors:
+    return endpoints.predict(signature, dict(zip(names, values, strict=True)))
 
 
 def _declare_shapes(folder: Path, specs: Mapping[str, Mapping[str, tf.TensorSpec]]) -> None:
@@ -325,9 +420,9 @@ def _declare_shapes(folder: Path, specs: Mapping[str, Mapping[str, tf.TensorSpec
     path = folder / "saved_model.pb"
     saved = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     for graph in saved.meta_graphs:
-        for signature, given in specs.items():
-            for name, spec in given.items():
+        for signature, inputs in specs.items():
+            for name, spec in inputs.items():
                 graph.signature_def[signature].inputs[name].tensor_shape.CopyFrom(spec.shape.as_proto())
     path.write_bytes(saved.SerializeToString(deterministic=True))
-    # It speaks of the file as it was.
+    # The fingerprint is of the file as it was.
     (folder / "fingerprint.pb").unlink(missing_ok=True)

@@ -1,11 +1,8 @@
-"""The proof of a SavedModel: what it answers, what it refuses, and what is in it.
+"""The verification of a SavedModel: what it answers, what it refuses, and what is in it.
 
-`verify` asks it through TensorFlow's C API, in a process of its own, as a server would hold it.
-
-The ops that an exported graph may hold: plain ones that every TensorFlow has on a CPU.
-
-No Python (`PyFunc`), no cuDNN, no custom ops, nothing that touches a file but the loading of the weights, no state that
-one request leaves to the next, and no random numbers.
+`verify` asks the model through TensorFlow's C API, in a process of its own, as a server would hold it. Its graph may
+hold plain ops alone, which every TensorFlow has on a CPU: no Python (`PyFunc`), no cuDNN, no custom ops, nothing that
+touches a file but the loading of the weights, no state that one request leaves to the next, and no random numbers.
 """
 
 from collections.abc import Mapping
@@ -36,18 +33,12 @@ REDUCTIONS = "Sum Mean Max Min Prod All Any ArgMax ArgMin"
 NETWORK = """MatMul BatchMatMulV2 BatchMatMulV3 Einsum BiasAdd Conv2D MaxPool Relu Sigmoid Tanh Softmax LogSoftmax Elu
     FusedBatchNormV3"""
 STRINGS = "AsString StringJoin ReduceJoin StringLength StringSplitV2 StaticRegexReplace Substr"
-FILES = """DecodePng DecodeJpeg ExtractJpegShape DecodeRaw ScaleAndTranslate ResizeNearestNeighbor AvgPool DenseBincount
-    MatrixDiagV3 MatrixSolve RFFT IRFFT ComplexAbs TopKV2 TensorScatterUpdate UnsortedSegmentMax UnsortedSegmentSum
-    TensorListFromTensor TensorListGetItem TensorListReserve TensorListSetItem TensorListStack"""
-ROWS = """TensorDataset TensorSliceDataset ParallelMapDatasetV2 IgnoreErrorsDataset ConcatenateDataset BatchDatasetV2
-    DatasetToSingleElement"""
-"""Data sets of what is in the request already: they read no files."""
+FILES = "DecodeRaw TopKV2 UnsortedSegmentSum"
+"""Of the readers of files; ops that one kind alone needs are in its `Modality.ops`."""
 
 ALLOWED = frozenset(
-    " ".join((WEIGHTS, STRUCTURE, SHAPES, ARITHMETIC, LOGIC, REDUCTIONS, NETWORK, STRINGS, FILES, ROWS)).split()
+    " ".join((WEIGHTS, STRUCTURE, SHAPES, ARITHMETIC, LOGIC, REDUCTIONS, NETWORK, STRINGS, FILES)).split()
 )
-
-
 TOLERANCE = 1e-5
 """How far an answer may be from the network's own, for each number."""
 BATCHES = (1, 2, 7, 64)
@@ -55,13 +46,13 @@ BATCHES = (1, 2, 7, 64)
 Arrays = Mapping[str, np.ndarray]
 
 
-class Unproven(Exception):
-    """An export that does not keep its word."""
+class VerificationError(Exception):
+    """An export that predicts otherwise than its network, or that holds what it must not."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """A line of the table."""
+    """A line of the table: what was checked, whether it passed, and what was found."""
 
     title: str
     passed: bool
@@ -70,17 +61,19 @@ class Check:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What is asked of a model.
+    """The requests to a model.
 
     Args:
-        known: requests and what the network itself answers.
+        known: requests and what the network itself predicts.
         bad: requests that must be refused.
         warmup: the requests in the model's own warmup file.
+        ops: what its graph may hold.
     """
 
     known: list[tuple[Request, Arrays]]
     bad: list[BadRequest]
     warmup: list[Request]
+    ops: frozenset[str] = ALLOWED
 
     def requests(self) -> list[Request]:
         """All of them; after each bad request the first good one of its endpoint."""
@@ -93,25 +86,25 @@ class Plan:
 
 
 def verify(folder: Path, plan: Plan) -> list[Check]:
-    """Everything that is proved of a SavedModel before it is published.
+    """Everything that is verified of a SavedModel before it is published.
 
     Args:
         folder: a SavedModel.
-        plan: what it is asked.
+        plan: the requests.
 
     Returns:
-        The lines of the table; the proof holds if all have passed.
+        The lines of the table; the model is verified if all have passed.
     """
-    checks = [_ops(folder), _weights(folder)]
+    checks = [_ops(folder, plan.ops), _weights(folder)]
     session = ask_apart(folder, plan.requests())
     checks.append(_process(session, len(plan.requests())))
     if not checks[-1].passed:
         return checks
-    answered, first_bad = session.replies, len(plan.known)
+    replies, first_bad = session.replies, len(plan.known)
     first_warmup = first_bad + 2 * len(plan.bad)
-    checks += _parity(plan, answered[:first_bad], list(read_signatures(folder)))
-    checks.append(_refusals(plan, answered[first_bad:first_warmup]))
-    checks.append(_warmup(answered[first_warmup:]))
+    checks += _parity(plan, replies[:first_bad], list(read_signatures(folder)))
+    checks.append(_refusals(plan, replies[first_bad:first_warmup]))
+    checks.append(_warmup(replies[first_warmup:]))
     return checks
 
 
@@ -129,7 +122,12 @@ def table(checks: list[Check]) -> Table:
 
 
 def distance(answer: Arrays, expected: Arrays) -> float:
-    """The largest difference of any number; infinite where outputs are missing, or labels or names differ."""
+    """The largest difference of any number; infinite where outputs are missing, or labels or names differ.
+
+    Args:
+        answer: the outputs of a model, by name.
+        expected: what they should be.
+    """
     if answer.keys() != expected.keys():
         return float("inf")
     worst = 0.0
@@ -145,9 +143,9 @@ def distance(answer: Arrays, expected: Arrays) -> float:
     return worst
 
 
-def _ops(folder: Path) -> Check:
+def _ops(folder: Path, allowed: frozenset[str] = ALLOWED) -> Check:
     ops = read_ops(folder)
-    foreign = sorted(ops - ALLOWED)
+    foreign = sorted(ops - allowed)
     found = f"{len(ops)} kinds, nested functions included" if not foreign else f"not allowed: {', '.join(foreign)}"
     return Check("ops are plain", not foreign, found)
 

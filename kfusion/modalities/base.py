@@ -97,6 +97,10 @@ class Modality:
     teacher_temperature = 1.5
     ops: frozenset[str] = frozenset()
 
+    def called(self, name: str) -> str:
+        """One sample in sentences: the noun, or the modality's own name where that is not the kind's."""
+        return self.noun if name == self.kind else name
+
     # Arrays
 
     def spec_of(self, shape: Shape, path: Path, scale: int, known: Shape = ()) -> tuple[ModalitySpec, str]:
@@ -194,6 +198,15 @@ class Modality:
             seed: of what is random in it.
         """
         raise NotImplementedError
+
+    def example(self, values: np.ndarray, spec: ModalitySpec) -> Any:
+        """A sample ready for JSON, as a page shows and sends it; None where it cannot be shown.
+
+        Args:
+            values: (*shape), in the data's own unit.
+            spec: their shape.
+        """
+        return [round(value, 3) for value in values.ravel().tolist()]
 
     def bad_files(self, good: bytes) -> list[BadValues]:
         """Files that must be refused, made from a good one."""

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kfusion.modalities import kinds, modality
+from kfusion.modalities import each_of, kinds, modality
 from kfusion.modalities.base import Modality
-from kfusion.spec import ModalitySpec
+from kfusion.spec import ModalitySpec, Spec
 
 _PACKAGE = "kfusion."
 _PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, type(None))
@@ -40,6 +40,37 @@ def file_reader(spec: ModalitySpec) -> Reader:
 def _traced(kind: Modality, spec: ModalitySpec) -> Reader:
     read, signature = kind.reader(), [tf.TensorSpec([None], tf.string)]
     return tf.function(lambda contents: read(contents, spec), input_signature=signature, autograph=False)
+
+
+def front_end_of(name: str, source: Mapping[str, Any]) -> str | None:
+    """The front end that made a modality's training data; None where nobody knows.
+
+    Args:
+        name: of the modality.
+        source: what a run notes of its data: "front_end" is that of the last modality, and of any other one where it
+            has none of its own, "{name}_front_end".
+    """
+    return source.get(f"{name}_front_end", source["front_end"])
+
+
+def readers_of(spec: Spec, source: Mapping[str, Any]) -> tuple[dict[str, Reader], dict[str, str]]:
+    """What reads the files of each modality for a network, and why those of others cannot be read.
+
+    Args:
+        spec: the modalities.
+        source: what the network's run notes of its data.
+
+    Returns:
+        A reader, or the reason, for each modality.
+    """
+    readers, reasons = dict[str, Reader](), dict[str, str]()
+    for name, kind, shape in each_of(spec):
+        reason = kind.unreadable(front_end_of(name, source), shape)
+        if reason:
+            reasons[name] = reason
+        else:
+            readers[name] = file_reader(shape)
+    return readers, reasons
 
 
 def fingerprints() -> dict[str, str]:

@@ -1,11 +1,7 @@
-"""TensorFlow's C API by ctypes, from the libraries inside its wheel: status, tensors, and the functions that are used.
+"""SavedModels in TensorFlow's C++ runtime, as a server holds them, by ctypes and without Python's TensorFlow.
 
-No Python TensorFlow is imported.
-
-A SavedModel in TensorFlow's C++ runtime, as a server holds it: loaded and asked through the C API.
-
-No Python TensorFlow is imported. What the runtime aborts on aborts the process, as it would the server: what a
-signature says of the graph is therefore compared with the graph once, when the model is loaded.
+The C API comes from the libraries inside TensorFlow's wheel. What the runtime aborts on aborts the process, as it would
+the server: what a signature says of the graph is therefore compared with the graph once, when the model is loaded.
 """
 
 import ctypes

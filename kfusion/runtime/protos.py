@@ -1,17 +1,12 @@
-"""The few messages of TensorFlow and TensorFlow Serving that are read and written here, without either of them.
+"""TensorFlow's messages, read and written without TensorFlow: SavedModels, tensors, and requests for TensorFlow Serving.
 
-A message's wire form holds field numbers, not names, and a reader passes over fields that it does not know. So these
-are the fields that are used, with the numbers of tensorflow/core (`saved_model`, `meta_graph`, `graph`, `function`,
-`node_def`, `tensor`, `tensor_shape`), tensorflow_serving/apis (`prediction_log`, `predict`, `model`) and
-google/protobuf (`Int64Value`).
+A message's wire form holds field numbers, not names, and a reader passes over fields that it does not know. So
+`MESSAGES` lists only the fields that are used, with the numbers of tensorflow/core (`saved_model`, `meta_graph`,
+`graph`, `function`, `node_def`, `tensor`, `tensor_shape`), tensorflow_serving/apis (`prediction_log`, `predict`,
+`model`) and google/protobuf (`Int64Value`).
 
-What a SavedModel's file says without being loaded: its endpoints, and every op in it.
-
-Arrays <-> TensorFlow's tensor message, without TensorFlow.
-
-A message holds its values either as raw bytes, or as a list, in which the last value stands for all that are missing.
-
-TensorFlow's numbers and names of the data types that requests can carry, and numpy's types for them.
+A Tensor message holds its values either as raw bytes, or as a list, in which the last value stands for all that are
+missing.
 """
 
 from dataclasses import dataclass
@@ -25,21 +20,34 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from kfusion.validation import UserError
 
 FLOAT, STRING = 1, 7
-NUMPY: dict[int, Any] = {
-    **{1: np.float32, 2: np.float64, 3: np.int32, 4: np.uint8, 5: np.int16, 6: np.int8, 9: np.int64, 10: np.bool_},
-    **{STRING: np.object_, 22: np.uint32, 23: np.uint64},
+DTYPES: dict[int, tuple[str, Any, str]] = {
+    1: ("FLOAT", np.float32, "float_val"),
+    2: ("DOUBLE", np.float64, "double_val"),
+    3: ("INT32", np.int32, "int_val"),
+    4: ("UINT8", np.uint8, "int_val"),
+    5: ("INT16", np.int16, "int_val"),
+    6: ("INT8", np.int8, "int_val"),
+    7: ("STRING", np.object_, "string_val"),
+    9: ("INT64", np.int64, "int64_val"),
+    10: ("BOOL", np.bool_, "bool_val"),
+    22: ("UINT32", np.uint32, "uint32_val"),
+    23: ("UINT64", np.uint64, "uint64_val"),
 }
+"""TensorFlow's numbers of the data types that requests can carry: its name, NumPy's type, and the message's field."""
+OTHER_NAMES = {0: "INVALID", 8: "COMPLEX64", 14: "BFLOAT16", 19: "HALF", 20: "RESOURCE", 21: "VARIANT"}
+NUMPY = {number: kind for number, (_, kind, _) in DTYPES.items()}
 NUMBERS = {np.dtype(kind): number for number, kind in NUMPY.items()}
-NAMES = {
-    **{0: "DT_INVALID", 1: "DT_FLOAT", 2: "DT_DOUBLE", 3: "DT_INT32", 4: "DT_UINT8", 5: "DT_INT16"},
-    **{6: "DT_INT8", 7: "DT_STRING", 8: "DT_COMPLEX64", 9: "DT_INT64", 10: "DT_BOOL", 14: "DT_BFLOAT16", 19: "DT_HALF"},
-    **{20: "DT_RESOURCE", 21: "DT_VARIANT", 22: "DT_UINT32", 23: "DT_UINT64"},
-}
 
 
 def type_name(number: int) -> str:
     """Such as DT_FLOAT."""
-    return NAMES.get(number, f"DT_{number}")
+    name, *_ = DTYPES.get(number, (OTHER_NAMES.get(number, number),))
+    return f"DT_{name}"
+
+
+def plain_name(number: int) -> str:
+    """A type as NumPy calls it, such as float32; or string."""
+    return "string" if number == STRING else np.dtype(NUMPY[number]).name if number in NUMPY else str(number)
 
 
 def shape_text(shape: tuple[int, ...] | None) -> str:
@@ -50,15 +58,12 @@ def shape_text(shape: tuple[int, ...] | None) -> str:
     return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 
 
-_FIELDS = {
-    **{1: "float_val", 2: "double_val", STRING: "string_val", 9: "int64_val", 10: "bool_val"},
-    **dict.fromkeys((3, 4, 5, 6), "int_val"),
-    **{22: "uint32_val", 23: "uint64_val"},
-}
-
-
 def fill_tensor(tensor: Any, values: np.ndarray) -> None:
-    """Writes an array into an empty Tensor message; object arrays of bytes become strings.
+    """Writes an array into an empty Tensor message.
+
+    Args:
+        tensor: the message.
+        values: of any shape; object arrays of bytes become strings.
 
     Raises:
         UserError: the array is of a type that a message cannot carry.
@@ -86,7 +91,7 @@ def read_array(tensor: Any) -> np.ndarray:
     kind = np.dtype(NUMPY[tensor.dtype])
     if tensor.tensor_content:
         return np.frombuffer(tensor.tensor_content, kind.newbyteorder("<")).astype(kind).reshape(shape)
-    listed = list(getattr(tensor, _FIELDS[tensor.dtype]))
+    listed = list(getattr(tensor, DTYPES[tensor.dtype][2]))
     size = int(np.prod(shape))
     if len(listed) > size or (size and not listed):
         raise UserError(f"a tensor of shape {shape} must have {size} values. Received: {len(listed)}")

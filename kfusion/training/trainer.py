@@ -23,6 +23,7 @@ from kfusion.data.dataset import Pairs
 from kfusion.data.in_memory import OwnData
 from kfusion.data.pipeline import TrainingReader, evaluation_batches, readers_errors, training_batches
 from kfusion.environment import environment, has_accelerator
+from kfusion.exporting.kept_samples import keep_samples
 from kfusion.inference import load_network, predict_views
 from kfusion.io import read_back, same_arrays, write_atomically, write_text
 from kfusion.metrics import classification as metrics
@@ -63,6 +64,7 @@ def write_results(run: Run, prepared: PreparedData, console: Console | None) -> 
     for name, figure in augmented_samples(prepared).items():
         figures.save(figure, run.figures, f"augmented_{name}")
     write_text(run.folder / "report.txt", metrics.report_text(results["report"]) + "\n" + views_text(results["views"]))
+    keep_samples(run, parts)
     run.write_json("metrics.json", results)
     if console:
         console.print(tables.report_table(results["report"]))

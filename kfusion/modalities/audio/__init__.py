@@ -18,6 +18,10 @@ from kfusion.validation import broken
 if TYPE_CHECKING:
     from kfusion.config import AugmentConfig, DataConfig, ModelConfig
 
+GRAPH_OPS = """RFFT IRFFT ComplexAbs TensorListFromTensor TensorListGetItem TensorListReserve TensorListSetItem
+    TensorListStack"""
+"""Of the reader of sounds."""
+
 
 class Audio(Modality):
     """Sounds.
@@ -40,6 +44,7 @@ class Audio(Modality):
     )
     formats = "WAV"
     teacher_temperature = 1.6
+    ops = frozenset(GRAPH_OPS.split())
 
     def spec_of(self, shape: Shape, path: Path, scale: int, known: Shape = ()) -> tuple[ModalitySpec, str]:
         """(N, D) or (N, frames, coefficients), with or without an axis of length 1 for channels; see `Modality`."""

@@ -1,5 +1,6 @@
 """Pictures: (height, width, channels) pixels in 0-255 or 0-1."""
 
+import base64
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 MAX_CHANNELS = 4
 """A picture rarely has more: red, green, blue and opacity."""
+GRAPH_OPS = """DecodePng DecodeJpeg ExtractJpegShape ScaleAndTranslate ResizeNearestNeighbor AvgPool DenseBincount
+    MatrixDiagV3 MatrixSolve TensorScatterUpdate UnsortedSegmentMax TensorDataset TensorSliceDataset
+    ParallelMapDatasetV2 IgnoreErrorsDataset ConcatenateDataset BatchDatasetV2 DatasetToSingleElement"""
+"""Of the reader of pictures; its data sets are of what is in the request already, and read no files."""
 
 
 class Image(Modality):
@@ -36,6 +41,7 @@ class Image(Modality):
     formats = "PNG or JPEG"
     standardised = False
     teacher_temperature = 1.3
+    ops = frozenset(GRAPH_OPS.split())
 
     def spec_of(self, shape: Shape, path: Path, scale: int, known: Shape = ()) -> tuple[ModalitySpec, str]:
         """(N, 784), (N, H, W), (N, H, W, C), or (N, C, H, W) where nothing else can be meant; see `Modality`."""
@@ -123,6 +129,11 @@ class Image(Modality):
 
         pixels = np.round(values * (255 / spec.scale)).astype(np.uint8)
         return tf.io.encode_png(pixels).numpy()  # pyright: ignore[reportAttributeAccessIssue]
+
+    def example(self, values: np.ndarray, spec: ModalitySpec) -> Any:
+        """A PNG file in base64, of an image with as many channels as such a file has."""
+        shown = spec.shape[2] in (1, 3)
+        return base64.b64encode(self.sample_file(values, spec)).decode("ascii") if shown else None
 
     def bad_files(self, good: bytes) -> list[BadValues]:
         """Pictures that must be refused."""
