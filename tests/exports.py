@@ -1,7 +1,8 @@
-"""A run's answers, and small networks exported without a run: to try what a trained one would take too long for."""
+"""A run's predictions, and small networks exported without a run: to try what a trained one would take too long for."""
 
 import importlib.util
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,21 +15,24 @@ from kfusion.config import ModelConfig
 from kfusion.data.dataset import Pairs
 from kfusion.exporting.assets import BATCHES, write_warmup
 from kfusion.exporting.portable_runtime import PACKAGES
-from kfusion.exporting.sample_requests import Expected, Samples
+from kfusion.exporting.sample_requests import Expected, Samples, samples_of
 from kfusion.exporting.saved_model import plan_of
-from kfusion.exporting.signatures import SIGNATURES, Endpoints, write_saved_model
+from kfusion.exporting.signatures import Endpoints, write_saved_model
 from kfusion.exporting.subprocess_runner import Request
 from kfusion.exporting.verify import Check, Plan, verify
 from kfusion.inference import load_network, predict_views
+from kfusion.modalities import each_of
+from kfusion.modalities.front_ends import Reader
 from kfusion.model.build import build_model
 from kfusion.run_dir import Run
 from kfusion.spec import Spec
 
-SMALL = Spec(image_shape=(9, 8, 3), audio_grid=(4, 3), class_names=("hut", "tür", "zaun"), pixel_max=1)
+SMALL = Spec.pair(image_shape=(9, 8, 3), audio_grid=(4, 3), class_names=("hut", "tür", "zaun"), pixel_max=1)
 NO_TEMPERATURE: dict[str, float] = {}
 MISSING = {
     extra: [name for name in names if importlib.util.find_spec(name.replace("-", "_")) is None]
     for extra, names in PACKAGES.items()
+    if extra
 }
 EXTRAS = [
     pytest.param(
@@ -49,20 +53,31 @@ def copied(run: Path, folder: Path) -> Path:
 def views(run: Path, images: np.ndarray, audio: np.ndarray) -> dict[str, np.ndarray]:
     """The run's answers, by the way that evaluates it: {view: probabilities (n, 10)}."""
     rows = np.arange(len(images))
-    return predict_views(load_network(Run(run)), Pairs(images, audio, rows, rows, rows, Spec()))
+    pairs = Pairs({"image": images, "audio": audio}, {"image": rows, "audio": rows}, rows, Spec())
+    return predict_views(load_network(Run(run)), pairs)
 
 
-def small_network(fusion: str = "late", seed: int = 0) -> keras.Model:
-    """An untrained network on `SMALL`; each seed gives other weights."""
+def small_network(fusion: str = "late", seed: int = 0, spec: Spec = SMALL) -> keras.Model:
+    """An untrained network; each seed gives other weights."""
     keras.utils.set_random_seed(seed)
     config = ModelConfig(fusion=fusion, embed_dim=8, hidden_dim=6, filters=(2, 3), audio_units=(5,))  # type: ignore
-    return build_model(config, SMALL, np.full(SMALL.num_audio, 2.0), np.full(SMALL.num_audio, 9.0))
+    sizes = {name: kind.standardised * shape.num_values for name, kind, shape in each_of(spec)}
+    mean, variance = ({name: np.full(size, value) for name, size in sizes.items() if size} for value in (2.0, 9.0))
+    return build_model(config, spec, mean, variance)
 
 
-def small_samples() -> Samples:
+def small_samples(spec: Spec = SMALL, readers: Mapping[str, Reader] | None = None) -> Samples:
+    """Random samples; as files too, where there are readers."""
     rng = np.random.default_rng(3)
-    pixels = rng.uniform(0, 1, (64, *SMALL.image_shape)).astype(np.float32)
-    return Samples(pixels, rng.normal(2, 3, (64, SMALL.num_audio)).astype(np.float32), SMALL.pixel_max)
+    values = {
+        name: (rng.uniform(0, 1, size) * shape.scale if kind.is_bounded() else rng.normal(2, 3, size)).astype(
+            np.float32
+        )
+        for name, kind, shape in each_of(spec)
+        for size in [(64, *shape.shape)]
+    }
+    rows = np.arange(64)
+    return samples_of(Pairs(values, dict.fromkeys(values, rows), rows % spec.num_classes, spec), 64, readers or {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,13 +91,19 @@ class Exported:
         return {check.title: check for check in verify(self.folder, self.plan)}
 
 
-def export_small(folder: Path, network: keras.Model, temperature: dict[str, float] = NO_TEMPERATURE) -> Exported:
+def export_small(
+    folder: Path,
+    network: keras.Model,
+    temperature: dict[str, float] = NO_TEMPERATURE,
+    spec: Spec = SMALL,
+    readers: Mapping[str, Reader] | None = None,
+) -> Exported:
     """Exports a small network without publishing it."""
-    endpoints, real = Endpoints(network, SMALL, temperature, {}), small_samples()
+    endpoints, real = Endpoints(network, spec, temperature, readers or {}), small_samples(spec, readers)
     write_saved_model(folder, network, endpoints)
-    requests = [Request(signature, real.request(signature, size)) for signature in SIGNATURES for size in BATCHES]
+    requests = [Request(signature, real.request(signature, size)) for signature in endpoints.names for size in BATCHES]
     write_warmup(folder, "small", requests)
-    return Exported(folder, plan_of(folder, endpoints, real, Expected(network, SMALL.class_names, temperature)))
+    return Exported(folder, plan_of(folder, endpoints, real, Expected(network, spec, temperature)))
 
 
 class Tiny(tf.Module):

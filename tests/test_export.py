@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from kfusion.exporting.assets import WARMUP_FILE, read_warmup
-from kfusion.exporting.model_store import Shelf
+from kfusion.exporting.model_store import ModelStore
 from kfusion.exporting.subprocess_runner import ask_apart
 from kfusion.runtime.protos import read_signatures
 from tests.processes import fails, full_disk, in_process, start_verb
@@ -112,7 +112,7 @@ def test_a_killed_export_leaves_no_version_and_the_next_one_is_the_first(tiny_ru
     assert done.returncode == 0, done.stderr
     assert numbers(model) == ["1"]
     card = (model / "1" / "assets.extra" / "model_card.md").read_text()
-    assert "`raw_bytes` is left out: how sounds became this data's features is not known." in card
+    assert "`raw_bytes` is left out: the front end of its training sounds is not known." in card
     # Nobody's folders travel with a model.
     assert "- source: training_data; pairs:" in card and str(tiny_run.parent) not in card
     assert set(read_signatures(model / "1")) & {"raw_bytes", "image_only"} == {"image_only"}
@@ -125,12 +125,12 @@ def test_versions_published_at_once_get_the_next_numbers(tmp_path):
     (tmp_path / "kfusion" / "4").mkdir(parents=True)
 
     def publish(content: str) -> str:
-        shelf = Shelf(tmp_path, "kfusion")
-        with shelf.workshop() as place:
+        store = ModelStore(tmp_path, "kfusion")
+        with store.staging() as place:
             made = place / "model"
             made.mkdir()
             (made / "saved_model.pb").write_text(content)
-            return shelf.publish(made, None).name
+            return store.publish(made, None).name
 
     words = [f"model {place}" for place in range(8)]
     with ThreadPoolExecutor(len(words)) as pool:

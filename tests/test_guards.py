@@ -3,18 +3,21 @@
 All are asked in one process without Python TensorFlow, good ones between bad ones; had it died, all after would fail.
 """
 
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from kfusion.exporting.sample_requests import bad_arrays, bad_files, picture_file, sound_file
-from kfusion.exporting.saved_model import held_out_pairs
-from kfusion.exporting.signatures import Endpoints, front_end_of
+from kfusion.exporting.sample_requests import bad_arrays, bad_files
+from kfusion.exporting.signatures import Endpoints, why_no_files
 from kfusion.exporting.subprocess_runner import Request, ask_apart
 from kfusion.inference import load_network, predict_views
 from kfusion.metrics.classification import temper
+from kfusion.modalities import modality
+from kfusion.modalities.front_ends import readers_of
+from kfusion.prepared_data import load_own
 from kfusion.run_dir import open_run, read_temperature
-from kfusion.spec import Spec
 
 ROWS = 12
 SENTENCES = {
@@ -76,11 +79,14 @@ class Asked:
 
     def __init__(self, run, model) -> None:
         self.run, self.spec = run, run.spec()
-        self.pairs = held_out_pairs(run)
-        self.pixels, self.audio = self.pairs.read(np.arange(ROWS))
+        self.pairs = load_own(run)[1].test
+        self.pixels, self.audio = self.pairs.read(np.arange(ROWS)).values()
         self.image = self.pixels / np.float32(255)
-        self.png = np.array([picture_file(each, self.spec) for each in self.pixels], object)
-        self.wav = np.array([sound_file(each, self.spec, 7) for each in self.audio], object)
+        files = {"image": self.pixels, "audio": self.audio}
+        self.png, self.wav = (
+            np.array([modality(name).sample_file(row, self.spec[name], 7) for row in values], object)
+            for name, values in files.items()
+        )
         self.requests = {**self.good(), **self.bad()}
         self.session = ask_apart(model, list(self.requests.values()))
         self.replies = dict(zip(self.requests, self.session.replies, strict=False))
@@ -113,8 +119,9 @@ class Asked:
 
     def bad(self) -> dict[str, Request]:
         """Those that every export is tried with, and a few more."""
-        arrays = bad_arrays("serving_default", {"image": self.image, "audio": self.audio})
-        listed = [*arrays, *bad_files("raw_bytes", self.png[-3:], self.wav[-3:])]
+        arrays = bad_arrays("serving_default", {"image": self.image, "audio": self.audio}, self.spec)
+        files = {"image_bytes": self.png[-3:], "audio_bytes": self.wav[-3:]}
+        listed = [*arrays, *bad_files("raw_bytes", files, self.spec)]
         flat = self.image.reshape(ROWS, -1)
         return {each.title: each.request for each in listed} | {
             "one output of flat rows": self.both(image=flat, outputs=("label",)),
@@ -194,9 +201,9 @@ def test_one_output_may_be_asked_alone(asked):
 def test_temperatures_change_probabilities_by_their_formula_and_no_label(asked):
     network = load_network(asked.run)
     warm = {"fused": 1.7, "image": 0.5, "audio": 3.0}
-    given = tf.constant(asked.image), tf.constant(asked.audio)
-    plain = Endpoints(network, asked.spec, {}, {}).serving_default(*given)
-    tempered = Endpoints(network, asked.spec, warm, {}).serving_default(*given)
+    inputs = {"image": tf.constant(asked.image), "audio": tf.constant(asked.audio)}
+    plain = Endpoints(network, asked.spec, {}, {}).predict("serving_default", inputs)
+    tempered = Endpoints(network, asked.spec, warm, {}).predict("serving_default", inputs)
     for output, view in (
         ("probabilities", "fused"),
         ("image_probabilities", "image"),
@@ -209,22 +216,21 @@ def test_temperatures_change_probabilities_by_their_formula_and_no_label(asked):
 @pytest.mark.parametrize("content", ['{"temperature": {"fused": 1}}', "[]", '{"temperature": {"fused": 0}}', "{"])
 def test_a_damaged_calibration_is_one_line(content, tmp_path, trained_run):
     run = open_run(trained_run)
+    shutil.copy(trained_run / "data.json", tmp_path)
     (tmp_path / "calibration.json").write_text(content)
     with pytest.raises(ValueError, match=r"calibration\.json: "):
         read_temperature(type(run)(tmp_path))
 
 
 def test_a_front_end_that_is_not_known_leaves_files_out_and_says_why(trained_run):
-    class Unknown(type(open_run(trained_run))):
-        front_end: str | None = None
-
-        def data(self):
-            facts = super().data()
-            return {**facts, "source": {**facts["source"], "front_end": self.front_end}}
-
-    assert front_end_of(Unknown(trained_run)) == ({}, "how sounds became this data's features is not known")
-    Unknown.front_end = "another"
-    readers, why = front_end_of(Unknown(trained_run))
-    assert readers == {} and "'another'" in why
-    assert set(front_end_of(open_run(trained_run))[0]) == {"image", "audio"}
-    assert isinstance(open_run(trained_run).spec(), Spec)
+    run = open_run(trained_run)
+    spec, source = run.spec(), run.data()["source"]
+    readers, reasons = readers_of(spec, source)
+    assert set(readers) == {"image", "audio"} and why_no_files(spec, reasons) == ""
+    readers, reasons = readers_of(spec, {**source, "front_end": None})
+    assert set(readers) == {"image"}
+    assert why_no_files(spec, reasons) == "the front end of its training sounds is not known"
+    _, reasons = readers_of(spec, {**source, "front_end": "another"})
+    assert "(another)" in why_no_files(spec, reasons)
+    # One of its own goes before that of the last modality.
+    assert set(readers_of(spec, {"front_end": None, "audio_front_end": source["front_end"]})[0]) == {"image", "audio"}

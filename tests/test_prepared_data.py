@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from kfusion.config import Config, DataConfig
-from kfusion.exporting.model_store import Shelf
-from kfusion.exporting.portable import export_portable
-from kfusion.exporting.saved_model import Options, export, held_out_pairs
+from kfusion.exporting.exporter import Options, export
+from kfusion.exporting.model_store import ModelStore
 from kfusion.io import read_json
 from kfusion.prepared_data import gather, load_own, regather
 from kfusion.run_dir import Run
@@ -81,21 +80,21 @@ def test_an_export_of_changed_data_is_one_line_and_publishes_nothing(run, tmp_pa
     assert load_own(run)[1].test.rows["image"].tolist() == run.split()["test_image"].tolist()
     change(tmp_path / "data")
     line = f"the data must be those that the run was trained on\\. Found: {found}$"
-    shelf, nothing = Shelf(tmp_path / "models", "kfusion"), None
+    store, nothing = ModelStore(tmp_path / "models", "kfusion"), None
     with pytest.raises(ValueError, match=line):
-        held_out_pairs(run)
+        load_own(run)
     with pytest.raises(ValueError, match=line):
-        export(run, nothing, shelf, Options())  # pyright: ignore[reportArgumentType]
-    assert not shelf.root.exists()
+        export(run, nothing, store, Options())  # pyright: ignore[reportArgumentType]
+    assert not store.root.exists()
 
 
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_a_file_for_another_runtime_is_not_made_of_changed_data_either(run, tmp_path, extra):
     lengthen(tmp_path / "data")
-    shelf, nothing = Shelf(tmp_path / "models", "kfusion"), None
+    store, nothing = ModelStore(tmp_path / "models", "kfusion"), None
     with pytest.raises(ValueError, match=r"the data must be those that the run was trained on\. Found: another files$"):
-        export_portable(extra, run, nothing, shelf, Options())  # pyright: ignore[reportArgumentType]
-    assert not shelf.root.exists()
+        export(run, nothing, store, Options(format=extra))  # pyright: ignore[reportArgumentType]
+    assert not store.root.exists()
 
 
 def test_what_is_only_remarked_of_the_data_may_change(run):

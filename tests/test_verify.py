@@ -10,11 +10,48 @@ import pytest
 import tensorflow as tf
 
 from kfusion import export as verb
-from kfusion.exporting import saved_model as exporter
+from kfusion.exporting import exporter, saved_model
+from kfusion.exporting.signatures import Endpoints, why_no_files
 from kfusion.exporting.subprocess_runner import _packed, _unpacked, ask_apart
 from kfusion.exporting.verify import ALLOWED, _ops, distance, table
+from kfusion.metrics.classification import temper
+from kfusion.modalities import kinds, modality, registered
+from kfusion.modalities.base import Modality
+from kfusion.modalities.front_ends import readers_of
 from kfusion.runtime.protos import read_ops, read_signatures
-from tests.exports import SMALL, Exported, export_small, small_network
+from kfusion.spec import ModalitySpec, Spec
+from tests.exports import SMALL, Exported, export_small, small_network, small_samples
+
+
+class Vector(Modality):
+    """A row of numbers: everything as the base class has it."""
+
+    kind = "vector"
+
+
+class Blob(Modality):
+    """Files of float32 numbers, as they are."""
+
+    kind, suffixes = "blob", (".f32",)
+
+    def unreadable(self, front_end, spec):
+        return ""
+
+    def reader(self):
+        def read(contents, spec):
+            size, right = tf.strings.length(contents), 4 * spec.num_values
+            whole = tf.where(size == right, contents, bytes(right))
+            reasons = tf.where((size == right) | (size == 0), "", f"must have {right} bytes")
+            return tf.reshape(tf.io.decode_raw(whole, tf.float32), [-1, *spec.shape]), reasons
+
+        return read
+
+    def sample_file(self, values, spec, seed=0):
+        return values.tobytes()
+
+    def bad_files(self, good):
+        return [("too short", good[:-1], "must have")]
+
 
 WARM = {"fused": 1.5, "image": 0.6, "audio": 2.5}
 
@@ -35,6 +72,43 @@ def test_the_late_head_is_exported_and_proved(small):
     checks = small.checks()
     assert [check for check in checks.values() if not check.passed] == []
     assert set(checks) >= {"serving_default", "image_only", "audio_only", "bad requests", "warmup requests"}
+
+
+@pytest.mark.parametrize("names", [("pulse", "vector", "wave"), ("pulse",), ("vector",)])
+def test_models_of_one_and_of_three_modalities_are_exported_and_verified(names, tmp_path):
+    """`vector` has no file form: `raw_bytes` takes its numbers, and NaN for a row without."""
+    kinds = {"pulse": "blob", "vector": "vector", "wave": "blob"}
+    with registered(Vector()), registered(Blob()):
+        spec = Spec({name: ModalitySpec(kinds[name], (2 + len(name),)) for name in names}, ("hut", "tür"))
+        readers, reasons = readers_of(spec, {"front_end": None})
+        files = {} if why_no_files(spec, reasons) else readers
+        assert set(files) == set(names) - {"vector"}
+        network, warm = small_network(spec=spec), {"fused": 1.5, **dict.fromkeys(names, 0.6)}
+        exported = export_small(tmp_path / "model", network, warm, spec, files)
+        assert [check for check in exported.checks().values() if not check.passed] == []
+    signatures = read_signatures(tmp_path / "model")
+    endpoints = {
+        "serving_default",
+        *(f"{name}_only" for name in names),
+        *(("raw_bytes", "read_bytes") if files else ()),
+    }
+    assert set(signatures) == endpoints
+    if len(names) == 3:
+        assert list(signatures["raw_bytes"].inputs) == ["pulse_bytes", "vector", "wave_bytes"]
+        titles = {each.title for each in exported.plan.bad if each.request.signature == "raw_bytes"}
+        assert {"empty strings and NaN", "vector: NaN", "vector: an absurd number", "too short"} <= titles
+
+
+def test_two_of_three_are_tempered_as_fused_and_one_as_it_is_alone(tmp_path):
+    with registered(Vector()):
+        spec = Spec({name: ModalitySpec("vector", (3,)) for name in "abc"}, ("hut", "tür"))
+        network, warm = small_network(spec=spec), {"fused": 2.0, "a": 3.0, "b": 0.5, "c": 0.25}
+        endpoints, plain = (Endpoints(network, spec, each, {}) for each in (warm, {}))
+        values = {name: tf.constant(rows) for name, rows in small_samples(spec).values.items()}
+        present = tf.constant([[True, True, False], [False, True, False]] * 32)
+        tempered, own = (each._predicted(values, present)["probabilities"].numpy() for each in (endpoints, plain))
+    np.testing.assert_allclose(tempered[::2], temper(own[::2], 2.0), atol=1e-6)
+    np.testing.assert_allclose(tempered[1::2], temper(own[1::2], 0.5), atol=1e-6)
 
 
 def test_changed_weights_are_found(small, tmp_path):
@@ -112,7 +186,7 @@ def test_an_op_that_is_not_allowed_is_found_within_nested_functions(tmp_path):
 def test_no_op_that_reads_files_or_runs_python_is_allowed():
     dangerous = {"ReadFile", "WriteFile", "PyFunc", "EagerPyFunc", "PyFuncStateless", "CudnnRNNV3", "MatchingFiles"}
     dangerous |= {"RandomUniform", "RandomStandardNormal", "PrintV2", "ImmutableConst", "TFRecordDataset", "Save"}
-    assert not dangerous & ALLOWED
+    assert not dangerous & ALLOWED.union(*(modality(kind).ops for kind in kinds()))
 
 
 def test_distance_is_the_worst_number_and_infinite_where_names_or_labels_differ():
@@ -126,17 +200,17 @@ def test_distance_is_the_worst_number_and_infinite_where_names_or_labels_differ(
 
 def test_what_fails_its_proof_is_not_published_and_the_command_ends_with_1(trained_run, tmp_path, monkeypatch, capsys):
     """A byte of the weights turns between writing and proof, as on a bad disk."""
-    write = exporter.write
+    convert = saved_model.convert
 
-    def write_badly(made, *rest):
-        write(made, *rest)
+    def convert_badly(context, made):
+        convert(context, made)
         path = made / "variables" / "variables.data-00000-of-00001"
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 0xFF
         path.write_bytes(bytes(content))
 
-    monkeypatch.setattr(exporter, "write", write_badly)
-    monkeypatch.setattr(exporter, "front_end_of", lambda run: ({}, "it is left out of this test"))
+    monkeypatch.setattr(saved_model, "convert", convert_badly)
+    monkeypatch.setattr(exporter, "readers_of", lambda *_: ({}, {"image": "it is left out of this test"}))
     monkeypatch.setattr(sys, "argv", ["export", str(trained_run), "--to", str(tmp_path)])
     with pytest.raises(SystemExit) as end:
         verb.main()

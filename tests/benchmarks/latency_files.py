@@ -8,29 +8,33 @@ from pathlib import Path
 
 import numpy as np
 
-from kfusion.data.loaders import load
-from kfusion.data.splits import split
 from kfusion.exporting.converters import freeze, to_int8, to_litert, to_onnx, with_facts
-from kfusion.exporting.model_store import Shelf
-from kfusion.exporting.portable import facts_of, one_by_one
-from kfusion.exporting.saved_model import Options, export
+from kfusion.exporting.exporter import Options, export, read_context
+from kfusion.exporting.model_store import ModelStore
+from kfusion.exporting.portable import one_by_one
 from kfusion.inference import load_network
 from kfusion.run_dir import open_run
 
 
 def make(folder: Path, work: Path) -> None:
-    """Writes SavedModel, .tflite, .onnx and pair.npz into `work`; they are proved elsewhere."""
+    """Writes SavedModel, .tflite, .onnx and pair.npz into `work`; they are verified elsewhere.
+
+    Args:
+        folder: a run folder.
+        work: where to.
+    """
     run = open_run(folder)
-    network, config = load_network(run), run.config()
-    parts = split(load(config.data), config.data, config.split_seed)
-    frozen, facts = freeze(network, run.spec(), {}), facts_of(run, {})
+    network, options = load_network(run), Options(version=1, verify=False)
+    context = read_context(run, network, "benchmark", options)
+    frozen, facts = freeze(network, context.spec, {}), context.facts
     litert = to_litert(frozen)
     (work / "float32.tflite").write_bytes(with_facts(litert, facts))
-    (work / "int8.tflite").write_bytes(with_facts(to_int8(litert, one_by_one(parts.train)), facts))
+    (work / "int8.tflite").write_bytes(with_facts(to_int8(litert, one_by_one(context.samples.train)), facts))
     (work / "model.onnx").write_bytes(to_onnx(frozen, facts))
-    export(run, network, Shelf(work, "savedmodel"), Options(version=1, verify=False))
-    pixels, audio = parts.test.read(np.arange(1))
-    np.savez(work / "pair.npz", image=pixels / np.float32(run.spec().pixel_max), pixels=pixels, audio=audio)
+    export(run, network, ModelStore(work, "savedmodel"), options)
+    values = context.samples.test.read(np.arange(1))
+    image = values["image"] / np.float32(context.spec["image"].scale)
+    np.savez(work / "pair.npz", image=image, pixels=values["image"], audio=values["audio"])
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
 """The examples that travel with a model, and what a click on them does."""
 
 import json
-import shutil
-from pathlib import Path
 
 import numpy as np
 
 from kfusion.exporting.assets import EXAMPLES_FILE, write_examples
-from kfusion.exporting.saved_model import held_out_pairs
+from kfusion.prepared_data import load_own
 from kfusion.run_dir import open_run
 from tests.page.visitor import THREE, verdict
 
@@ -33,8 +31,8 @@ def test_the_examples_are_pairs_of_the_test_part_one_of_each_class(served_model,
     assert status == 200 and told["class_names"] == [str(digit) for digit in range(10)]
     assert [each["class_name"] for each in told["examples"]] == told["class_names"]
     assert "CC BY-SA" in told["licence"]
-    test = held_out_pairs(open_run(trained_run))
-    _, audio = test.read(np.arange(len(test)))
+    test = load_own(open_run(trained_run))[1].test
+    audio = test.read(np.arange(len(test)))["audio"]
     for each in told["examples"]:
         rows = np.flatnonzero(np.abs(audio - np.array(each["audio"])).max(axis=1) < 1e-3)
         assert each["class_name"] in test.label[rows].astype(str)
@@ -42,10 +40,9 @@ def test_the_examples_are_pairs_of_the_test_part_one_of_each_class(served_model,
 
 
 def test_data_of_unknown_licence_are_not_passed_on(trained_run, tmp_path):
-    shutil.copytree(trained_run, tmp_path / "run")
-    facts = json.loads((tmp_path / "run" / "data.json").read_text())
-    facts["source"]["licence"] = None
-    (tmp_path / "run" / "data.json").write_text(json.dumps(facts))
-    run = open_run(tmp_path / "run")
-    write_examples(Path(tmp_path), run, held_out_pairs(open_run(trained_run)))
+    pairs = load_own(open_run(trained_run))[1].test
+    write_examples(tmp_path, None, pairs)
     assert not (tmp_path / EXAMPLES_FILE).exists()
+    (tmp_path / EXAMPLES_FILE).parent.mkdir()
+    write_examples(tmp_path, "public domain", pairs)
+    assert (tmp_path / EXAMPLES_FILE).exists()
