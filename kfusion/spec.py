@@ -134,6 +134,7 @@ class Spec:
 
     @property
     def num_classes(self) -> int:
+        """How many classes there are."""
         return len(self.class_names)
 
     # The names of the first house, until every room goes by `modalities`.
@@ -164,9 +165,10 @@ class Spec:
         """The spec of a picture and a sound.
 
         Args:
-            image_shape, pixel_max: see `image_spec`.
+            image_shape: see `image_spec`.
             audio_grid: see `audio_spec`.
             class_names: one name per class.
+            pixel_max: see `image_spec`.
 
         Example:
             >>> Spec.pair(image_shape=(32, 32, 3), class_names=("cat", "dog")).names

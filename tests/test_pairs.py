@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from kfusion.data.dataset import ModalityData, Pairs, Source, group_ids, pair_by_label, read_rows, scan
+from kfusion.data.array_files import group_ids, read_rows, scan
+from kfusion.data.dataset import ModalityData, Pairs, Source, pair_by_label
 from kfusion.spec import Spec
 
 SPEC = Spec.pair(image_shape=(2, 3, 1), audio_grid=(1, 4), class_names=("a", "b"), pixel_max=255)

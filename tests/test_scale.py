@@ -42,6 +42,6 @@ def test_values_may_be_a_thousand_times_as_large_as_in_training(trained, limit):
 
 @pytest.mark.parametrize("found", [None, [1], [1, 0], ["a", 1], [float("nan"), 1], [0, 10**400], [True, 2], {}])
 def test_a_range_is_two_numbers_the_lower_one_first(found):
-    assert as_range([-1, 2.5], Path("data.json")) == (-1.0, 2.5)
+    assert as_range([-1, 2.5], Path("data.json"), "audio") == (-1.0, 2.5)
     with pytest.raises(ValueError, match=r"^data.json: 'audio_range' must be two numbers, the lower"):
-        as_range(found, Path("data.json"))
+        as_range(found, Path("data.json"), "audio")

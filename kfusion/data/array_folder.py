@@ -17,9 +17,16 @@ from pathlib import Path
 
 import numpy as np
 
-from kfusion.data.array_files import first_of_each_class, list_folder, open_array, scan_finite
+from kfusion.data.array_files import (
+    blank_lines,
+    first_of_each_class,
+    group_ids,
+    list_folder,
+    open_array,
+    scan_finite,
+)
 from kfusion.data.classes import read_coded
-from kfusion.data.dataset import ModalityData, Source, blank_lines, group_ids
+from kfusion.data.dataset import ModalityData, Source
 from kfusion.data.splits import joined
 from kfusion.data.tables import read_classes, read_digits, read_groups
 from kfusion.modalities import kinds, modality
@@ -73,8 +80,8 @@ class Layout:
 def _published(name: str, train: tuple[str, ...], test: tuple[str, ...]) -> Layout:
     """A layout of the digits: the files of the images, of the sounds and of the labels."""
     digits = Spec().modalities
-    files = [LayoutFiles(dict(zip(digits, arrays, strict=True)), labels) for *arrays, labels in (train, test)]
-    return Layout(name, *files, known={name: shape.grid for name, shape in digits.items()})
+    labelled, tested = (LayoutFiles(dict(zip(digits, arrays, strict=True)), last) for *arrays, last in (train, test))
+    return Layout(name, labelled, tested, known={name: shape.grid for name, shape in digits.items()})
 
 
 _PUBLISHED = (
@@ -263,7 +270,7 @@ def _with_test(train: _Part, test: _Part) -> Source:
 
 def _grouped(source: Source, group: dict[str, np.ndarray]) -> Source:
     """The source with other ids."""
-    return replace(source, data={name: replace(each, group=group[name]) for name, each in source.data.items()})
+    return replace(source, data={name: replace(data, group=group[name]) for name, data in source.data.items()})
 
 
 def _with_groups(source: Source, path: Path) -> Source:

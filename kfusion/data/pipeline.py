@@ -94,6 +94,7 @@ class TrainingReader:
         return pairs, label, epoch_generator(self.seed, epoch, Stream.ORDER).permutation(len(pairs))
 
     def __call__(self, step: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The modalities' values, the labels and the keys of the batch of one step, int ()."""
         epoch, within = divmod(int(step), self.steps_per_epoch)
         pairs, label, order = self.plan(epoch)
         rows = order[within * self.batch_size : (within + 1) * self.batch_size]
@@ -108,12 +109,14 @@ def training_batches(
     epochs: int,
     with_keys: bool = False,
 ) -> tf.data.Dataset:
-    """The batches of epochs `first_epoch` to `epochs`, one after the other.
+    """The batches of several epochs, one after the other.
 
     Args:
         reader: which rows, in which order.
         augment: applied to every batch here; None: not here.
         modality_dropout: probability that a sample loses one modality.
+        first_epoch: where a training begins or goes on, ≥ 0.
+        epochs: where it ends, the epoch itself not included.
         with_keys: leave the samples' keys in the batch, for augmentation on the device.
 
     Returns:

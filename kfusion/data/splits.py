@@ -354,7 +354,8 @@ def _without_met(sources: tuple[Source, ...], parts: list[_Positions]) -> tuple[
         for name, places in rows.items():
             met[name] = np.isin(here[name].group[places], np.concatenate([one[name].group for one in others] or [[]]))
         if here.aligned:
-            met = dict.fromkeys(met, np.logical_or.reduce(list(met.values())))
+            anywhere = np.logical_or.reduce(list(met.values()))
+            met = {name: anywhere for name in met}
         left.append({name: places[~met[name]] for name, places in rows.items()})
         lost = [int(where.sum()) for where in met.values()]
         num_left_out += lost[0] if here.aligned else sum(lost)

@@ -1,6 +1,6 @@
-"""What is measured on the training part alone: the scaling of the audio, the ranges, the classes' shares.
+"""What is measured on the training part alone, and whether other values are on its scale.
 
-Whether values are on the scale that a network was trained on, told by their ranges alone.
+Measured are the mean and variance of each value, ranges, and the classes' shares. The scale is told by ranges alone.
 """
 
 import sys
@@ -26,69 +26,75 @@ ABSURD = 1000.0
 """How many times larger than any training value a sound's may be: far more than a change of units would make it."""
 
 
-def as_range(found: Any, path: Path, name: str) -> Range:
+def as_range(value: Any, path: Path, name: str) -> Range:
     """The range of a modality's training values, as a file notes it.
 
     Args:
-        found: what JSON gave.
+        value: what JSON gave.
         path: the file.
         name: of the modality.
 
     Raises:
         UserError: it is no range.
     """
-    if isinstance(found, list) and len(found) == 2 and all(type(value) in (int, float) for value in found):
-        low, high = found
+    if isinstance(value, list) and len(value) == 2 and all(type(bound) in (int, float) for bound in value):
+        low, high = value
         if -sys.float_info.max <= low <= high <= sys.float_info.max:
             return float(low), float(high)
-    raise UserError(f"{path}: '{name}_range' must be two numbers, the lower one first. Found: {found!r}")
+    raise UserError(f"{path}: '{name}_range' must be two numbers, the lower one first. Found: {value!r}")
 
 
 def largest(trained: Range) -> float:
-    """How far from zero a value may be, given those of training, in two digits; values below 1 count as 1."""
+    """How far from zero a value may be where training had this range, in two digits; values below 1 count as 1."""
     return min(float(f"{ABSURD * max(1.0, *map(abs, trained)):.2g}"), MAX_MAGNITUDE)
 
 
-def require_within(path: str | Path, what: str, found: Range, trained: Range) -> None:
+def require_within(path: str | Path, what: str, values: Range, trained: Range) -> None:
     """Refuses values that no change of units explains.
 
     Args:
-        path, what, found, trained: as `require_scale`.
+        path: where they come from.
+        what: such as "audio features".
+        values: their lowest and highest.
+        trained: those of training.
 
     Raises:
         UserError: one is too far from zero.
     """
     limit = largest(trained)
-    if max(map(abs, found)) > limit:
+    if max(map(abs, values)) > limit:
         rule = f"{what} must be within {-limit:g} and {limit:g}, {ABSURD:g} times the training data's"
-        raise UserError(f"{path}: {rule}. Found: {found[0]:g} to {found[1]:g}")
+        raise UserError(f"{path}: {rule}. Found: {values[0]:g} to {values[1]:g}")
 
 
-def same_scale(found: Range, trained: Range) -> bool:
+def same_scale(values: Range, trained: Range) -> bool:
     """Whether two ranges are about as wide and lie over each other for half the narrower one at least.
 
     Args:
-        found, trained: lowest and highest value.
+        values: lowest and highest.
+        trained: those of training.
     """
-    spans = found[1] - found[0], trained[1] - trained[0]
+    spans = values[1] - values[0], trained[1] - trained[0]
     narrow, wide = min(spans), max(spans)
-    common = min(found[1], trained[1]) - max(found[0], trained[0])
+    common = min(values[1], trained[1]) - max(values[0], trained[0])
     return wide <= FACTOR * narrow and common >= narrow / 2
 
 
-def require_scale(path: str | Path, what: str, found: Range, trained: Range) -> None:
+def require_scale(path: str | Path, what: str, values: Range, trained: Range) -> None:
     """Refuses values on another scale.
 
     Args:
         path: where they come from.
         what: such as "audio features".
+        values: their lowest and highest.
+        trained: those of training.
 
     Raises:
         UserError: the ranges disagree; one line with both.
     """
-    if not same_scale(found, trained):
+    if not same_scale(values, trained):
         rule = f"{what} must be on the scale of the training data ({trained[0]:g} to {trained[1]:g}), or --force given"
-        raise UserError(f"{path}: {rule}. Found: {found[0]:g} to {found[1]:g}")
+        raise UserError(f"{path}: {rule}. Found: {values[0]:g} to {values[1]:g}")
 
 
 CHUNK_ROWS = 8192
