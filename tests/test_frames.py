@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kfusion.modalities.audio.frames import ragged_to_frames, to_frames
+from kfusion.modalities.audio.recipe import ragged_to_frames, to_frames
 
 
 def test_stretching_keeps_the_first_and_the_last_frame():

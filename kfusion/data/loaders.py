@@ -19,8 +19,7 @@ from kfusion.data.array_files import first_of_each_class, group_ids, list_folder
 from kfusion.data.array_folder import has_layout, load_folder
 from kfusion.data.dataset import ModalityData, Source
 from kfusion.data.media_files import is_media_folder
-from kfusion.modalities.audio.frames import ragged_to_frames
-from kfusion.modalities.audio.recipe import FSDD_FRONT_END
+from kfusion.modalities.audio.recipe import FSDD_FRONT_END, ragged_to_frames
 from kfusion.spec import Spec
 from kfusion.validation import UserError
 

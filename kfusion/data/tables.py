@@ -1,11 +1,9 @@
-"""Tables as people keep them, CSV or Parquet: which columns there are, and their rows as texts, one after another.
+"""Tables as people keep them, CSV or Parquet; and the labels, classes and groups in tables and .npy files.
 
-Every table that kfusion reads comes through here: labels, manifests to train on, manifests to predict. A CSV may be in
-UTF-8 or, as some spreadsheets and shells write it, in UTF-16; between its fields may be commas,
-semicolons or tabs, whichever divides the header into most. Names of columns count in any case. Memory does not grow
-with the rows.
-
-Labels from .npy files and tables, and the names of classes. Rows are counted from 0, a table's header aside.
+Every table that kfusion reads comes through here: labels, manifests to train on, manifests to predict. Its rows come as
+texts, one after another, so that memory does not grow with them. A CSV may be in UTF-8 or, as some spreadsheets and
+shells write it, in UTF-16; between its fields may be commas, semicolons or tabs, whichever divides the header into
+most. Names of columns count in any case. Rows are counted from 0, the header aside.
 """
 
 import csv
@@ -61,11 +59,11 @@ class Table:
         Raises:
             UserError: there are several.
         """
-        found = [place for place, name in enumerate(self.names) if name in names]
-        if len(found) > 1:
+        places = [place for place, name in enumerate(self.names) if name in names]
+        if len(places) > 1:
             rule = f"must have one column {' or '.join(names)}"
-            raise broken(self.path, rule, shown(self.header[place] for place in found))
-        return found[0] if found else None
+            raise broken(self.path, rule, shown(self.header[place] for place in places))
+        return places[0] if places else None
 
     def id_place(self) -> int | None:
         """Where the column is that says which row is meant.
@@ -120,7 +118,7 @@ def open_table(path: Path) -> Table:
 
 def natural(text: str) -> str:
     """A key by which texts sort with the numbers in them as numbers: 2 before 10."""
-    return re.sub(r"[0-9]+", lambda found: f"{len(digits := found[0].lstrip('0')):03d}{digits}", text)
+    return re.sub(r"[0-9]+", lambda number: f"{len(digits := number[0].lstrip('0')):03d}{digits}", text)
 
 
 def shown(names: Any) -> str:
@@ -314,10 +312,10 @@ def plain_numbers(names: Iterable[str]) -> dict[str, str]:
 
 def nearly_equal(class_names: Sequence[str]) -> list[str]:
     """A line where classes differ by no more than case, or how an accent is stored: most often one of them is meant."""
-    found: dict[str, list[str]] = {}
+    alike: dict[str, list[str]] = {}
     for name in class_names:
-        found.setdefault(unicodedata.normalize("NFC", name).casefold(), []).append(name)
-    same = [" and ".join(map(repr, names)) for names in found.values() if len(names) > 1]
+        alike.setdefault(unicodedata.normalize("NFC", name).casefold(), []).append(name)
+    same = [" and ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
     return [f"classes that differ only by case, taken as different ones: {'; '.join(same[:3])}"] if same else []
 
 
@@ -383,7 +381,7 @@ def _own_order(ids: list[str], table: Table, place: int) -> np.ndarray:
         counted = numbers is not None and np.array_equal(np.sort(numbers), in_file_order)
         return np.argsort(numbers) if counted and numbers is not None else in_file_order
     if numbers is None:
-        keys = [natural(each) for each in ids]
+        keys = list(map(natural, ids))
         if all(one < other for one, other in itertools.pairwise(keys)):
             return in_file_order
         rule = f"{column} must be whole numbers, which say the row that a label is of, or ascend"

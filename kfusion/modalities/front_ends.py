@@ -1,6 +1,6 @@
-"""The front ends of pictures and sounds: what reads their files, as a graph, and a fingerprint of what it does.
+"""The front end of each kind that comes in files: its reader, as a graph, and a fingerprint of what that does.
 
-A network must read files as its training data were read, and features that were kept must be those that would be made
+A network must read files as its training data were read, and features in the cache must be those that would be made
 now. So the fingerprint is made from the front end itself: the source of its function and of every function and class of
 kfusion that this one uses, without comments and docstrings, and the value of every constant that they name.
 """
@@ -25,7 +25,6 @@ from kfusion.spec import ModalitySpec, Spec
 _PACKAGE = "kfusion."
 _PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, type(None))
 """Constants whose text says all."""
-
 
 Reader = Callable[[Any], tuple[tf.Tensor, tf.Tensor]]
 """Contents of files, string (batch,) -> what the network takes, and why each could not be read, "" where it could."""
@@ -75,8 +74,8 @@ def readers_of(spec: Spec, source: Mapping[str, Any]) -> tuple[dict[str, Reader]
 
 def fingerprints() -> dict[str, str]:
     """The fingerprints of the front ends of all modalities that come in files, by their nouns, as a run notes them."""
-    found = [modality(kind) for kind in kinds()]
-    return {f"{each.noun}s": fingerprint(each.reader()) for each in found if each.suffixes}
+    of_files = [modality(name) for name in kinds() if modality(name).suffixes]
+    return {f"{kind.noun}s": fingerprint(kind.reader()) for kind in of_files}
 
 
 def fingerprint(function: Callable[..., Any]) -> str:
@@ -98,7 +97,7 @@ def note_on(source: Mapping[str, Any]) -> str:
         source: what a run notes of its data; runs on other data, and old ones, have no fingerprints.
     """
     noted = source.get("fingerprints")
-    changed = [kind for kind, name in fingerprints().items() if noted.get(kind, name) != name] if noted else []
+    changed = [nouns for nouns, print_ in fingerprints().items() if noted.get(nouns, print_) != print_] if noted else []
     if not changed:
         return ""
     return f"files of {' and '.join(changed)} are read otherwise than at training, by another version of kfusion"
@@ -106,27 +105,27 @@ def note_on(source: Mapping[str, Any]) -> str:
 
 def _used(function: Any) -> dict[str, str]:
     """The source of each function and class, and the value of each constant, by its module's name and its own."""
-    found, waiting = dict[str, str](), [inspect.unwrap(getattr(function, "func", function))]
+    meanings, waiting = dict[str, str](), [inspect.unwrap(getattr(function, "func", function))]
     for word, value in getattr(function, "keywords", {}).items():
-        found[f"{_PACKAGE}{word}"] = repr(value)
+        meanings[f"{_PACKAGE}{word}"] = repr(value)
         waiting += [type(value)] if is_dataclass(value) else []
     while waiting:
-        each = waiting.pop()
-        name = f"{each.__module__}.{each.__qualname__}"
-        if name in found:
+        member = waiting.pop()
+        name = f"{member.__module__}.{member.__qualname__}"
+        if name in meanings:
             continue
-        found[name] = f"{_source(each)} {getattr(each, '__defaults__', None)}"
-        for word, value in _named(each):
-            value = inspect.unwrap(value) if callable(value) else value
+        meanings[name] = f"{_source(member)} {getattr(member, '__defaults__', None)}"
+        for word, value in _named(member):
+            value, constant = inspect.unwrap(value) if callable(value) else value, f"{member.__module__}.{word}"
             if isinstance(value, FunctionType | type) and value.__module__.startswith(_PACKAGE):
                 waiting.append(value)
             elif isinstance(value, np.ndarray | np.generic):
-                found[f"{each.__module__}.{word}"] = f"{value.dtype} {value.shape} {value.tobytes().hex()}"
-            elif isinstance(value, _PLAIN) or is_dataclass(value):
-                found[f"{each.__module__}.{word}"] = repr(value)
+                meanings[constant] = f"{value.dtype} {value.shape} {value.tobytes().hex()}"
+            elif isinstance(value, _PLAIN) or (is_dataclass(value) and not isinstance(value, type)):
+                meanings[constant] = repr(value)
             elif isinstance(value, set | frozenset):
-                found[f"{each.__module__}.{word}"] = repr(sorted(value))
-    return found
+                meanings[constant] = repr(sorted(value))
+    return meanings
 
 
 def _named(value: Any) -> Iterator[tuple[str, Any]]:
@@ -139,7 +138,7 @@ def _named(value: Any) -> Iterator[tuple[str, Any]]:
         codes, known = [function.__code__], function.__globals__
         while codes:
             code = codes.pop()
-            codes += [each for each in code.co_consts if isinstance(each, CodeType)]
+            codes += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
             yield from ((name, known[name]) for name in code.co_names if name in known)
 
 
@@ -152,6 +151,7 @@ def _source(value: Any) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             # What is but a string does nothing.
-            told = [each for each in node.body if isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant)]
-            node.body = [each for each in node.body if each not in told]
+            node.body = [
+                line for line in node.body if not (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))
+            ]
     return ast.unparse(tree)

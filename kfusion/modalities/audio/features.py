@@ -22,8 +22,7 @@ import tensorflow as tf
 from scipy.fft import dct
 
 from kfusion.modalities.audio.decoding import read_wav, resample
-from kfusion.modalities.audio.frames import neighbours
-from kfusion.modalities.audio.recipe import BREAK_HZ, FSDD_FRONT_END, MEL, SPOKEN_DIGITS, SoundRecipe
+from kfusion.modalities.audio.recipe import BREAK_HZ, FSDD_FRONT_END, MEL, SPOKEN_DIGITS, SoundRecipe, neighbours
 from kfusion.spec import ModalitySpec
 
 
@@ -377,7 +376,7 @@ def without_direct_current(samples: Any, recipe: SoundRecipe = SPOKEN_DIGITS) ->
 
 
 def stretch(sequence: Any, num_frames: int) -> tf.Tensor:
-    """`frames.to_frames`, as TensorFlow operations.
+    """`recipe.to_frames`, as TensorFlow operations.
 
     Args:
         sequence: float32 (n, coefficients), n ≥ 1.
