@@ -273,11 +273,11 @@ def test_layouts_that_cannot_be_meant(pairs):
     (pairs / "manifest.csv").unlink()
     (pairs / "one" / "000.wav").unlink()
     assert "no sound of this name" in line(pairs)
-    for path in pairs.glob("*/*.wav"):
-        path.rename(path.with_suffix(".mp3"))
-    assert "each class must have a sound (.wav, .wave). Found: none of class 'one'" in line(pairs)
-    (pairs / "two" / "000.mp3").rename(pairs / "two" / "002.wav")
-    assert "each class must have a sound (.wav, .wave). Found: none of class 'one'" in line(pairs)
+    for path in pairs.glob("*/*.png"):
+        path.rename(path.with_suffix(".svg"))
+    assert "each class must have a picture" in line(pairs)
+    (pairs / "two" / "000.svg").rename(pairs / "two" / "002.png")
+    assert line(pairs).endswith("Found: none of class 'one'")
     shutil.rmtree(pairs / "one")
     shutil.rmtree(pairs / "two")
     assert "at least two classes" in line(pairs)

@@ -15,6 +15,7 @@ from kfusion.data.media_features import FrontEnd
 from kfusion.data.media_files import Listing, list_media, read_manifest
 from kfusion.data.splits import split
 from kfusion.evaluation.inference import other_data
+from kfusion.modalities import modality
 from kfusion.modalities.image.decoding import IMAGE_FRONT_END
 from kfusion.prepared_data import gather
 from kfusion.spec import Spec
@@ -114,18 +115,16 @@ def test_a_folder_of_other_formats_alone_is_told_what_is_read(tmp_path):
 
 
 def test_files_of_one_kind_are_a_data_set_and_it_is_said_what_may_be_forgotten(tmp_path):
-    pictures = list_media(made(tmp_path / "a", *classes("one", "two", files=("1.png", "x/2.jpg"))))
-    assert list(pictures.items) == ["image"] and pictures.aligned and len(pictures.everything) == 4
-    assert pictures.notes == ("only pictures: no sounds (WAV)",)
-    sounds = list_media(
-        made(tmp_path / "b", *classes("train/one", "train/two", "test/one", "test/two", files=("1.wav",)))
-    )
-    assert list(sounds.items) == ["audio"] and sounds.parts == ("training", "test")
-    assert sounds.notes[-1] == "only sounds: no pictures (PNG or JPEG)"
-    made(tmp_path / "a", "one/2.mp3")
-    assert list(list_media(tmp_path / "a").items) == ["image"]
-    made(tmp_path / "a", "two/2.mp3")
-    assert refused(tmp_path / "a").endswith("must have a sound (.wav, .wave). Found: none of class 'one'")
+    parts_of_sounds = classes("train/one", "train/two", "test/one", "test/two", files=("1.wav",))
+    sounds = list_media(made(tmp_path / "a", *parts_of_sounds))
+    assert list(sounds.items) == ["audio"] and sounds.aligned and sounds.parts == ("training", "test")
+    assert sounds.notes[-1] == f"only sounds: no pictures ({modality('image').formats})"
+    made(tmp_path / "b", *classes("one", "two", files=("1.png", "x/2.jpg")))
+    assert list_media(tmp_path / "b").notes == (f"only pictures: no sounds ({modality('audio').formats})",)
+    made(tmp_path / "c", *classes("one", "two", files=("1.wav",)), "one/2.svg")
+    assert list(list_media(tmp_path / "c").items) == ["audio"]
+    made(tmp_path / "c", "two/2.svg")
+    assert "each class must have a picture" in refused(tmp_path / "c")
 
 
 def test_a_manifest_may_name_files_of_one_kind(tmp_path):
