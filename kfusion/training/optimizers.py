@@ -193,12 +193,12 @@ def compile_model(
     Reference: the paper's section on training; Loshchilov and Hutter 2019 for the decoupled weight decay.
     """
     schedule = schedule_of(config, steps_per_epoch)
-    cross_entropy = keras.losses.SparseCategoricalCrossentropy()
+    loss = keras.losses.SparseCategoricalCrossentropy()
+    if config.late_teacher and temperature:
+        loss = ViewsLoss(config.late_teacher, temperature, prior)
     model.compile(
         optimizer=FusedAdamW(schedule, weight_decay=config.weight_decay),
-        loss=ViewsLoss(config.late_teacher, temperature, prior)
-        if config.late_teacher and temperature
-        else cross_entropy,
+        loss=loss,
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         steps_per_execution=min(STEPS_PER_EXECUTION, steps_per_epoch),
         jit_compile=False,
