@@ -39,6 +39,7 @@ class Command:
 
 
 def main() -> None:
+    """Embeds the run that the command line names."""
     command = parse(Command, PROG)
     with quiet():
         from kfusion.evaluation.embeddings import embed

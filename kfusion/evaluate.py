@@ -45,6 +45,7 @@ class Command:
 
 
 def main() -> None:
+    """Evaluates the run that the command line names."""
     command = parse(Command, PROG)
     with quiet():
         from kfusion.evaluation.evaluator import Request, evaluate

@@ -30,6 +30,7 @@ class Command:
 
 
 def main() -> None:
+    """Writes the page about the run that the command line names."""
     command = parse(Command, PROG)
     with quiet():
         from kfusion.reporting.page import report

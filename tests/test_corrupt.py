@@ -7,7 +7,8 @@ from scipy.fft import dct
 from kfusion.data.loaders import load_builtin
 from kfusion.evaluation.inference import draw
 from kfusion.modalities.audio.corruption import AUDIO_CORRUPTIONS, Surroundings, _levels_db, fitting
-from kfusion.modalities.image.corruption import IMAGE_CORRUPTIONS, SEVERITIES, corrupt
+from kfusion.modalities.base import SEVERITIES, corrupt
+from kfusion.modalities.image.corruption import IMAGE_CORRUPTIONS
 
 ROWS = np.arange(60)
 
@@ -16,8 +17,8 @@ ROWS = np.arange(60)
 def samples():
     """60 real images in [0, 1] and sounds, and the surroundings of the latter."""
     source = load_builtin()
-    images = (source.images[::80][:60] / 255).astype(np.float32)[..., None]
-    sounds = source.audio.reshape(-1, 39, 13)
+    images = (source["image"].values[::80][:60] / 255).astype(np.float32)[..., None]
+    sounds = source["audio"].values.reshape(-1, 39, 13)
     std = sounds.std(axis=0)
     return images, sounds[::50].copy(), Surroundings(std, sounds[5:700:11].copy())
 
@@ -29,7 +30,7 @@ def spoilt(name, severity, samples, seed=0):
     else:
         kind, values, more = AUDIO_CORRUPTIONS[name], sounds, (around,)
     draws = draw(seed, ROWS, 5, kind.num_draws(values.shape[1:]))
-    return values, corrupt(kind, values, severity, draws, *more)
+    return values, corrupt(kind, values, severity, draws, more)
 
 
 @pytest.mark.parametrize("name", [*IMAGE_CORRUPTIONS, *AUDIO_CORRUPTIONS])
@@ -57,7 +58,7 @@ def test_a_sample_is_corrupted_alike_in_any_company_and_otherwise_with_another_s
     kind = {**IMAGE_CORRUPTIONS, **AUDIO_CORRUPTIONS}[name]
     values, more = (images, ()) if name in IMAGE_CORRUPTIONS else (sounds, (around,))
     few = np.array([40, 7])
-    alone = corrupt(kind, values[few], 3, draw(0, few, 5, kind.num_draws(values.shape[1:])), *more)
+    alone = corrupt(kind, values[few], 3, draw(0, few, 5, kind.num_draws(values.shape[1:])), more)
     np.testing.assert_allclose(alone, whole[few], atol=1e-5)
     assert not np.allclose(spoilt(name, 3, samples, seed=1)[1], whole)
 

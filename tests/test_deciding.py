@@ -37,12 +37,35 @@ def test_negative_fusion_names_the_rows_their_classes_and_their_speakers():
 
 def test_conflict_shares_are_those_of_all_and_of_the_clear_rows():
     image, audio, fused = np.array([0, 0, 1, 1]), np.array([1, 2, 0, 2]), np.array([0, 2, 1, 0])
-    facts = conflict(image, audio, fused, np.array([True, True, False, False]))
+    labels = {"image": image, "audio": audio}
+    facts = conflict(labels, fused, np.array([True, True, False, False]))
     assert facts["won"] == {"image": 0.5, "audio": 0.25, "neither": 0.25}
     assert facts["won_clear"] == {"image": 0.5, "audio": 0.5, "neither": 0.0}
-    assert conflict(image, audio, fused, np.zeros(4, bool))["won_clear"] is None
-    with pytest.raises(ValueError, match="'audio_label' must be another than 'image_label' in each row"):
-        conflict(image, image, fused, np.ones(4, bool))
+    assert conflict(labels, fused, np.zeros(4, bool))["won_clear"] is None
+    with pytest.raises(ValueError, match="'labels' must be of two classes or more in each row"):
+        conflict({"image": image, "audio": image}, fused, np.ones(4, bool))
+
+
+def test_of_three_modalities_those_that_agree_are_followed_together():
+    third = {**ANSWERS, "vector": np.array([0, 1, 1, 1, 0, 0])}
+    assert len(agreement(LABEL, third)) == 8
+    assert agreement(LABEL, third)[0] == {
+        **dict.fromkeys(("image", "audio", "vector"), True), "num_rows": 1, "num_fused_right": 1,
+    }  # fmt: skip
+    facts = disagreement(LABEL, third)
+    assert facts["num_rows"] == 5
+    assert facts["followed"] == {"image": 2, "audio": 2, "vector": 2, "neither": 1}
+    assert facts["right"] == {"image": 2, "audio": 2, "vector": 1, "fused": 3, "neither": 1}
+    labels = {"image": np.array([0, 1]), "audio": np.array([0, 1]), "vector": np.array([1, 0])}
+    won = conflict(labels, np.array([0, 2]), np.ones(2, bool))["won"]
+    assert won == {"image": 0.5, "audio": 0.5, "vector": 0.0, "neither": 0.5}
+
+
+def test_a_single_modality_never_disagrees():
+    alone = {"fused": ANSWERS["image"], "image": ANSWERS["image"]}
+    assert disagreement(LABEL, alone)["num_rows"] == 0
+    assert [(case["image"], case["num_fused_right"]) for case in agreement(LABEL, alone)] == [(True, 3), (False, 0)]
+    assert negative_fusion(LABEL, alone, ("a", "b", "c"), None, ())["num_lost"] == 0
 
 
 def test_partners_are_of_other_classes_each_as_likely():

@@ -11,7 +11,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from kfusion.modalities import modality
+from kfusion.modalities.base import Pictures
 from kfusion.plots import training as figures
+from kfusion.spec import audio_spec, image_spec
 
 DIGITS = [str(digit) for digit in range(10)]
 LETTERS = [f"the letter {chr(code)} as it is written" for code in range(ord("a"), ord("z") + 1)]
@@ -60,19 +63,25 @@ def picture(axes: Axes) -> np.ndarray:
     return np.asarray(axes.images[0].get_array())
 
 
+def images(*columns: np.ndarray, scale: int = 1) -> list[Pictures]:
+    """Columns of a sample grid, of images of one shape."""
+    return [modality("image").pictures(each, image_spec(each.shape[1:], scale)) for each in columns]
+
+
 def grey(num_versions: int) -> Figure:
-    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1))
-    return figures.sample_grid(images, np.stack([images] * num_versions, axis=1), ["4", "7", "1"])
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1))
+    return figures.sample_grid(images(*[pixels] * (1 + num_versions), scale=255), ["4", "7", "1"])
 
 
 def colour(num_versions: int) -> Figure:
-    images = np.random.default_rng(0).random((2, 12, 20, 3))
-    return figures.sample_grid(images, np.zeros((2, num_versions, 12, 20, 3)), ["cat", "a long name of a class"])
+    pixels = np.random.default_rng(0).random((2, 12, 20, 3))
+    changed = [np.zeros((2, 12, 20, 3))] * num_versions
+    return figures.sample_grid(images(pixels, *changed), ["cat", "a long name of a class"])
 
 
 def sounds() -> Figure:
-    features = np.random.default_rng(0).normal(size=(3, 39, 13))
-    return figures.audio_grid(features, np.stack([features] * 3, axis=1), ["4", "7", "1"])
+    features = modality("audio").pictures(np.random.default_rng(0).normal(size=(3, 507)), audio_spec())
+    return figures.sample_grid([features] * 4, ["4", "7", "1"])
 
 
 DRAWN = {
@@ -168,25 +177,28 @@ def test_confusion_matrix_of_another_size_than_the_names_is_refused():
 def test_sample_grid_shows_pixels_of_both_ranges_alike():
     image = np.array([0, 51, 255], np.uint8).reshape(1, 1, 3, 1)
     for scale in (1, 255):
-        figure = figures.sample_grid(image / scale, image[:, None] / scale, ["cat"])
+        figure = figures.sample_grid(images(*[image / 255 * scale] * 2, scale=scale), ["cat"])
         assert [picture(axes).ravel().tolist() for axes in figure.axes] == [[0, 0.2, 1]] * 2
 
 
 def test_sample_grid_keeps_the_colours_of_three_channels():
     rgb = np.random.default_rng(0).random((1, 4, 5, 3))
-    figure = figures.sample_grid(rgb, rgb[:, None, ::-1], ["cat"])
+    figure = figures.sample_grid(images(rgb, rgb[:, ::-1]), ["cat"])
     assert np.allclose(picture(figure.axes[0]), rgb[0])
     assert np.allclose(picture(figure.axes[1]), rgb[0, ::-1])
 
 
 def test_sample_grid_of_versions_of_another_size_is_refused():
-    with pytest.raises(ValueError, match=r"^'after' must be of shape \(n, k, height, width, channels\)"):
-        figures.sample_grid(np.zeros((1, 4, 4, 1)), np.zeros((1, 2, 4, 5, 1)), ["cat"])
+    with pytest.raises(
+        ValueError, match=r"^'columns' must be pictures .*\(1, 4, 4\)\. Received: \(1, 4, 5\)$"
+    ):
+        figures.sample_grid(images(np.zeros((1, 4, 4, 1)), np.zeros((1, 4, 5, 1))), ["cat"])
 
 
 def test_audio_grid_runs_time_to_the_right_and_coefficients_upwards():
     sound = np.zeros((1, 4, 3))
     sound[0, 3, 0] = 1  # the last frame's first coefficient: bottom right
-    shown = picture(figures.audio_grid(sound, sound[:, None], ["7"]).axes[0])
+    columns = [modality("audio").pictures(sound.reshape(1, 12), audio_spec((4, 3)))]
+    shown = picture(figures.sample_grid(columns, ["7"]).axes[0])
     assert shown.shape == (3, 4)
     assert np.unravel_index(shown.argmax(), shown.shape) == (2, 3)

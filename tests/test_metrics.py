@@ -103,14 +103,14 @@ def test_late_fusion_is_bayes_rule_for_modalities_independent_given_the_class():
     # A prior of 3/4 : 1/4; a picture that is seen with 0.2 : 0.6, a sound that is heard with 0.5 : 0.3.
     prior, seen, heard = np.array([0.75, 0.25]), np.array([0.2, 0.6]), np.array([0.5, 0.3])
     image, audio, both = (prior * seen, prior * heard, prior * seen * heard)
-    fused = metrics.late_fusion([image / image.sum()], [audio / audio.sum()], prior)
+    fused = metrics.late_fusion([[image / image.sum()], [audio / audio.sum()]], prior)
     assert fused[0] == pytest.approx(both / both.sum())
     assert fused[0, 0] == pytest.approx(0.075 / 0.12)
 
 
 def test_late_fusion_with_a_class_that_has_no_prior_is_refused():
     with pytest.raises(ValueError, match=r"^'prior' must be > 0 for each class\. Received: 0\.0$"):
-        metrics.late_fusion([[0.5, 0.5]], [[0.5, 0.5]], [1, 0])
+        metrics.late_fusion([[[0.5, 0.5]], [[0.5, 0.5]]], [1, 0])
 
 
 def test_view_summary_counts_the_errors_of_each_view():
@@ -127,6 +127,11 @@ def test_view_summary_counts_the_errors_of_each_view():
     assert summary["views"]["image"] == {"accuracy": pytest.approx(1 / 3), "num_errors": 2, "num_rows": 3}
     assert summary["confusion"] == [[1, 0], [1, 1]]
     assert json.loads(json.dumps(summary)) == summary
+
+
+def test_a_single_modality_is_not_joined_with_any_other():
+    views = {"fused": [[0.9, 0.1]], "vector": [[0.9, 0.1]]}
+    assert list(metrics.view_summary([0], views, {"vector": 1.0}, [0.5, 0.5])["views"]) == ["fused", "vector"]
 
 
 def test_view_summary_calibrates_before_it_joins():

@@ -10,7 +10,8 @@ from sklearn import metrics
 from kfusion.metrics import clustering as projections
 from kfusion.metrics import clustering as separation
 from kfusion.plots.evaluation import cluster_figure
-from kfusion.plots.tables import verdict
+from kfusion.plots.tables import Words, verdict
+from kfusion.spec import Spec
 from tests.test_figures import overlaps, texts
 
 
@@ -172,4 +173,4 @@ def test_the_verdict_follows_the_interval(interval, said):
         "image_against_audio": {"difference": sum(interval) / 2, "interval": interval},
         "embeddings": {"image": spread, "audio": spread},
     }
-    assert verdict(facts).startswith(said)
+    assert verdict(facts, Words.of(Spec())).startswith(said)

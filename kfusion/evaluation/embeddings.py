@@ -1,13 +1,10 @@
 """Embed a finished run's test part: the steps of `python -m kfusion.embed`, for the command and for programs.
 
-All that is said of one embedding, and of the image's against the sound's.
-
-The files from which TensorBoard's projector shows embeddings: `tensorboard --logdir RUN/embeddings/projector`.
-
-The files of an embedding: arrays, pictures, TensorBoard's projector, and, last, the numbers.
+One forward pass gives each modality's embedding and the fused one. Each is projected, clustered and probed, and written
+as arrays, figures, the files of TensorBoard's projector (`tensorboard --logdir RUN/embeddings/projector`) and, last,
+numbers.
 """
 
-import hashlib
 import io
 import math
 import os
@@ -15,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -26,36 +24,45 @@ from numpy.typing import NDArray
 from rich.console import Console
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
-from kfusion import run_dir as runs
+from kfusion import run_dir
 from kfusion.data.array_files import first_of_each_class
 from kfusion.data.dataset import Pairs, Source
 from kfusion.data.pipeline import evaluation_batches, readers_errors
 from kfusion.data.splits import Split
-from kfusion.evaluation.inference import sound_groups
 from kfusion.inference import load_fitting
-from kfusion.io import progress, write_atomically, write_json, write_text
+from kfusion.io import file_hash, progress, write_atomically, write_json, write_text
 from kfusion.metrics import clustering
+from kfusion.modalities import modality
 from kfusion.modalities.front_ends import note_on
-from kfusion.model.build import LAYERS, with_embeddings
+from kfusion.model.build import embedding_layers, with_embeddings
 from kfusion.plots.evaluation import cluster_figure
-from kfusion.plots.tables import EMBEDDING_TITLES, separation_table, verdict
+from kfusion.plots.tables import Words, separation_table, verdict
 from kfusion.plots.training import save
 from kfusion.prepared_data import load_own
-from kfusion.run_dir import open_finished
+from kfusion.run_dir import Run, open_finished
 from kfusion.spec import FUSED
-from kfusion.validation import UserError
+from kfusion.validation import UserError, require
 
 CONFIG = "projector_config.pbtxt"
 METADATA = "metadata.tsv"
 SPRITE = "sprite.png"
 MAX_SPRITE_PIXELS = 8192
 """Side of the largest picture that the projector takes."""
+NUM_SEEDS = 10
+"""KMeans of this many seeds: their scatter is what the choice of the seed is worth."""
+NUMBERS = "embeddings.json"
+AXES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
+BATCH_ROWS = 256
+MAX_FIT_ROWS = 10_000
+"""Training samples at most that the probes are fitted on."""
+FORMAT = 1
+"""Of embeddings.json."""
 
 
 def write_projector(
     folder: Path, embeddings: Mapping[str, NDArray], columns: Mapping[str, Sequence[object]], images: NDArray
 ) -> None:
-    """Writes a table of numbers per embedding, one of names, one picture with all images, and the config, last.
+    """Writes a table of numbers per embedding, one of names, one picture of all samples, and the config, last.
 
     Args:
         folder: is made where it is missing.
@@ -110,12 +117,8 @@ def _cell(value: object) -> str:
     return " ".join(str(value).split())
 
 
-NUM_SEEDS = 10
-"""KMeans of this many seeds: their scatter is what the choice of the seed is worth."""
-
-
 @dataclass(frozen=True, eq=False)
-class Embedded:
+class Embeddings:
     """The forward pass's embeddings.
 
     Args:
@@ -136,8 +139,8 @@ class Embedded:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """What was found in one embedding.
+class Description:
+    """One embedding, described.
 
     Args:
         numbers: for embeddings.json.
@@ -153,8 +156,8 @@ class Found:
 
 
 def describe(
-    embedded: Embedded, name: str, *, num_classes: int, seed: int, umap: bool, advance: Callable[[int], None]
-) -> Found:
+    embedded: Embeddings, name: str, *, num_classes: int, seed: int, umap: bool, advance: Callable[[int], None]
+) -> Description:
     """Projects, clusters and probes one embedding.
 
     Args:
@@ -163,7 +166,7 @@ def describe(
         num_classes: clusters to look for.
         seed: of the projections and the first clustering; the others' follow it.
         umap: whether UMAP is drawn too.
-        advance: told of each of three steps (four with UMAP).
+        advance: is given 1 for each of three steps (four with UMAP).
     """
     values, label = embedded.test[name], embedded.label
     pca, shares = clustering.pca(values, seed)
@@ -172,8 +175,8 @@ def describe(
     if umap:
         points["umap"] = clustering.umap(values, seed)
         advance(1)
-    found = [clustering.clusters(values, num_classes, seed + at) for at in range(NUM_SEEDS)]
-    scores = [clustering.cluster_scores(values, label, cluster) for cluster in found]
+    clusters = [clustering.clusters(values, num_classes, seed + at) for at in range(NUM_SEEDS)]
+    scores = [clustering.cluster_scores(values, label, cluster) for cluster in clusters]
     advance(1)
     numbers = {
         "num_features": values.shape[1],
@@ -184,29 +187,36 @@ def describe(
         "probes": clustering.probes(embedded.fit[name], embedded.fit_label, embedded.fit_content[name], values, label),
     }
     advance(1)
-    return Found(numbers, points, clustering.matched(found[0], label, num_classes), np.stack(found))
+    return Description(numbers, points, clustering.matched(clusters[0], label, num_classes), np.stack(clusters))
 
 
-def image_against_audio(label: np.ndarray, sound: np.ndarray, about: Mapping[str, Found], seed: int) -> dict[str, Any]:
-    """The paper's claim that images separate better, put to the test on the same rows.
+def against_each_other(
+    label: np.ndarray, group: np.ndarray, described: Mapping[str, Description], seed: int
+) -> dict[str, dict[str, Any]]:
+    """The paper's claim that images separate better, put to the test for every two modalities on the same rows.
 
     Args:
         label: int64 (n,).
-        sound: int64 (n,), which rows share a sound.
-        about: what was found in each embedding.
+        group: int64 (n,), rows that stand or fall together.
+        described: each embedding.
         seed: decides the resamples.
+
+    Returns:
+        {"<first>_against_<second>": `{"score", "difference", "interval"}`}.
     """
-    found = clustering.ari_difference(label, about["image"].clusters, about["audio"].clusters, sound, seed)
-    return {"score": "ari", **found}
+    names = [name for name in described if name != FUSED]
+    return {
+        f"{one}_against_{other}": {
+            "score": "ari",
+            **clustering.ari_difference(label, described[one].clusters, described[other].clusters, group, seed),
+        }
+        for one, other in combinations(names, 2)
+    }
 
 
 def _spread(values: list[float]) -> dict[str, float]:
     """Mean and standard deviation over the seeds."""
     return {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1))}
-
-
-NUMBERS = "embeddings.json"
-AXES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
 def write(
@@ -215,7 +225,7 @@ def write(
     embedded: Mapping[str, np.ndarray],
     test: Pairs,
     positions: np.ndarray,
-    about: Mapping[str, Found],
+    described: Mapping[str, Description],
     console: Console | None,
 ) -> None:
     """Writes everything; the numbers are taken away first and written last, so that they never belong to other arrays.
@@ -224,43 +234,44 @@ def write(
         folder: is made where it is missing.
         facts: the content of embeddings.json, which gets the figures' names.
         embedded: {name: (n, num_features)}.
-        test: the n pairs.
+        test: the n samples.
         positions: int64 (n,), their places in the test part.
-        about: what was found in each embedding.
+        described: each embedding.
         console: where progress is shown.
     """
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     (folder / NUMBERS).unlink(missing_ok=True)
-    rows = np.stack([positions, test.image_row, test.audio_row], axis=1).astype(np.int64)
+    class_names, unit = test.spec.class_names, Words.of(test.spec).unit
+    rows = np.stack([positions, *test.rows.values()], axis=1).astype(np.int64)
     for name, values in {**embedded, "rows": rows, "labels": test.label}.items():
         write_atomically(folder / f"{name}.npy", lambda path, values=values: np.save(path, values, allow_pickle=False))
-    drawn = {f"{name}_{kind}": points for name, found in about.items() for kind, points in found.points.items()}
-    drawn |= {f"{name}_cluster": found.cluster for name, found in about.items()}
-    write_atomically(folder / "projections.npz", lambda path: np.savez(path, allow_pickle=False, **drawn))
-    with progress(console, "figures, projector", 1 + sum(len(found.points) for found in about.values())) as advance:
-        facts["figures"] = []
-        for name, found in about.items():
-            for kind, points in found.points.items():
-                title = f"{EMBEDDING_TITLES[name]} embedding, {len(points):,} test pairs"
-                figure = cluster_figure(points, found.cluster, test.label, test.spec.class_names, title, AXES[kind])
+    arrays = {f"{name}_{kind}": points for name, each in described.items() for kind, points in each.points.items()}
+    clusters = {f"{name}_cluster": each.cluster for name, each in described.items()}
+    write_atomically(folder / "projections.npz", lambda path: np.savez(path, allow_pickle=False, **arrays, **clusters))
+    with progress(console, "figures, projector", 1 + len(arrays)) as advance:
+        facts["figures"] = list(arrays)
+        for name, each in described.items():
+            for kind, points in each.points.items():
+                title = f"{name} embedding, {len(points):,} test {unit}s"
+                figure = cluster_figure(points, each.cluster, test.label, class_names, title, AXES[kind])
                 save(figure, folder / "figures", f"{name}_{kind}")
-                facts["figures"].append(f"{name}_{kind}")
                 advance(1)
-        names = [test.spec.class_names[label] for label in test.label]
-        columns = {"class": names, "row": rows[:, 0], "image_row": rows[:, 1], "audio_row": rows[:, 2]}
-        for name, found in about.items():
-            columns[f"{name}_cluster"] = [test.spec.class_names[cluster] for cluster in found.cluster]
-        images = test.read(np.arange(len(test)))[0] / test.spec.pixel_max
-        write_projector(folder / "projector", embedded, columns, images)
+        columns: dict[str, Sequence[object]] = {"class": [class_names[label] for label in test.label]}
+        heads = ("row", *(f"{name}_row" for name in test.rows))
+        columns |= {head: rows[:, at].tolist() for at, head in enumerate(heads)}
+        columns |= {name: [class_names[cluster] for cluster in each] for name, each in clusters.items()}
+        write_projector(folder / "projector", embedded, columns, _images(test))
         advance(1)
     write_json(folder / NUMBERS, facts)
 
 
-BATCH_ROWS = 256
-MAX_FIT_ROWS = 10_000
-"""Training pairs at most that the probes are fitted on."""
-FORMAT = 1
-"""Of embeddings.json."""
+def _images(pairs: Pairs) -> np.ndarray:
+    """The first modality of some samples as images, (n, height, width, channels) in [0, 1]."""
+    name, shape = next(iter(pairs.spec.modalities.items()))
+    pictures = modality(shape).pictures(pairs.read(np.arange(len(pairs)))[name], shape)
+    low, high = pictures.show.get("vmin", 0), pictures.show.get("vmax", 1)
+    images = np.clip((pictures.pixels - low) / (high - low), 0, 1)
+    return images if images.ndim == 4 else images[..., None]
 
 
 def embed(folder: Path, samples: int = 6000, seed: int = 0, umap: bool = False, console: Console | None = None) -> Path:
@@ -281,13 +292,13 @@ def embed(folder: Path, samples: int = 6000, seed: int = 0, umap: bool = False, 
             nothing is written then.
     """
     for name, value in (("samples", samples), ("seed", seed)):
-        if not 0 <= value < 2**31:
-            raise UserError(f"'{name}' must be in [0, 2^31). Received: {value}")
+        require(0 <= value < 2**31, name, "in [0, 2^31)", value)
     if umap:
         clustering.require_umap()
     run = open_finished(folder)
-    runs.check_unlocked(folder)
-    num_rows = len(run.split().get("test_image", ()))
+    run_dir.check_unlocked(folder)
+    names = run.spec().names
+    num_rows = len(run.split().get(f"test_{names[0]}", ()))
     _require_enough(run, min(samples or num_rows, num_rows))
     # The network before the data, which may take minutes to decode.
     model = with_embeddings(load_fitting(run))
@@ -297,69 +308,75 @@ def embed(folder: Path, samples: int = 6000, seed: int = 0, umap: bool = False, 
     positions = _drawn(parts.test.label, samples, seed)
     test, fit = parts.test.take(positions), parts.train.take(_drawn(parts.train.label, MAX_FIT_ROWS, seed))
     content = contents(source.official_test or source, test)
-    with runs.lock(folder):
+    with run_dir.lock(folder):
         (run.folder / "embeddings").mkdir(exist_ok=True)  # Fails now, not after minutes.
-        runs.remove_partial(run.folder / "embeddings")
+        run_dir.remove_partial(run.folder / "embeddings")
         with progress(console, "forward pass", len(test) + len(fit)) as advance:
             embedded, fitted = _embed(model, test, advance), _embed(model, fit, advance)
-        everything = Embedded(embedded, test.label, content, fitted, fit.label, contents(source, fit))
-        about = _describe_all(everything, test.spec.num_classes, seed, umap, console)
+        everything = Embeddings(embedded, test.label, content, fitted, fit.label, contents(source, fit))
+        described = _describe_all(everything, test.spec.num_classes, seed, umap, console)
         facts = {
             **{"format": FORMAT, "samples": samples, "umap": umap, "seed": seed},
             **_facts(run, parts, test, fit),
-            "embeddings": {name: found.numbers for name, found in about.items()},
-            "image_against_audio": image_against_audio(test.label, content["audio"], about, seed),
+            "embeddings": {name: each.numbers for name, each in described.items()},
+            **against_each_other(test.label, content[names[-1]], described, seed),
         }
-        facts["verdict"] = verdict(facts)
-        write(run.folder / "embeddings", facts, embedded, test, positions, about, console)
+        words = Words.of(test.spec)
+        facts["verdict"] = verdict(facts, words)
+        write(run.folder / "embeddings", facts, embedded, test, positions, described, console)
     if console:
-        console.print(separation_table(facts), facts["verdict"], sep="\n")
+        console.print(separation_table({run.folder.name: facts}, words), facts["verdict"], sep="\n")
     return run.folder / "embeddings"
 
 
-def _facts(run: runs.Run, parts: Split, test: Pairs, fit: Pairs) -> dict[str, Any]:
+def _facts(run: Run, parts: Split, test: Pairs, fit: Pairs) -> dict[str, Any]:
     """What was embedded, for embeddings.json."""
     return {
-        "weights": hashlib.sha256(run.best.read_bytes()).hexdigest(),
+        "weights": file_hash(run.best),
         "num_rows": len(test),
         "num_test_rows": len(parts.test),
         "num_fit_rows": len(fit),
         "leaked_share": parts.audit.leaked_share_here,
         "class_names": list(test.spec.class_names),
-        "layers": LAYERS,
+        "layers": embedding_layers(test.spec.names),
     }
 
 
 def _describe_all(
-    embedded: Embedded, num_classes: int, seed: int, umap: bool, console: Console | None
-) -> dict[str, Any]:
-    """Everything about each embedding, several at a time: each takes one core."""
+    embedded: Embeddings, num_classes: int, seed: int, umap: bool, console: Console | None
+) -> dict[str, Description]:
+    """Each embedding, described; several at a time, since each takes one core."""
+    names = list(embedded.test)
     steps = 3 + umap
     with (
-        progress(console, "PCA, t-SNE, clusters, probes", steps * len(LAYERS)) as advance,
-        ThreadPoolExecutor(min(len(LAYERS), os.cpu_count() or 1)) as threads,
+        progress(console, "PCA, t-SNE, clusters, probes", steps * len(names)) as advance,
+        ThreadPoolExecutor(min(len(names), os.cpu_count() or 1)) as threads,
     ):
         work = partial(describe, embedded, num_classes=num_classes, seed=seed, umap=umap, advance=advance)
-        return dict(zip(LAYERS, threads.map(work, LAYERS), strict=True))
+        return dict(zip(names, threads.map(work, names), strict=True))
 
 
 def _embed(model: keras.Model, pairs: Pairs, advance: Callable[[int], None]) -> dict[str, np.ndarray]:
-    """{"image", "audio", "fused"}: float32 (n, num_features), rows in the pairs' order."""
+    """float32 (n, num_features) for each modality and "fused", rows in the pairs' order."""
     ask = tf.function(lambda batch: model(batch, training=False), reduce_retracing=True, autograph=False)
     batches = []
     with readers_errors():
         for batch, label in evaluation_batches(pairs, BATCH_ROWS):
             batches.append({name: values.numpy() for name, values in ask(batch).items()})
             advance(len(label))
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in LAYERS}
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in embedding_layers(pairs.spec.names)}
 
 
 def contents(source: Source, pairs: Pairs) -> dict[str, np.ndarray]:
-    """{"image", "audio", "fused"}: int64 (n,), which pairs show the same image, hold the same sound, or both."""
-    image = source.image_group[pairs.image_position]
-    audio = sound_groups(source, pairs)
-    _, both = np.unique(np.stack([image, audio]), axis=1, return_inverse=True)
-    return {"image": image, "audio": audio, FUSED: both.reshape(-1)}
+    """Which samples are embeddings of the same: int64 (n,) for each modality, and "fused" for all of them together.
+
+    Args:
+        source: the data.
+        pairs: samples made of its rows.
+    """
+    content = {name: rows.group[pairs.positions[name]] for name, rows in source.data.items()}
+    _, fused = np.unique(np.stack(list(content.values())), axis=1, return_inverse=True)
+    return {**content, FUSED: fused.reshape(-1)}
 
 
 def _drawn(label: np.ndarray, limit: int, seed: int) -> np.ndarray:
@@ -368,7 +385,9 @@ def _drawn(label: np.ndarray, limit: int, seed: int) -> np.ndarray:
     return np.sort(order[first_of_each_class(label[order], limit)])
 
 
-def _require_enough(run: runs.Run, num_rows: int) -> None:
-    needed = max(clustering.MIN_ROWS, run.spec().num_classes + 1)
+def _require_enough(run: Run, num_rows: int) -> None:
+    spec = run.spec()
+    needed = max(clustering.MIN_ROWS, spec.num_classes + 1)
     if num_rows < needed:
-        raise UserError(f"{run.folder}: embeddings need {needed} test pairs or more. Found: {num_rows}")
+        unit = Words.of(spec).unit
+        raise UserError(f"{run.folder}: embeddings need {needed} test {unit}s or more. Found: {num_rows}")

@@ -1,7 +1,4 @@
-"""Judge a finished run: the steps of `python -m kfusion.evaluate`, for the command and for programs.
-
-The figures of an evaluation, as PNG and SVG.
-"""
+"""Evaluate a finished run: the steps of `python -m kfusion.evaluate`, for the command and for programs."""
 
 import hashlib
 import io
@@ -15,57 +12,69 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from kfusion import run_dir as runs
+from kfusion import run_dir
 from kfusion.data.array_files import first_of_each_class
-from kfusion.evaluation import inference as asking
-from kfusion.evaluation.inference import Answers, Subject, other_data, own_data
+from kfusion.evaluation import inference
+from kfusion.evaluation.inference import EvaluationSet, Predictions, other_data, own_data
 from kfusion.evaluation.robustness import num_encodings, robustness
 from kfusion.evaluation.summary import FORMAT, fit_temperatures, summarize
 from kfusion.inference import load_fitting
-from kfusion.io import progress, read_json, write_json, write_text
+from kfusion.io import file_hash, progress, read_json, write_json, write_text
+from kfusion.metrics.robustness import crossed_maps
+from kfusion.modalities import each_of
 from kfusion.modalities.front_ends import note_on
 from kfusion.model.build import Halves
 from kfusion.plots.evaluation import heat_map, reliability_diagram, severity_curves, who_decides, worst_errors
-from kfusion.plots.tables import VIEW_TITLES, evaluation_tables, robustness_tables
+from kfusion.plots.tables import Words, evaluation_tables, robustness_tables, view_titles
 from kfusion.plots.training import confusion_matrix, save
 from kfusion.run_dir import INSIDE, Run, open_finished
-from kfusion.spec import VIEWS
-from kfusion.validation import UserError
+from kfusion.validation import require
 
-ONCE = ("worst_errors", "robustness_accuracy", "robustness_ece", "robustness_curves")
+FIGURES = "figures"
+SOMETIMES = ("worst_errors", "robustness_*")
 """Figures that not every evaluation makes."""
 
 
 def figures(
-    subject: Subject, facts: dict[str, Any], grid: dict[str, Any] | None, spread: np.ndarray
+    samples: EvaluationSet, facts: dict[str, Any], grid: dict[str, Any] | None, reference: dict[str, np.ndarray]
 ) -> Iterator[tuple[str, Figure]]:
     """Each figure with its name.
 
     Args:
-        subject: whose rows.
+        samples: the evaluation set.
         facts: evaluation.json.
         grid: robustness.json, if it was made.
-        spread: mean and standard deviation of each audio feature over the training part, (2, num_audio).
+        reference: for each standardised modality the values on whose scale it is shown, (m, *shape).
     """
-    names = facts["data"]["class_names"]
-    for view, matrix in facts["confusion"].items():
-        yield f"confusion_{view}", confusion_matrix(np.array(matrix), names, VIEW_TITLES[view])
-    yield "who_decides", who_decides(facts["decides"])
+    spec = samples.pairs.spec
+    words, names = Words.of(spec), facts["data"]["class_names"]
+    for view, title in view_titles(facts["confusion"]).items():
+        yield f"confusion_{view}", confusion_matrix(np.array(facts["confusion"][view]), names, title)
+    if facts["decides"]["conflict"]:
+        yield "who_decides", who_decides(facts["decides"], words)
     yield "reliability", reliability_diagram(facts["calibration"])
     if facts["worst"]:
-        rows = np.array([row["row"] for row in facts["worst"]])
-        image, audio = subject.read(subject.pairs, rows)
-        shape = subject.pairs.spec.audio_grid
-        sounds = audio.reshape(-1, *shape)
-        yield "worst_errors", worst_errors(image, sounds, facts["worst"], subject.pixel_max, spread.reshape(2, *shape))
+        values = samples.read(samples.pairs, np.array([row["row"] for row in facts["worst"]]))
+        shapes = [(name, kind, samples.trained[name]) for name, kind, _ in each_of(spec)]
+        pictures = {name: kind.pictures(values[name], shape, reference.get(name)) for name, kind, shape in shapes}
+        yield "worst_errors", worst_errors(pictures, facts["worst"], words)
     if grid:
-        yield "robustness_accuracy", heat_map(grid, "accuracy")
-        yield "robustness_ece", heat_map(grid, "ece")
-        yield "robustness_curves", severity_curves(grid)
+        maps = crossed_maps(grid)
+        for score in ("accuracy", "ece"):
+            for pair, crossed in maps.items():
+                suffix = "" if len(maps) == 1 else f"_{'_'.join(pair)}"
+                yield f"robustness_{score}{suffix}", heat_map(grid, crossed, score, words)
+        yield "robustness_curves", severity_curves(grid, words)
 
 
 def draw_figures(folder: Path, named: Iterator[tuple[str, Figure]], advance: Callable[[int], None]) -> list[str]:
-    """Writes the figures, each whole or not at all, and returns their names; an earlier evaluation's others go."""
+    """Writes the figures, each whole or not at all, and returns their names; those of an earlier evaluation go.
+
+    Args:
+        folder: where.
+        named: each figure with its name.
+        advance: is given 1 for each.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     for name, figure in named:
@@ -73,12 +82,9 @@ def draw_figures(folder: Path, named: Iterator[tuple[str, Figure]], advance: Cal
         made.append(name)
         advance(1)
     for path in folder.iterdir():
-        if path.stem in ONCE and path.stem not in made:
+        if path.stem not in made and any(fnmatch(path.stem, pattern) for pattern in SOMETIMES):
             path.unlink()
     return made
-
-
-FIGURES = "figures"
 
 
 @dataclass(frozen=True)
@@ -103,10 +109,8 @@ class Request:
 
     def __post_init__(self) -> None:
         for name, value in (("seed", self.seed), ("grid_rows", self.grid_rows)):
-            if not 0 <= value < 2**31:
-                raise UserError(f"'{name}' must be in [0, 2^31). Received: {value}")
-        if self.test_labels and not self.data:
-            raise UserError(f"'test_labels' must be empty without 'data'. Received: {self.test_labels!r}")
+            require(0 <= value < 2**31, name, "in [0, 2^31)", value)
+        require(bool(self.data) or not self.test_labels, "test_labels", "empty without 'data'", self.test_labels)
 
 
 def evaluate(folder: Path, request: Request, console: Console | None = None) -> Path:
@@ -124,33 +128,33 @@ def evaluate(folder: Path, request: Request, console: Console | None = None) -> 
         UserError: the run is unfinished or damaged, or the data do not fit it; nothing is written then.
     """
     run = open_finished(folder)
-    runs.check_unlocked(folder)
+    run_dir.check_unlocked(folder)
     # The network before the data, which may take minutes to decode.
-    halves, weights = Halves(load_fitting(run)), hashlib.sha256(run.best.read_bytes()).hexdigest()
+    halves, weights = Halves(load_fitting(run)), file_hash(run.best)
     if request.data:
-        subject = other_data(run, request.data, request.test_labels, request.seed, request.force)
+        samples = other_data(run, request.data, request.test_labels, request.seed, request.force)
     else:
-        subject = own_data(run)
+        samples = own_data(run)
     if console and (note := note_on(run.data()["source"])):
         console.print(note, soft_wrap=True)
-    with runs.lock(folder):
+    with run_dir.lock(folder):
         place = place_of(run, request.data) if request.data else run.evaluation
         place.mkdir(parents=True, exist_ok=True)
-        answers = answer(subject, halves, weights, request.seed, place / "answers.npz", console)
-        if console and subject.notes:
-            console.print(*subject.notes, sep="\n", soft_wrap=True)
-        temperature = calibrate(run, subject, answers, halves, weights, console)
-        facts = summarize(subject, answers, temperature, np.array(run.data()["prior"]), request.seed)
+        predictions = predicted(samples, halves, weights, request.seed, place / "answers.npz", console)
+        if console and samples.notes:
+            console.print(*samples.notes, sep="\n", soft_wrap=True)
+        temperature = calibrate(run, samples, predictions, halves, weights, console)
+        facts = summarize(samples, predictions, temperature, np.array(run.data()["prior"]), request.seed)
         facts["seed"], facts["weights"] = request.seed, weights
         if request.data:
             facts["data"]["place"] = fingerprint_of(request.data)
         path = place / "robustness.json"
         if request.grid:
-            grid = robustness_of(run, subject, halves, facts, request, path, console)
+            grid = robustness_of(run, samples, halves, facts, request, path, console)
         else:  # An earlier grid stays where it is of these weights and rows.
-            found = kept_json(path)
-            grid = found if found and found.get("key") == answers.key else None
-        write(run, place, subject, facts, grid, console)
+            grid = written_json(path)
+            grid = grid if grid and grid.get("key") == predictions.key else None
+        write(run, place, samples, facts, grid, console)
     return place
 
 
@@ -158,6 +162,10 @@ def place_of(run: Run, data: str) -> Path:
     """The folder for an evaluation on other data: called like these, or with a fingerprint where that name is taken.
 
     It is taken where the run's own evaluation writes a file or folder so called, or other data have it already.
+
+    Args:
+        run: that is evaluated.
+        data: 'builtin' or a folder.
     """
     name = Path(data).resolve().name or "data"
     reserved = (FIGURES, *INSIDE["evaluation"])
@@ -170,7 +178,7 @@ def place_of(run: Run, data: str) -> Path:
 
 def _is_of(place: Path, data: str) -> bool:
     """Whether the evaluation that is kept in a folder, if any, is on these data."""
-    facts = kept_json(place / "evaluation.json")
+    facts = written_json(place / "evaluation.json")
     if facts is None:
         return True
     own = facts.get("data") or {}
@@ -186,103 +194,160 @@ def fingerprint_of(data: str) -> str:
     return hashlib.sha256(where.encode()).hexdigest()[:8]
 
 
-def answer(subject: Subject, halves: Halves, weights: str, seed: int, path: Path, console: Console | None) -> Answers:
-    """The answers in the file where they are still those to this question, else the forward pass's, kept there."""
-    key = asking.fingerprint(subject, weights, seed)
-    found = asking.kept(path, key)
+def predicted(
+    samples: EvaluationSet, halves: Halves, weights: str, seed: int, path: Path, console: Console | None
+) -> Predictions:
+    """The predictions in a file where they are still those to this question, else the forward pass's, kept there.
+
+    Args:
+        samples: the evaluation set.
+        halves: of the network.
+        weights: fingerprint of its file.
+        seed: decides the conflicts.
+        path: the file.
+        console: where progress is shown.
+    """
+    key = inference.fingerprint(samples, weights, seed)
+    earlier = inference.load_predictions(path, key)
     # The key says nothing of groups, which are the data's own word, and were once told wrongly.
-    if found is not None and np.array_equal(found.group, subject.group):
-        return found
-    num_rows = len(subject.pairs) + (len(subject.val) if subject.val else 0)
+    if earlier is not None and np.array_equal(earlier.group, samples.group):
+        return earlier
+    num_rows = len(samples.pairs) + (len(samples.val) if samples.val else 0)
     with progress(console, "forward pass", num_rows) as advance:
-        answers = asking.ask(subject, halves, key, seed, advance)
-    asking.keep(path, answers)
-    return answers
+        predictions = inference.predict(samples, halves, key, seed, advance)
+    inference.save_predictions(path, predictions)
+    return predictions
 
 
 def calibrate(
-    run: Run, subject: Subject, answers: Answers, halves: Halves, weights: str, console: Console | None
+    run: Run, samples: EvaluationSet, predictions: Predictions, halves: Halves, weights: str, console: Console | None
 ) -> dict[str, float]:
     """The temperature of each view, fitted on the run's validation part and kept in calibration.json.
 
     With other data the file's are taken; where there is none for these weights, the run's own data are needed.
+
+    Args:
+        run: that is evaluated.
+        samples: the evaluation set.
+        predictions: for it.
+        halves: of the network.
+        weights: fingerprint of its file.
+        console: where progress is shown.
     """
-    label, val = answers.val_label, answers.val
-    if subject.val is None:
-        found = read_json(run.calibration) if run.calibration.exists() else {}
-        if isinstance(found, dict) and found.get("weights") == weights:
-            return found["temperature"]
-        label, val = _own_validation(run, subject, halves, console)
-    temperature = fit_temperatures(val, label)
+    label, val = predictions.val_label, predictions.val
+    if samples.val is None:
+        values = read_json(run.calibration) if run.calibration.exists() else {}
+        if isinstance(values, dict) and values.get("weights") == weights:
+            return values["temperature"]
+        own = own_data(run)
+        pairs = own.val or own.pairs
+        with progress(console, "validation part", len(pairs)) as advance:
+            label, val = pairs.label, inference.predict_views(own, pairs, halves, advance)
+    temperature = fit_temperatures(val, label, samples.pairs.spec)
     values = {"format": FORMAT, "temperature": temperature, "num_rows": len(label), "weights": weights}
     write_json(run.calibration, values)
     return temperature
 
 
-def _own_validation(
-    run: Run, subject: Subject, halves: Halves, console: Console | None
-) -> tuple[np.ndarray, np.ndarray]:
-    own = own_data(run)
-    pairs = own.val or own.pairs
-    with progress(console, "validation part", len(pairs)) as advance:
-        return pairs.label, asking.views(own, pairs, halves, advance)
-
-
 def robustness_of(
     run: Run,
-    subject: Subject,
+    samples: EvaluationSet,
     halves: Halves,
     facts: dict[str, Any],
     request: Request,
     path: Path,
     console: Console | None,
 ) -> dict[str, Any]:
-    """The content of robustness.json; what is in the file already where it is the same grid."""
-    positions = first_of_each_class(subject.pairs.label, request.grid_rows)
-    temperature = {view: facts["calibration"][view]["temperature"] for view in VIEWS}
-    deviation = np.sqrt(np.array(run.data()["audio_variance"]))
+    """The content of robustness.json; what is in the file already where it is the same grid.
+
+    Args:
+        run: that is evaluated.
+        samples: the evaluation set.
+        halves: of the network.
+        facts: evaluation.json.
+        request: what is evaluated.
+        path: the file.
+        console: where progress is shown.
+    """
+    positions = first_of_each_class(samples.pairs.label, request.grid_rows)
+    temperature = {view: facts["calibration"][view]["temperature"] for view in samples.pairs.spec.views}
     question = {"format": FORMAT, "key": facts["key"], "seed": request.seed, "num_rows": len(positions)}
     question["temperature"] = temperature
-    found = kept_json(path)
-    if found and question.items() <= found.items():
-        return found
-    with progress(console, "robustness grid", num_encodings(subject, len(positions))) as advance:
-        grid = robustness(subject, halves, temperature, deviation, positions, request.seed, advance)
+    earlier = written_json(path)
+    if earlier and question.items() <= earlier.items():
+        return earlier
+    std = {name: np.sqrt(variance) for name, (_, variance) in moments(run).items()}
+    with progress(console, "robustness grid", num_encodings(samples, len(positions))) as advance:
+        grid = robustness(samples, halves, temperature, std, positions, request.seed, advance)
     return {**question, **grid}
 
 
-def kept_json(path: Path) -> dict[str, Any] | None:
+def moments(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Mean and variance of each value over the training part, (num_values,), for each standardised modality."""
+    facts = run.data()
+    return {
+        name: (np.array(facts[f"{name}_mean"]), np.array(facts[f"{name}_variance"]))
+        for name in run.spec().names
+        if f"{name}_variance" in facts
+    }
+
+
+def written_json(path: Path) -> dict[str, Any] | None:
     """The content of a file that an evaluation wrote; None where it is missing or damaged."""
     try:
-        found = read_json(path)
+        content = read_json(path)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 def write(
-    run: Run, place: Path, subject: Subject, facts: dict[str, Any], grid: dict[str, Any] | None, console: Console | None
+    run: Run,
+    place: Path,
+    samples: EvaluationSet,
+    facts: dict[str, Any],
+    grid: dict[str, Any] | None,
+    console: Console | None,
 ) -> None:
-    """Writes figures, robustness.json, report.txt and, last, evaluation.json; shows the tables."""
-    data = run.data()
-    spread = np.stack([np.array(data["audio_mean"]), np.sqrt(np.array(data["audio_variance"]))])
-    total = len(facts["confusion"]) + 2 + bool(facts["worst"]) + (3 if grid else 0)
+    """Writes figures, robustness.json, report.txt and, last, evaluation.json; shows the tables.
+
+    Args:
+        run: that is evaluated.
+        place: the folder.
+        samples: the evaluation set.
+        facts: the content of evaluation.json, which gets the figures' names.
+        grid: the content of robustness.json, if it was made.
+        console: where progress and tables are shown.
+    """
+    words = Words.of(samples.trained)
+    # Two values, one deviation to either side of the mean, have the mean and the deviation of all.
+    reference = {
+        name: np.stack([mean - np.sqrt(variance), mean + np.sqrt(variance)])
+        for name, (mean, variance) in moments(run).items()
+    }
+    total = len(facts["confusion"]) + 2 + bool(facts["worst"]) + (1 + 2 * len(crossed_maps(grid)) if grid else 0)
     with progress(console, "figures", total) as advance:
-        facts["figures"] = draw_figures(place / FIGURES, figures(subject, facts, grid, spread), advance)
+        facts["figures"] = draw_figures(place / FIGURES, figures(samples, facts, grid, reference), advance)
     if grid:
         write_json(place / "robustness.json", grid)
     else:
         (place / "robustness.json").unlink(missing_ok=True)
-    tables = [*evaluation_tables(facts), *(robustness_tables(grid) if grid else ())]
+    tables = [*evaluation_tables(facts, words), *(robustness_tables(grid, words) if grid else ())]
     text = io.StringIO()
     paper = Console(file=text, width=80, highlight=False, markup=False, emoji=False)
     for each in (paper, *([console] if console else [])):
-        each.print(heading(facts), *tables, facts["interval_method"], sep="\n")
+        each.print(heading(facts, words), *tables, facts["interval_method"], sep="\n")
     write_text(place / "report.txt", "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n")
     write_json(place / "evaluation.json", facts)
 
 
-def heading(facts: dict[str, Any]) -> str:
-    """What was evaluated, in a line."""
-    data = facts["data"]
-    return f"{data['name']}, {data['part']}: {data['num_rows']:,} pairs with {data['num_sounds']:,} sounds"
+def heading(facts: dict[str, Any], words: Words) -> str:
+    """What was evaluated, in a line.
+
+    Args:
+        facts: evaluation.json.
+        words: of the run.
+    """
+    data, groups = facts["data"], f"{words.last}s"
+    num_groups = data[f"num_{groups}"]
+    return f"{data['name']}, {data['part']}: {data['num_rows']:,} {words.unit}s with {num_groups:,} {groups}"

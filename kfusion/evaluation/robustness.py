@@ -1,115 +1,128 @@
-"""The robustness grid: how accuracy and calibration fall as image, sound, or both are corrupted."""
+"""The robustness grid: how accuracy and calibration fall as one modality, or two, are corrupted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from itertools import combinations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from kfusion.evaluation.inference import CONFLICT, Subject, draw
+from kfusion.evaluation.inference import CONFLICT, EvaluationSet, draw
 from kfusion.metrics.classification import bin_sums, confidence_of, temper
-from kfusion.metrics.robustness import CLEAN, Cell, grid_summary
-from kfusion.modalities.audio.corruption import AUDIO_CORRUPTIONS, Surroundings, fitting
-from kfusion.modalities.image.corruption import IMAGE_CORRUPTIONS, SEVERITIES, Corruption, corrupt
+from kfusion.metrics.robustness import CLEAN, Cell, Variant, cell_of, grid_summary
+from kfusion.modalities import each_of, kinds, modality
+from kfusion.modalities.base import SEVERITIES, Corruption, corrupt
 from kfusion.model.build import Halves
-from kfusion.spec import FUSED, VIEWS
+from kfusion.spec import FUSED, Spec
 
 CHUNK_ROWS = 512
 NUM_OTHERS = 64
-"""Sounds that the babble is mixed from."""
-_PURPOSE = {name: CONFLICT + 1 + at for at, name in enumerate([*IMAGE_CORRUPTIONS, *AUDIO_CORRUPTIONS])}
-Variants = dict[tuple[str, int], np.ndarray]
+"""Samples whose rows a corruption may mix in, such as the voices of babble."""
+Variants = dict[Variant, np.ndarray]
 """Embeddings by corruption and severity; (CLEAN, 0) is the sample as it is."""
 
 
+def purposes() -> dict[tuple[str, str], int]:
+    """The random numbers' purpose of each corruption, by kind and name: in the order of the registry."""
+    every = [(kind, name) for kind in kinds() for name in modality(kind).all_corruptions()]
+    return {each: CONFLICT + 1 + at for at, each in enumerate(every)}
+
+
+def corruptions_of(samples: EvaluationSet) -> dict[str, dict[str, Corruption]]:
+    """For each modality the corruptions that make sense for it."""
+    return {name: kind.corruptions(shape, samples.front_end) for name, kind, shape in each_of(samples.pairs.spec)}
+
+
 def robustness(
-    subject: Subject,
+    samples: EvaluationSet,
     halves: Halves,
     temperature: dict[str, float],
-    audio_std: np.ndarray,
+    std: Mapping[str, NDArray],
     positions: np.ndarray,
     seed: int,
     advance: Callable[[int], None],
 ) -> dict[str, Any]:
-    """Asks the network about every corruption alone, and about every two of them at the same severity.
+    """Asks the network about every corruption alone, and about every two of two modalities at the same severity.
 
-    Each corrupted image and sound is encoded once, then the head is asked about the combinations.
+    Each corrupted sample is encoded once, then the head is asked about the combinations.
 
     Args:
-        subject: whose pairs.
+        samples: the evaluation set.
         halves: of the network.
         temperature: {view: T}, with which the confidence is read.
-        audio_std: of each audio feature over the training part, (num_audio,).
+        std: of each value over the training part, (num_values,), for each standardised modality.
         positions: int (n,), the rows to use.
         seed: with a sample's place, decides all that is random.
-        advance: told how many images and sounds have been encoded, see `num_encodings`.
+        advance: is given the number of samples that have been encoded, see `num_encodings`.
 
     Returns:
         the content of robustness.json, see `metrics.robustness.grid_summary`.
     """
-    spec = subject.pairs.spec
-    sounds = fitting(spec.audio_grid, subject.decibels)
-    others = np.linspace(0, len(subject.others) - 1, min(NUM_OTHERS, len(subject.others))).astype(np.int64)
-    babble = subject.read(subject.others, others)[1].reshape(-1, *spec.audio_grid)
-    around = Surroundings(audio_std.reshape(spec.audio_grid).astype(np.float32), babble)
-    scale = np.float32(subject.pixel_max)
-    sums: dict[Cell, np.ndarray] = {}
-
-    def encode_images(images: np.ndarray) -> np.ndarray:
-        return halves.encode("image", images * scale)
-
-    def encode_sounds(grids: np.ndarray) -> np.ndarray:
-        return halves.encode("audio", grids.reshape(-1, spec.num_audio))
-
+    spec, chosen = samples.pairs.spec, corruptions_of(samples)
+    places = np.linspace(0, len(samples.others) - 1, min(NUM_OTHERS, len(samples.others))).astype(np.int64)
+    others, sums = samples.read(samples.others, places), dict[Cell, np.ndarray]()
+    more = {name: kind.surroundings(std.get(name), others[name], shape) for name, kind, shape in each_of(spec)}
     for start in range(0, len(positions), CHUNK_ROWS):
         rows = positions[start : start + CHUNK_ROWS]
-        image, audio = subject.read(subject.pairs, rows)
-        grids = audio.reshape(-1, *spec.audio_grid)
-        images = _variants(image / scale, IMAGE_CORRUPTIONS, rows, seed, encode_images, advance)
-        heard = _variants(grids, sounds, rows, seed, encode_sounds, advance, around)
-        for cell, answer in _answers(halves, images, heard):
-            tempered = temper(answer, temperature[cell[0]])
-            found = bin_sums(*confidence_of(tempered, subject.pairs.label[rows]))
-            sums[cell] = sums.get(cell, 0) + found
-    return grid_summary(sums, IMAGE_CORRUPTIONS, sounds, len(positions))
+        values, variants = samples.read(samples.pairs, rows), dict[str, Variants]()
+        for name in spec.names:
+            corrupted = _corrupted(values[name], name, samples, rows, seed, chosen[name], more[name])
+            variants[name] = {}
+            for key, changed in corrupted:
+                variants[name][key] = halves.encode(name, changed)
+                advance(len(rows))
+        for cell, probabilities in _predictions(halves, variants, spec):
+            tempered = temper(probabilities, temperature[cell[0]])
+            sums[cell] = sums.get(cell, 0) + bin_sums(*confidence_of(tempered, samples.pairs.label[rows]))
+    return grid_summary(sums, chosen, len(positions))
 
 
-def num_encodings(subject: Subject, num_rows: int) -> int:
-    """Images and sounds that the grid encodes for so many rows."""
-    sounds = fitting(subject.pairs.spec.audio_grid, subject.decibels)
-    return num_rows * (2 + len(SEVERITIES) * (len(IMAGE_CORRUPTIONS) + len(sounds)))
+def num_encodings(samples: EvaluationSet, num_rows: int) -> int:
+    """Samples of single modalities that the grid encodes.
+
+    Args:
+        samples: the evaluation set.
+        num_rows: rows of the grid.
+    """
+    return num_rows * sum(1 + len(SEVERITIES) * len(some) for some in corruptions_of(samples).values())
 
 
-def _variants(
-    samples: np.ndarray,
-    corruptions: dict[str, Corruption],
+def _corrupted(
+    values: NDArray,
+    name: str,
+    samples: EvaluationSet,
     rows: np.ndarray,
     seed: int,
-    encode: Callable[[np.ndarray], np.ndarray],
-    advance: Callable[[int], None],
-    *more: Any,
-) -> Variants:
-    """The embeddings of some samples, as they are and after each corruption at each severity."""
-    found: Variants = {(CLEAN, 0): encode(samples)}
-    advance(len(rows))
-    for name, corruption in corruptions.items():
-        draws = draw(seed, rows, _PURPOSE[name], corruption.num_draws(samples.shape[1:]))
+    corruptions: Mapping[str, Corruption],
+    more: tuple[Any, ...],
+) -> Iterator[tuple[Variant, np.ndarray]]:
+    """Some samples, as they are and after each corruption at each severity, on the network's scale."""
+    shape, scale, purpose = samples.pairs.spec[name], np.float32(samples.trained[name].scale), purposes()
+    grids = (values / scale).reshape(-1, *shape.grid)
+    yield (CLEAN, 0), (grids * scale).reshape(-1, *shape.shape)
+    for title, corruption in corruptions.items():
+        draws = draw(seed, rows, purpose[shape.kind, title], corruption.num_draws(shape.grid))
         for severity in SEVERITIES:
-            found[name, severity] = encode(corrupt(corruption, samples, severity, draws, *more))
-            advance(len(rows))
-    return found
+            changed = corrupt(corruption, grids, severity, draws, more)
+            yield (title, severity), (changed * scale).reshape(-1, *shape.shape)
 
 
-def _answers(halves: Halves, images: Variants, sounds: Variants) -> Any:
-    """Each cell of the grid with its class probabilities, (n, num_classes)."""
-    clean_image, clean_sound = images[CLEAN, 0], sounds[CLEAN, 0]
-    for key, embedding in images.items():
-        yield ("image", *key, CLEAN, 0), halves.answer(embedding, clean_sound, VIEWS["image"])
-    for key, embedding in sounds.items():
-        yield ("audio", CLEAN, 0, *key), halves.answer(clean_image, embedding, VIEWS["audio"])
-    for (image, severity), embedding in images.items():
-        partners = [key for key in sounds if key[0] == CLEAN or image == CLEAN or key[1] == severity]
-        # One call for all sounds that this image meets: the head works best on many rows.
-        heard = np.concatenate([sounds[key] for key in partners])
-        answers = halves.answer(np.tile(embedding, (len(partners), 1)), heard, VIEWS[FUSED])
-        for key, answer in zip(partners, np.split(answers, len(partners)), strict=True):
-            yield (FUSED, image, severity, *key), answer
+def _predictions(halves: Halves, variants: dict[str, Variants], spec: Spec) -> Iterator[tuple[Cell, np.ndarray]]:
+    """Each cell of the grid, once, with its class probabilities, (n, num_classes)."""
+    clean, done = {name: some[CLEAN, 0] for name, some in variants.items()}, set[Cell]()
+    for name, some in variants.items():
+        # The fused answer to a single modality is that to it alone.
+        for view in (name,) if len(variants) > 1 else (name, FUSED):
+            for key, embedding in some.items():
+                answer = halves.answer({**clean, name: embedding}, spec.views[view])
+                yield cell_of(view, variants, {name: key}), answer
+    for first, second in combinations(variants, 2):
+        for one, embedding in variants[first].items():
+            meets = [key for key in variants[second] if CLEAN in (key[0], one[0]) or key[1] == one[1]]
+            cells = [cell_of(FUSED, variants, {first: one, second: key}) for key in meets]
+            # One call for all variants that this one meets: the head works best on many rows.
+            tiled = {name: np.tile(each, (len(meets), 1)) for name, each in {**clean, first: embedding}.items()}
+            tiled[second] = np.concatenate([variants[second][key] for key in meets])
+            answers = np.split(halves.answer(tiled, spec.views[FUSED]), len(meets))
+            yield from ((cell, each) for cell, each in zip(cells, answers, strict=True) if cell not in done)
+            done.update(cells)

@@ -1,42 +1,43 @@
-"""Answers -> the content of evaluation.json."""
+"""Predictions -> the content of evaluation.json."""
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from kfusion.evaluation.inference import Answers, Subject
+from kfusion.evaluation.inference import EvaluationSet, Predictions
 from kfusion.metrics import classification as metrics
-from kfusion.metrics.classification import fit_temperature, late_fusion, reliability, temper
+from kfusion.metrics.classification import LATE_FUSION, fit_temperature, late_fusion, reliability, temper
 from kfusion.metrics.modality_conflicts import agreement, conflict, disagreement, negative_fusion
-from kfusion.metrics.significance import METHOD, compare, intervals
+from kfusion.metrics.significance import compare, intervals, method
 from kfusion.plots.evaluation import worst_rows
-from kfusion.spec import FUSED, VIEWS
+from kfusion.plots.tables import Words
+from kfusion.spec import FUSED, Spec
 
 FORMAT = 1
 """Of evaluation.json and robustness.json."""
 NUM_WORST = 40
-PAIRS = [(FUSED, "image"), (FUSED, "audio"), (FUSED, metrics.LATE_FUSION), ("image", "audio")]
-"""Who is compared with whom."""
 
 
-def fit_temperatures(answers: np.ndarray, label: np.ndarray) -> dict[str, float]:
+def fit_temperatures(probabilities: np.ndarray, label: np.ndarray, spec: Spec) -> dict[str, float]:
     """The temperature of each view, fitted on the validation part.
 
     Args:
-        answers: class probabilities, (n, views, num_classes), in the order of `VIEWS`.
+        probabilities: (n, views, num_classes), in the order of `spec.views`.
         label: (n,).
+        spec: the modalities.
     """
-    return {view: fit_temperature(answers[:, at], label) for at, view in enumerate(VIEWS)}
+    return {view: fit_temperature(probabilities[:, at], label) for at, view in enumerate(spec.views)}
 
 
 def summarize(
-    subject: Subject, answers: Answers, temperature: dict[str, float], prior: np.ndarray, seed: int
+    samples: EvaluationSet, predictions: Predictions, temperature: dict[str, float], prior: np.ndarray, seed: int
 ) -> dict[str, Any]:
-    """Every number that is said of a network's answers but the robustness grid.
+    """Every number that is said of a network's predictions but the robustness grid.
 
     Args:
-        subject: whose answers.
-        answers: of the network.
+        samples: the evaluation set.
+        predictions: for it.
         temperature: {view: T}.
         prior: share of each class in the training part, (num_classes,).
         seed: decides the bootstrap.
@@ -44,62 +45,66 @@ def summarize(
     Returns:
         the content of evaluation.json: who it is about ("data"), "views", "report", "confusion", "decides",
         "negative_fusion", "tests", "calibration" and "worst", each as the function of `kfusion.metrics` gives it that
-        makes it.
+        makes it. Late fusion is left out where there is but one modality.
     """
-    label, spec = answers.label, subject.pairs.spec
-    said = {view: answers.view(view) for view in VIEWS}
-    tempered = {view: temper(said[view], temperature[view]) for view in VIEWS}
-    late = late_fusion(tempered["image"], tempered["audio"], prior)
-    named = {view: each.argmax(axis=1) for view, each in {**said, metrics.LATE_FUSION: late}.items()}
-    right = {view: classes == label for view, classes in named.items()}
-    bounds = intervals(right, subject.group, seed)
+    label, spec, words = predictions.label, samples.pairs.spec, Words.of(samples.pairs.spec)
+    probabilities = {view: predictions.test[:, at] for at, view in enumerate(spec.views)}
+    tempered = {view: temper(each, temperature[view]) for view, each in probabilities.items()}
+    late = {LATE_FUSION: late_fusion([tempered[name] for name in spec.names], prior)} if len(spec.names) > 1 else {}
+    predicted = {view: each.argmax(axis=1) for view, each in {**probabilities, **late}.items()}
+    right = {view: classes == label for view, classes in predicted.items()}
+    bounds = intervals(right, samples.group, seed)
+    rivals = [(FUSED, name) for name in right if name != FUSED] + list(combinations(spec.names, 2)) if late else []
     return {
         "format": FORMAT,
-        "key": answers.key,
-        "data": _data(subject),
-        "interval_method": METHOD,
+        "key": predictions.key,
+        "data": _data(samples),
+        "interval_method": method(f"{words.last}s", f"{words.unit}s"),
         "views": {view: _view(right[view], bounds[view]) for view in right},
-        "report": metrics.report(label, named[FUSED], spec.class_names),
-        "confusion": {view: metrics.confusion(label, named[view], spec.num_classes).tolist() for view in VIEWS},
-        "decides": {
-            "agreement": agreement(label, named),
-            "disagreement": disagreement(label, named),
-            "conflict": conflicts(subject, answers, right, seed),
+        "report": metrics.report(label, predicted[FUSED], spec.class_names),
+        "confusion": {
+            view: metrics.confusion(label, predicted[view], spec.num_classes).tolist() for view in spec.views
         },
-        "negative_fusion": negative_fusion(label, named, spec.class_names, subject.speaker, subject.speaker_names),
-        "tests": compare(right, PAIRS, subject.group, seed),
-        "calibration": _calibration(label, said, tempered, late, temperature),
-        "worst": _worst(subject, label, said, named),
+        "decides": {
+            "agreement": agreement(label, predicted),
+            "disagreement": disagreement(label, predicted),
+            "conflict": conflicts(samples, predictions, right, seed),
+        },
+        "negative_fusion": negative_fusion(label, predicted, spec.class_names, samples.speaker, samples.speaker_names),
+        "tests": compare(right, rivals, samples.group, seed),
+        "calibration": _calibration(label, probabilities, tempered, temperature, late),
+        "worst": _worst(samples, label, probabilities, predicted),
     }
 
 
-def _data(subject: Subject) -> dict[str, Any]:
+def _data(samples: EvaluationSet) -> dict[str, Any]:
     return {
-        "name": subject.name,
-        "part": subject.part,
-        "num_rows": len(subject.pairs),
-        "num_sounds": len(np.unique(subject.group)),
-        "class_names": list(subject.pairs.spec.class_names),
+        "name": samples.name,
+        "part": samples.part,
+        "num_rows": len(samples.pairs),
+        f"num_{Words.of(samples.pairs.spec).last}s": len(np.unique(samples.group)),
+        "class_names": list(samples.pairs.spec.class_names),
     }
 
 
 def _calibration(
     label: np.ndarray,
-    said: dict[str, np.ndarray],
+    probabilities: dict[str, np.ndarray],
     tempered: dict[str, np.ndarray],
-    late: np.ndarray,
     temperature: dict[str, float],
+    late: dict[str, np.ndarray],
 ) -> dict[str, Any]:
     """Each view before and after its temperature; late fusion is made of tempered answers and has but one state."""
-    found: dict[str, Any] = {
+    views: dict[str, Any] = {
         view: {
             "temperature": temperature[view],
-            "before": reliability(said[view], label),
+            "before": reliability(each, label),
             "after": reliability(tempered[view], label),
         }
-        for view in VIEWS
+        for view, each in probabilities.items()
     }
-    return {**found, metrics.LATE_FUSION: {"temperature": None, "before": None, "after": reliability(late, label)}}
+    joined = {view: {"temperature": None, "before": None, "after": reliability(p, label)} for view, p in late.items()}
+    return {**views, **joined}
 
 
 def _view(right: np.ndarray, interval: tuple[float, float]) -> dict[str, Any]:
@@ -111,47 +116,52 @@ def _view(right: np.ndarray, interval: tuple[float, float]) -> dict[str, Any]:
     }
 
 
-def conflicts(subject: Subject, answers: Answers, right: dict[str, np.ndarray], seed: int) -> dict[str, Any]:
-    """Each modality shuffled among the samples of other labels.
+def conflicts(
+    samples: EvaluationSet, predictions: Predictions, right: dict[str, np.ndarray], seed: int
+) -> dict[str, Any]:
+    """Each modality shuffled among the samples of other labels, while all others stay.
+
+    Args:
+        samples: the evaluation set.
+        predictions: for it.
+        right: for each view, bool (n,).
+        seed: decides the bootstrap.
 
     Returns:
-        {shuffled modality: what `modality_conflicts.conflict` returns, with "accuracy" and "interval" of the fused
-        answer by the label of the modality that stayed}.
+        {shuffled modality: what `modality_conflicts.conflict` returns, with "stayed", "accuracy" and "interval" of the
+        fused answer by the label of the modalities that stayed}; nothing for a single modality.
     """
-    label, found = answers.label, {}
-    fused = answers.conflict.argmax(axis=2)
-    # Shuffled sounds meet the images in their order, and the reverse.
-    sources = {
-        "audio": (np.arange(len(label)), answers.partner[0]),
-        "image": (answers.partner[1], np.arange(len(label))),
-    }
-    for at, (shuffled, (images, sounds)) in enumerate(sources.items()):
-        clear = right["image"][images] & right["audio"][sounds]
-        stayed = "image" if shuffled == "audio" else "audio"
-        kept = fused[at] == label
-        found[shuffled] = {
-            **conflict(label[images], label[sounds], fused[at], clear),
-            "stayed": stayed,
+    label, names, facts = predictions.label, samples.pairs.spec.names, {}
+    for shuffled, partner, answer in zip(names[::-1], predictions.partner, predictions.conflict, strict=False):
+        # From which row each modality comes.
+        rows = {name: partner if name == shuffled else np.arange(len(label)) for name in names}
+        clear = np.all([right[name][rows[name]] for name in names], axis=0)
+        fused = answer.argmax(axis=1)
+        kept = fused == label
+        facts[shuffled] = {
+            **conflict({name: label[rows[name]] for name in names}, fused, clear),
+            "stayed": " and ".join(name for name in names if name != shuffled),
             "accuracy": float(kept.mean()),
-            "interval": list(intervals({"kept": kept}, subject.group, seed)["kept"]),
+            "interval": list(intervals({"kept": kept}, samples.group, seed)["kept"]),
         }
-    return found
+    return facts
 
 
 def _worst(
-    subject: Subject, label: np.ndarray, said: dict[str, np.ndarray], named: dict[str, np.ndarray]
+    samples: EvaluationSet, label: np.ndarray, probabilities: dict[str, np.ndarray], predicted: dict[str, np.ndarray]
 ) -> list[dict[str, Any]]:
     """The rows of the picture of the worst errors, with each modality's vote."""
-    names = subject.pairs.spec.class_names
+    pairs = samples.pairs
+    names = pairs.spec.class_names
     return [
         {
             "row": int(row),
-            "image_row": int(subject.pairs.image_row[row]),
-            "audio_row": int(subject.pairs.audio_row[row]),
+            **{f"{name}_row": int(rows[row]) for name, rows in pairs.rows.items()},
             "label": names[label[row]],
             "votes": {
-                view: {"class": names[named[view][row]], "confidence": float(said[view][row].max())} for view in VIEWS
+                view: {"class": names[predicted[view][row]], "confidence": float(each[row].max())}
+                for view, each in probabilities.items()
             },
         }
-        for row in worst_rows(label, said, NUM_WORST)
+        for row in worst_rows(label, probabilities, NUM_WORST)
     ]

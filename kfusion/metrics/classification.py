@@ -1,20 +1,12 @@
-"""Arrays to numbers: the report, and how each view of a model does.
+"""Probabilities to numbers: the report, how each view of a model does, and whether its confidence can be trusted.
+
+    temper, fit_temperature, late_fusion     better probabilities: of one view, and joined by Bayes' rule
+    report, report_text, confusion, view_summary      right and wrong answers
+    bin_sums, calibration_error, reliability          confidence: the probability of the class that is named
 
 Throughout, `label` and `predicted` are integers (n,) in [0, num_classes); `probabilities` are floats
-(n, num_classes) in [0, 1] whose rows sum to 1. Whatever comes back as a dict can be written as JSON.
-
-Can the confidence be trusted? Calibration error, Brier score, log likelihood, and what the diagram shows.
-
-`probabilities` are floats (n, num_classes) in [0, 1] whose rows sum to 1; `label` is int (n,). The confidence of an
-answer is the probability of the class that it names.
-
-Probabilities to better probabilities: the temperature of one modality, and Bayes' rule over two.
-
-`probabilities` are floats (n, num_classes) in [0, 1] whose rows sum to 1.
-
-What the numbers of this folder may be made from; each error names the argument, the rule and what arrived.
-
-Lengths, shapes and types are for kfusion to get right; only what comes from data is a user's error.
+(n, num_classes) in [0, 1] whose rows sum to 1. Whatever comes back as a dict can be written as JSON. Lengths, shapes
+and types are for kfusion to get right (ValueError); only what comes from data is a user's error.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,6 +22,11 @@ from kfusion.spec import AVERAGES as REPORT_ROWS
 from kfusion.spec import FUSED
 from kfusion.validation import UserError
 
+LATE_FUSION = "late_fusion"
+AVERAGES = REPORT_ROWS[1:]
+TEMPERATURE_RANGE = (0.05, 50.0)
+NUM_BINS = 15
+"""Bins of equal width over the confidence, as in the reference of `calibration_error`."""
 # The smallest float32: a softmax that has run out of digits then counts as very sure, not as infinitely sure.
 SMALLEST = float(np.finfo(np.float32).tiny)
 
@@ -40,10 +37,6 @@ def require(rule: bool, name: str, text: str, received: object) -> None:
         raise ValueError(f"'{name}' must be {text}. Received: {received}")
 
 
-def _span(values: NDArray) -> str:
-    return f"{np.isnan(values).sum()} NaN, the rest in [{np.nanmin(values):g}, {np.nanmax(values):g}]"
-
-
 def as_logs(probabilities: ArrayLike) -> NDArray[np.float64]:
     """The logarithms of probabilities (n ≥ 1, num_classes ≥ 2); those of zeros are finite."""
     values = np.asarray(probabilities, np.float64)
@@ -51,7 +44,8 @@ def as_logs(probabilities: ArrayLike) -> NDArray[np.float64]:
     require(len(values) > 0, "probabilities", "of one or more rows", values.shape)
     # NaN compares false with everything, so it is caught here too; it comes of values that no network can add up.
     if not ((values >= 0).all() and (values <= 1.01).all()):
-        raise UserError(f"'probabilities' must be in [0, 1]. Received: {_span(values)}")
+        span = f"{np.isnan(values).sum()} NaN, the rest in [{np.nanmin(values):g}, {np.nanmax(values):g}]"
+        raise UserError(f"'probabilities' must be in [0, 1]. Received: {span}")
     return np.log(np.maximum(values, SMALLEST))
 
 
@@ -63,9 +57,6 @@ def as_classes(name: str, values: ArrayLike, num_classes: int) -> NDArray[np.int
     lowest, highest = int(classes.min()), int(classes.max())
     require(lowest >= 0 and highest < num_classes, name, f"in [0, {num_classes})", (lowest, highest))
     return classes.astype(np.int64)
-
-
-TEMPERATURE_RANGE = (0.05, 50.0)
 
 
 def temper(probabilities: ArrayLike, temperature: float) -> NDArray[np.float64]:
@@ -135,22 +126,6 @@ def late_fusion(probabilities: Sequence[ArrayLike], prior: ArrayLike) -> NDArray
     require(shares.shape == logs[0].shape[1:], "prior", f"of shape {logs[0].shape[1:]}", shares.shape)
     require(bool((shares > 0).all()), "prior", "> 0 for each class", shares.min())
     return softmax(sum(logs) - (len(logs) - 1) * np.log(shares / shares.sum()), axis=1)
-
-
-__all__ = [
-    "LATE_FUSION",
-    "class_rows",
-    "confusion",
-    "fit_temperature",
-    "late_fusion",
-    "report",
-    "report_text",
-    "temper",
-    "view_summary",
-]
-
-LATE_FUSION = "late_fusion"
-AVERAGES = REPORT_ROWS[1:]
 
 
 def report(label: ArrayLike, predicted: ArrayLike, class_names: Sequence[str]) -> dict[str, Any]:
@@ -231,12 +206,13 @@ def view_summary(
 
     Returns:
         `{"views": {view: {"accuracy", "num_errors", "num_rows"}}, "temperature": {…}, "confusion": [[…]]}`: the views
-        are those given and "late_fusion"; the confusion, true by predicted class, is that of the fused view.
+        are those given and, of several modalities, "late_fusion"; the confusion, true by predicted class, is that of
+        the fused view.
     """
     modalities = [view for view in probabilities if view != FUSED]
     tempered = [temper(probabilities[name], temperature[name]) for name in modalities]
-    answers = {**probabilities, LATE_FUSION: late_fusion(tempered, prior)}
-    predicted = {view: np.argmax(answer, axis=1) for view, answer in answers.items()}
+    late = {LATE_FUSION: late_fusion(tempered, prior)} if len(modalities) > 1 else {}
+    predicted = {view: np.argmax(each, axis=1) for view, each in {**probabilities, **late}.items()}
     num_classes = tempered[0].shape[1]
     label = as_classes("label", label, num_classes)
     views = {}
@@ -268,10 +244,6 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, (int, np.integer)) else float(value)
 
 
-NUM_BINS = 15
-"""Bins of equal width over the confidence, as in the reference of `calibration_error`."""
-
-
 def bin_sums(confidence: ArrayLike, right: ArrayLike, num_bins: int = NUM_BINS) -> NDArray[np.float64]:
     """Rows, right answers and confidence, summed in each bin; sums of two parts of the data may be added.
 
@@ -280,6 +252,7 @@ def bin_sums(confidence: ArrayLike, right: ArrayLike, num_bins: int = NUM_BINS) 
     Args:
         confidence: (n,), in [0, 1].
         right: bool (n,).
+        num_bins: of equal width.
 
     Returns:
         float64 (3, num_bins): count, number right, sum of the confidence.

@@ -1,9 +1,8 @@
-"""How well an embedding separates the classes: clusters found without the labels, and probes trained with them.
+"""How well an embedding separates the classes: clusters made without the labels, and probes trained with them.
 
 `embedding` is float (n, num_features), `label` int (n,) in [0, num_classes). Distances are Euclidean in the embedding
-itself, never in a projection of it. Whatever comes back as a dict can be written as JSON.
-
-Embeddings (n, num_features) to points in the plane, float32 (n, 2).
+itself, never in a projection of it; `pca`, `tsne` and `umap` make points in the plane, float32 (n, 2), for drawing.
+Whatever comes back as a dict can be written as JSON.
 """
 
 from typing import Any
@@ -27,6 +26,11 @@ from kfusion.validation import UserError
 
 PERPLEXITY = 30.0
 MIN_ROWS = 5
+NUM_STARTS = 10
+"""Starts of each KMeans, the best of which counts."""
+NUM_NEIGHBOURS = 5
+NUM_RESAMPLES = 1000
+SCORES = ("ari", "nmi", "purity", "silhouette")
 
 
 def pca(embedding: NDArray, seed: int) -> tuple[NDArray[np.float32], list[float]]:
@@ -92,13 +96,6 @@ def _require_rows(embedding: NDArray) -> None:
     )
 
 
-NUM_STARTS = 10
-"""Starts of each KMeans, the best of which counts."""
-NUM_NEIGHBOURS = 5
-NUM_RESAMPLES = 1000
-SCORES = ("ari", "nmi", "purity", "silhouette")
-
-
 def purity(label: ArrayLike, cluster: ArrayLike) -> float:
     """Share of the rows that are of their cluster's most frequent class, in (0, 1].
 
@@ -141,8 +138,7 @@ def clusters(embedding: NDArray, num_clusters: int, seed: int) -> NDArray[np.int
     """
     require(len(embedding) >= num_clusters, "embedding", f"{num_clusters} rows or more", len(embedding))
     with threadpool_limits(1, "openmp"):
-        found = KMeans(num_clusters, n_init=NUM_STARTS, random_state=seed).fit_predict(embedding)
-    return found.astype(np.int64)
+        return KMeans(num_clusters, n_init=NUM_STARTS, random_state=seed).fit_predict(embedding).astype(np.int64)
 
 
 def matched(cluster: NDArray, label: NDArray, num_classes: int) -> NDArray[np.int64]:
@@ -165,9 +161,11 @@ def probes(
     in many pairs, count once in the fit: they would be all of each other's neighbours.
 
     Args:
-        fit, fit_label: rows of the training part; the scaling is theirs too.
-        fit_content: int, which of these are embeddings of the same.
-        test, test_label: rows of the test part, met by nothing before they are scored.
+        fit: rows of the training part, (m, num_features); the scaling is theirs too.
+        fit_label: int (m,).
+        fit_content: int (m,), which of these are embeddings of the same.
+        test: rows of the test part, (n, num_features), met by nothing before they are scored.
+        test_label: int (n,).
 
     Returns:
         `{"linear", "knn", "num_fit"}`.
@@ -197,9 +195,9 @@ def ari_of(counts: NDArray) -> float:
     def together(sizes: NDArray) -> float:
         return float(np.sum(sizes * (sizes - 1.0)) / 2)
 
-    both, classes, found = together(counts), together(counts.sum(axis=1)), together(counts.sum(axis=0))
-    expected = classes * found / max(together(counts.sum()), 1)
-    highest = (classes + found) / 2
+    both, classes, clusters = together(counts), together(counts.sum(axis=1)), together(counts.sum(axis=0))
+    expected = classes * clusters / max(together(counts.sum()), 1)
+    highest = (classes + clusters) / 2
     return 1.0 if highest == expected else (both - expected) / (highest - expected)
 
 
@@ -208,7 +206,8 @@ def ari_difference(label: NDArray, first: NDArray, second: NDArray, group: NDArr
 
     Args:
         label: int (n,).
-        first, second: int (num_seeds, n), clusters of the same rows, one clustering a seed.
+        first: int (num_seeds, n), clusters of the rows, one clustering a seed.
+        second: clusters of the same rows, likewise.
         group: int (n,), rows that stand or fall together, such as the pairs with the same sound.
         seed: decides the resamples.
 

@@ -17,10 +17,20 @@ LEVEL = 0.95
 NUM_RESAMPLES = 2000
 CHUNK = 100
 """Resamples that are held in memory at once."""
-METHOD = (
-    f"95 % intervals: percentiles of {NUM_RESAMPLES} bootstrap resamples of the sounds, each with all its pairs; where "
-    "every row or none is right, which no resample can vary: Clopper and Pearson's exact interval over the sounds"
-)
+
+
+def method(groups: str, units: str) -> str:
+    """How the intervals are made, in words.
+
+    Args:
+        groups: what is drawn with all its rows, such as "sounds".
+        units: what the rows are, such as "pairs".
+    """
+    return (
+        f"95 % intervals: percentiles of {NUM_RESAMPLES} bootstrap resamples of the {groups}, each with all its "
+        f"{units}; where every row or none is right, which no resample can vary: Clopper and Pearson's exact interval "
+        f"over the {groups}"
+    )
 
 
 def intervals(right: Mapping[str, ArrayLike], group: ArrayLike, seed: int = 0) -> dict[str, tuple[float, float]]:
@@ -76,7 +86,8 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> dict[str, Any]:
     equally often: p = P(|X − m/2| ≥ |b − m/2|) with X ~ Binomial(m, ½), m the number of such rows and b the first's.
 
     Args:
-        first, second: bool (n,), whether each row was answered right.
+        first: bool (n,), whether each row was answered right.
+        second: the same of the other way.
 
     Returns:
         `{"first_only", "second_only", "p"}`; p is 1 where no row tells them apart.
@@ -89,8 +100,8 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> dict[str, Any]:
     one, other = np.asarray(first, bool), np.asarray(second, bool)
     require(one.shape == other.shape and one.ndim == 1, "second", f"of shape {one.shape}", other.shape)
     first_only, second_only = int(np.sum(one & ~other)), int(np.sum(other & ~one))
-    told_apart = first_only + second_only
-    p = float(binomtest(first_only, told_apart).pvalue) if told_apart else 1.0
+    differing = first_only + second_only
+    p = float(binomtest(first_only, differing).pvalue) if differing else 1.0
     return {"first_only": first_only, "second_only": second_only, "p": p}
 
 
@@ -99,12 +110,18 @@ def compare(
 ) -> list[dict[str, Any]]:
     """McNemar's test and the interval of the difference in accuracy, for some pairs of ways to answer.
 
+    Args:
+        right: {name: bool (n,)}.
+        pairs: the names of those that are compared.
+        group: int (n,), see `intervals`.
+        seed: decides the resamples.
+
     Returns:
         one `{"first", "second", "first_only", "second_only", "p", "difference", "interval"}` per pair; the difference
         is the first's accuracy minus the second's.
     """
     difference = {f"{a}-{b}": np.asarray(right[a], np.float64) - np.asarray(right[b], np.float64) for a, b in pairs}
-    bounds = intervals(difference, group, seed)
+    bounds = intervals(difference, group, seed) if pairs else {}
     for name, each in difference.items():
         if not each.any():  # The exact interval of a share starts at 0; a difference may be to either side.
             bounds[name] = (-bounds[name][1], bounds[name][1])

@@ -79,6 +79,7 @@ class Modality:
         suffixes: endings of files that are read, in lower case.
         unread_suffixes: endings of files that are of this kind and not read: who has such files should hear of it.
         formats: what `suffixes` stand for, in words.
+        file_limits: what its files can be, in words, where that is less than any shape.
         standardised: the network standardises each value by the training part's mean and variance.
         teacher_temperature: what tempers this kind's answer as a teacher of the fused one, since it answers for rows
             that it was trained on.
@@ -93,6 +94,7 @@ class Modality:
     suffixes: tuple[str, ...] = ()
     unread_suffixes: tuple[str, ...] = ()
     formats = ""
+    file_limits = ""
     standardised = True
     teacher_temperature = 1.5
     ops: frozenset[str] = frozenset()
@@ -160,6 +162,10 @@ class Modality:
         """Whether requests must be in [0, 1]; else any value about as large as the training data's will do."""
         return False
 
+    def shape_in_words(self, spec: ModalitySpec) -> str:
+        """What one sample is made of, for a report."""
+        return f"{spec.num_values} values"
+
     # Files
 
     def unreadable(self, front_end: str | None, spec: ModalitySpec) -> str:
@@ -174,6 +180,10 @@ class Modality:
     def spec_of_files(self, config: "DataConfig") -> ModalitySpec:
         """What files are brought to for training, as far as the settings of the data decide it."""
         raise NotImplementedError
+
+    def file_settings(self, spec: ModalitySpec) -> dict[str, Any]:
+        """The settings of `DataConfig` with which files become rows of this shape."""
+        return {}
 
     def front_end(self, spec: ModalitySpec) -> str:
         """The name of what reads files into this spec, as a run notes it."""

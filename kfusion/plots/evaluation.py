@@ -1,10 +1,10 @@
-"""The paper's figure of an embedding: the clusters found in it beside the classes, in the same plane.
+"""Figures of an evaluation and of embeddings, from numbers alone.
 
-The rows that a model does worst on, and their picture.
-
-Figures of trust: who decides, and whether the confidence can be believed.
-
-Figures of the robustness grid: heat maps over both corruptions, curves over the severity of one.
+cluster_figure                 an embedding: its clusters beside the classes, in the same plane
+heat_map, severity_curves      the robustness grid: two corruptions at once, and one over its severity
+who_decides                    whom the fused answer follows where the modalities are apart
+reliability_diagram            whether the confidence can be believed
+worst_errors                   the samples that a model does worst on
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from kfusion.metrics.classification import require
-from kfusion.plots.style import BLUE, DPI, GREY, ORANGE, bare, look, new_figure, plain
+from kfusion.modalities.base import Pictures
+from kfusion.plots.style import BLUE, DPI, GREY, ORANGE, PALETTE, bare, look, new_figure, plain
+from kfusion.plots.tables import Words, together, view_titles
 from kfusion.spec import FUSED
 
 # Tol's "muted" palette and a dark grey: ten colours that are told apart with every common kind of colour vision.
@@ -40,7 +42,7 @@ def cluster_figure(
 
     Args:
         points: float (n, 2).
-        cluster: int (n,), numbered by the class that each fits best (`separation.matched`).
+        cluster: int (n,), numbered by the class that each fits best (`clustering.matched`).
         label: int (n,).
         class_names: one name per class.
         title: what is shown.
@@ -118,24 +120,27 @@ def _name_groups(figure: Figure, axes: Axes, points: NDArray, group: NDArray, cl
             taken.append(place)
 
 
-CORRUPTION_TITLES = {"image": "image", "audio": "sound"}
 _KEYS = {
-    "accuracy": ("accuracy, %", "viridis", "mean accuracy", "{:.1f}"),
-    "ece": ("expected calibration error, %", "viridis_r", "mean expected calibration error", "{:.1f}"),
+    "accuracy": ("accuracy, %", "viridis", "mean accuracy"),
+    "ece": ("expected calibration error, %", "viridis_r", "mean expected calibration error"),
 }
 
 
-def heat_map(grid: Mapping[str, Any], score: str) -> Figure:
-    """Accuracy or calibration error for every corruption of the image with every corruption of the sound.
+def heat_map(grid: Mapping[str, Any], crossed: Mapping[str, Any], score: str, words: Words) -> Figure:
+    """Accuracy or calibration error for every corruption of one modality with every corruption of another.
 
     Args:
         grid: robustness.json.
+        crossed: the map of the two modalities, from `metrics.robustness.crossed_maps`.
         score: "accuracy" or "ece".
+        words: of the run.
     """
-    label, colours, title, form = _KEYS[score]
-    crossed, titles = grid["crossed"], {"clean": "clean"}
-    for names in grid["corruptions"].values():
-        titles |= {name: facts["title"] for name, facts in names.items()}
+    label, colours, title = _KEYS[score]
+    rows, columns = [name for name in crossed if name in grid["corruptions"]]
+    names = {
+        modality: [_corruption_title(grid, modality, name) for name in crossed[modality]]
+        for modality in (rows, columns)
+    }
     values = 100 * np.array(crossed[score])
     num_rows, num_columns = values.shape
     with look():
@@ -148,13 +153,13 @@ def heat_map(grid: Mapping[str, Any], score: str) -> Figure:
                 # Measured by eye: viridis is light enough for black ink in its upper part.
                 share = (values[row, column] - low) / (high - low)
                 light = share > 0.6 if score == "accuracy" else share < 0.4
-                text = form.format(values[row, column])
+                text = f"{values[row, column]:.1f}"
                 axes.text(column, row, text, ha="center", va="center", fontsize=9, color="black" if light else "white")
-        axes.set_xticks(range(num_columns), [titles[name].replace(" ", "\n") for name in crossed["audio"]])
-        axes.set_yticks(range(num_rows), [titles[name] for name in crossed["image"]])
+        axes.set_xticks(range(num_columns), [name.replace(" ", "\n") for name in names[columns]])
+        axes.set_yticks(range(num_rows), names[rows])
         axes.tick_params(length=0)
-        axes.set(xlabel="corruption of the sound", ylabel="corruption of the image")
-        axes.set_title(f"{title} {100 * grid['area'][score]:.1f} %, {grid['num_rows']:,} pairs")
+        axes.set(xlabel=f"corruption of the {words.nouns[columns]}", ylabel=f"corruption of the {words.nouns[rows]}")
+        axes.set_title(f"{title} {values.mean():.1f} %, {grid['num_rows']:,} {words.unit}s")
         axes.spines[:].set_visible(False)
         key = figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02)
         key.set_label(f"{label}, mean over 5 severities", fontsize=9)
@@ -162,54 +167,64 @@ def heat_map(grid: Mapping[str, Any], score: str) -> Figure:
     return figure
 
 
-def severity_curves(grid: Mapping[str, Any]) -> Figure:
-    """Accuracy over the severity of each corruption: both modalities, the corrupted one alone, and the other alone.
+def _corruption_title(grid: Mapping[str, Any], modality: str, name: str) -> str:
+    """What a corruption is called; a modality that is clean is called so."""
+    return grid["corruptions"][modality].get(name, {"title": name})["title"]
+
+
+def severity_curves(grid: Mapping[str, Any], words: Words) -> Figure:
+    """Accuracy over the severity of each corruption: all modalities, the corrupted one alone, and the other alone.
 
     Args:
         grid: robustness.json.
+        words: of the run.
     """
-    num_columns = max(len(names) for names in grid["alone"].values())
+    alone = grid["alone"]
+    num_columns = max(len(names) for names in alone.values())
     severities = [0, *grid["severities"]]
     clean = {view: scores["accuracy"] for view, scores in grid["clean"].items()}
     with look():
-        figure = new_figure(1.9 * num_columns + 0.6, 5.0)
-        places = figure.subplots(2, num_columns, sharex=True, sharey=True, squeeze=False)
-        for row, (modality, names) in zip(places, grid["alone"].items(), strict=True):
-            other = "audio" if modality == "image" else "image"
+        figure = new_figure(max(1.9 * num_columns + 0.6, 4.4), 2.5 * len(alone) + 0.6 * (len(alone) == 1))
+        places = figure.subplots(len(alone), num_columns, sharex=True, sharey=True, squeeze=False)
+        for row, (modality, names) in zip(places, alone.items(), strict=True):
             for axes in row[len(names) :]:
                 axes.set_visible(False)
             for axes, (name, lines) in zip(row, names.items(), strict=False):
-                axes.axhline(clean[other], color=GREY, linestyle=":", linewidth=1.4, label="the other modality alone")
-                single = [clean[modality], *lines["single"]["accuracy"]]
-                axes.plot(severities, single, color=ORANGE, marker="s", linestyle="--", label="the corrupted one alone")
-                both = [clean[FUSED], *lines[FUSED]["accuracy"]]
-                axes.plot(severities, both, color=BLUE, marker="o", label="fused", clip_on=False)
-                axes.set_title(grid["corruptions"][modality][name]["title"], fontsize=10)
+                if len(alone) == 2:
+                    (other,) = alone.keys() - {modality}
+                    axes.axhline(
+                        clean[other], color=GREY, linestyle=":", linewidth=1.4, label="the other modality alone"
+                    )
+                if len(alone) > 1:
+                    single = [clean[modality], *lines["single"]["accuracy"]]
+                    style: Any = {"marker": "s", "linestyle": "--", "label": "the corrupted one alone"}
+                    axes.plot(severities, single, color=ORANGE, **style)
+                everything = [clean[FUSED], *lines[FUSED]["accuracy"]]
+                axes.plot(severities, everything, color=BLUE, marker="o", label="fused", clip_on=False)
+                axes.set_title(_corruption_title(grid, modality, name), fontsize=10)
                 axes.set_xlabel("severity")
                 axes.tick_params(labelbottom=True)
                 axes.grid(axis="y", visible=True)
-            row[0].set_ylabel(f"{CORRUPTION_TITLES[modality]} corrupted\naccuracy, %")
+            row[0].set_ylabel(f"{words.nouns[modality]} corrupted\naccuracy, %")
         places[0, 0].set(ylim=(0, 1.03), xticks=severities)
         places[0, 0].yaxis.set_major_formatter(PercentFormatter(1, symbol=None))
-        figure.legend(*places[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
+        if len(alone) > 1:
+            figure.legend(*places[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
     return figure
-
-
-VIEW_TITLES = {FUSED: "fused", "image": "image only", "audio": "audio only"}
-SIDES = {"image": (BLUE, "the image"), "audio": (ORANGE, "the sound"), "neither": ("#BDC1C6", "neither")}
 
 
 def reliability_diagram(calibration: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Accuracy over confidence for each view, before and after the temperature, and how many rows are how sure.
 
     Args:
-        calibration: `{view: {"temperature", "before", "after"}}` for fused, image and audio; both from
-            `classification.reliability`.
+        calibration: `{view: {"temperature", "before", "after"}}`; both from `classification.reliability`. A view that
+            has no temperature of its own is left out.
     """
+    titles = view_titles([view for view, facts in calibration.items() if facts["before"]])
     with look():
-        figure = new_figure(9.6, 4.6)
-        grid = figure.subplots(2, 3, sharex=True, sharey="row", height_ratios=(3, 1))
-        for column, (view, title) in enumerate(VIEW_TITLES.items()):
+        figure = new_figure(9.6 * max(len(titles), 2) / 3, 4.6)
+        grid = figure.subplots(2, len(titles), sharex=True, sharey="row", height_ratios=(3, 1), squeeze=False)
+        for column, (view, title) in enumerate(titles.items()):
             facts = calibration[view]
             upper, lower = grid[0, column], grid[1, column]
             upper.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.2, label="as it should be")
@@ -248,124 +263,141 @@ def _counts(axes: Axes, bins: Mapping[str, Any], color: str) -> None:
     axes.stairs(bins["count"], edges, color=color, linewidth=1.4)
 
 
-def who_decides(decides: Mapping[str, Any]) -> Figure:
-    """Whom the fused answer follows where image and sound are of two classes, or name two.
+def who_decides(decides: Mapping[str, Any], words: Words) -> Figure:
+    """Whom the fused answer follows where the modalities are of several classes, or name several.
+
+    Of two modalities the shares of a row are one bar; of more they are bars beside each other, since modalities that
+    agree are followed together.
 
     Args:
         decides: evaluation.json's "decides".
+        words: of the run.
     """
     bars: list[tuple[str, Mapping[str, float]]] = []
-    for shuffled, other in (("audio", "sounds"), ("image", "images")):
-        facts = decides["conflict"][shuffled]
-        bars.append((f"{other} of other classes\n{facts['num_rows']:,} pairs", facts["won"]))
+    for shuffled, facts in decides["conflict"].items():
+        name = f"{words.nouns[shuffled]}s of other classes"
+        bars.append((f"{name}\n{facts['num_rows']:,} {words.unit}s", facts["won"]))
         if facts["won_clear"]:
-            bars.append((f"the same, each alone right\n{facts['num_clear']:,} pairs", facts["won_clear"]))
+            bars.append((f"the same, each alone right\n{facts['num_clear']:,} {words.unit}s", facts["won_clear"]))
     apart = decides["disagreement"]
     if apart["num_rows"]:
         followed = {name: count / apart["num_rows"] for name, count in apart["followed"].items()}
-        bars.append((f"true pairs, votes differ\n{apart['num_rows']:,} pairs", followed))
+        bars.append((f"true {words.unit}s, votes differ\n{apart['num_rows']:,} {words.unit}s", followed))
+    sides = {name: (PALETTE[at % len(PALETTE)], f"the {noun}") for at, (name, noun) in enumerate(words.nouns.items())}
+    sides["neither"] = ("#BDC1C6", words.none)
+    stacked = len(words.nouns) == 2
+    height = 0.62 if stacked else 0.84 / len(sides)
     with look():
-        figure = new_figure(8.2, 0.62 * len(bars) + 1.3)
+        figure = new_figure(8.2, (0.62 if stacked else 0.26 * len(sides)) * len(bars) + 1.3)
         axes = figure.subplots()
         for place, (_, shares) in enumerate(bars):
             left = 0.0
-            for side, (color, _) in SIDES.items():
-                axes.barh(place, shares[side], left=left, color=color, height=0.62)
+            for at, (side, (color, _)) in enumerate(sides.items()):
+                line = place if stacked else place + (at - (len(sides) - 1) / 2) * height
+                axes.barh(line, shares[side], left=left, color=color, height=height)
                 if shares[side] >= 0.05:
                     middle, ink = left + shares[side] / 2, "black" if side == "neither" else "white"
-                    axes.text(middle, place, f"{shares[side]:.0%}", ha="center", va="center", color=ink, fontsize=9)
-                left += shares[side]
+                    axes.text(middle, line, f"{shares[side]:.0%}", ha="center", va="center", color=ink, fontsize=9)
+                left += shares[side] if stacked else 0.0
         axes.set_yticks(range(len(bars)), [name for name, _ in bars])
         axes.invert_yaxis()
-        axes.set(xlim=(0, 1), xlabel="share of the pairs, %")
+        axes.set(xlim=(0, 1), xlabel=f"share of the {words.unit}s, %")
         axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=None))
         axes.tick_params(axis="y", length=0)
-        handles = [axes.barh([0], [0], color=color, label=title) for color, title in SIDES.values()]
-        figure.legend(handles=handles, title="the fused answer follows", loc="outside upper right", ncols=3)
+        handles = [axes.barh([0], [0], color=color, label=title) for color, title in sides.values()]
+        figure.legend(handles=handles, title="the fused answer follows", loc="outside upper right", ncols=len(sides))
     return figure
 
 
-NUM_COLUMNS = 5
-CELL_IN, SOUND_IN, GAP_IN, TEXT_IN, FOOT_IN = 1.0, 1.35, 0.2, 0.21, 0.32
-"""Height of a sample, width of a sound, and the room around them, in inches."""
+NUM_PICTURES = 10
+"""Pictures beside each other at most: of two modalities, five samples."""
+CELL_IN, GAP_IN, TEXT_IN, FOOT_IN = 1.0, 0.2, 0.21, 0.32
+"""Height of a sample, and the room around it, in inches."""
 NAME_IN = 0.075
 """Width of a letter of a class name."""
-EXPLANATION = (
-    "left the image, right the sound: frames to the right, coefficients upwards, each standardised; orange: a wrong "
-    "vote; in brackets its confidence"
-)
-VOTE_TITLES = {FUSED: "fused", "image": "image", "audio": "sound"}
 
 
-def worst_rows(label: NDArray, answers: Mapping[str, NDArray], num: int) -> NDArray[np.int64]:
+def worst_rows(label: NDArray, probabilities: Mapping[str, NDArray], num: int) -> NDArray[np.int64]:
     """The rows that some view gets wrong: those of the fused answer first, each kind by how little it gave the truth.
 
     Args:
         label: int (n,).
-        answers: class probabilities of the views fused, image and audio, (n, num_classes) each.
+        probabilities: of each view, (n, num_classes).
         num: rows at most.
     """
-    wrong = {view: each.argmax(axis=1) != label for view, each in answers.items()}
+    wrong = {view: each.argmax(axis=1) != label for view, each in probabilities.items()}
     any_wrong = np.any(list(wrong.values()), axis=0)
-    of_truth = answers[FUSED][np.arange(len(label)), label]
+    of_truth = probabilities[FUSED][np.arange(len(label)), label]
     order = np.lexsort((of_truth, ~wrong[FUSED]))
     return order[any_wrong[order]][:num]
 
 
-def worst_errors(
-    images: ArrayLike, sounds: ArrayLike, rows: Sequence[Mapping[str, Any]], pixel_max: float, spread: NDArray
-) -> Figure:
-    """A sheet of samples: image, sound as a picture of its coefficients, the truth, and each view's vote.
+def worst_errors(pictures: Mapping[str, Pictures], rows: Sequence[Mapping[str, Any]], words: Words) -> Figure:
+    """A sheet of samples: a picture of each modality, the truth, and each view's vote.
 
     Args:
-        images: (n ≥ 1, height, width, channels), in [0, pixel_max].
-        sounds: (n, frames, coefficients).
+        pictures: of each modality, of n ≥ 1 samples.
         rows: for each sample `{"label", "votes": {view: {"class", "confidence"}}}`.
-        pixel_max: the brightest value.
-        spread: mean and standard deviation of each feature over the training part, (2, frames, coefficients).
+        words: of the run.
     """
-    pictures = np.clip(np.asarray(images, np.float64) / pixel_max, 0, 1)
-    pictures = pictures if pictures.shape[-1] == 3 else pictures.mean(axis=-1)
-    # Each coefficient on its own scale: the first ones are far larger than the rest.
-    grids = (np.asarray(sounds, np.float64) - spread[0]) / np.where(spread[1] > 0, spread[1], 1)
-    num_lines = -(-len(rows) // NUM_COLUMNS)
-    # Long names need more room beneath an image than it has itself.
+    num_columns = NUM_PICTURES // len(pictures)
+    num_lines = -(-len(rows) // num_columns)
+    # Long names need more room beneath a picture than it has itself.
     longest = max(len(_short(vote["class"])) for row in rows for vote in row["votes"].values())
     room = NAME_IN * (longest - 1)
-    wide = CELL_IN * max(0.3, min(pictures.shape[2] / pictures.shape[1], 3))
-    step = wide + SOUND_IN + 2 * GAP_IN + 1.5 * room
-    width, height = NUM_COLUMNS * step, num_lines * (CELL_IN + 2 * TEXT_IN) + 2 * FOOT_IN
+    widths = [_width_in(each) for each in pictures.values()]
+    step = sum(widths) + len(widths) * GAP_IN + (len(widths) + 1) / 2 * room
+    width, height = num_columns * step, num_lines * (CELL_IN + 2 * TEXT_IN) + 2 * FOOT_IN
     with look():
         figure = Figure(figsize=(width, height), dpi=DPI)
         for at, row in enumerate(rows):
-            x = at % NUM_COLUMNS * step + room / 2
-            y = height - FOOT_IN - (at // NUM_COLUMNS + 1) * (CELL_IN + 2 * TEXT_IN) + TEXT_IN
-            left = figure.add_axes((x / width, y / height, wide / width, CELL_IN / height))
-            place = (x + wide + room / 2 + GAP_IN / 2) / width
-            right = figure.add_axes((place, y / height, SOUND_IN / width, CELL_IN / height))
-            left.imshow(pictures[at], cmap="gray", vmin=0, vmax=1, aspect="auto")
-            right.imshow(grids[at].T[::-1], cmap="viridis", vmin=-3, vmax=3, aspect="auto")
-            for axes in (left, right):
-                bare(axes)
-            _write_votes(left, right, row)
-        figure.text(0, 1, _heading(rows), fontsize=11, va="top")
-        figure.text(0, 0, EXPLANATION, fontsize=9, va="bottom", color=GREY)
+            x = at % num_columns * step + room / 2
+            y = height - FOOT_IN - (at // num_columns + 1) * (CELL_IN + 2 * TEXT_IN) + TEXT_IN
+            places = {}
+            for (name, each), wide in zip(pictures.items(), widths, strict=True):
+                places[name] = figure.add_axes((x / width, y / height, wide / width, CELL_IN / height))
+                places[name].imshow(each.pixels[at], **{**each.show, "aspect": "auto"})
+                bare(places[name])
+                x += wide + room / 2 + GAP_IN / 2
+            _write_votes(places, row, words)
+        figure.text(0, 1, _heading(rows, words), fontsize=11, va="top")
+        figure.text(0, 0, _explanation(pictures, words), fontsize=9, va="bottom", color=GREY)
     return figure
 
 
-def _heading(rows: Sequence[Mapping[str, Any]]) -> str:
+def _width_in(pictures: Pictures) -> float:
+    """Of one picture on the sheet, in inches: by its shape, where the pixels are square."""
+    if pictures.show.get("aspect") == "auto":
+        return 0.9 * pictures.cell_in[0]
+    high, wide = pictures.pixels.shape[1:3]
+    return CELL_IN * max(0.3, min(wide / high, 3))
+
+
+def _explanation(pictures: Mapping[str, Pictures], words: Words) -> str:
+    sides = ("left ", "right ") if len(pictures) == 2 else ("from left to right ", *[""] * (len(pictures) - 1))
+    shown = [
+        f"{side if len(pictures) > 1 else ''}the {words.nouns[name]}{f': {each.caption}' if each.caption else ''}"
+        for side, (name, each) in zip(sides, pictures.items(), strict=True)
+    ]
+    return f"{', '.join(shown)}; orange: a wrong vote; in brackets its confidence"
+
+
+def _heading(rows: Sequence[Mapping[str, Any]], words: Words) -> str:
     num_fused = sum(row["votes"][FUSED]["class"] != row["label"] for row in rows)
     others = len(rows) - num_fused
-    lost = f"{num_fused} wrong fused answer{'' if num_fused == 1 else 's'}"
-    return lost + (f", then {others} that the image or the sound alone gets wrong" if others else "")
+    answer = "wrong fused answer" if len(words.nouns) > 1 else "wrong answer"
+    lost = f"{num_fused} {answer}{'' if num_fused == 1 else 's'}"
+    alone = together([f"the {noun}" for noun in words.nouns.values()], "or")
+    return lost + (f", then {others} that {alone} alone gets wrong" if others else "")
 
 
-def _write_votes(left: Axes, right: Axes, row: Mapping[str, Any]) -> None:
-    """The truth over the image, the fused vote over the sound, and each modality's own vote beneath it."""
-    left.set_title(f"is {_short(row['label'])}", fontsize=9, loc="left", color="#202124", pad=3)
-    for axes, view in ((right, FUSED), (left, "image"), (right, "audio")):
+def _write_votes(places: Mapping[str, Axes], row: Mapping[str, Any], words: Words) -> None:
+    """The truth over the first picture, the fused vote over the second, and each modality's own vote beneath it."""
+    first, *others = places.values()
+    first.set_title(f"is {_short(row['label'])}", fontsize=9, loc="left", color="#202124", pad=3)
+    for view, axes in [*((FUSED, second) for second in others[:1]), *places.items()]:
         vote = row["votes"][view]
-        text = f"{VOTE_TITLES[view]}: {_short(vote['class'])} ({vote['confidence']:.2f})"
+        text = f"{words.nouns.get(view, view)}: {_short(vote['class'])} ({vote['confidence']:.2f})"
         color = BLUE if vote["class"] == row["label"] else ORANGE
         if view == FUSED:
             axes.set_title(text, fontsize=9, loc="left", color=color, pad=3)

@@ -16,6 +16,7 @@ from kfusion.io import write_atomically
 
 # Okabe and Ito's palette: told apart with every common kind of colour vision, and in print.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#5F6368"
+PALETTE = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 DPI = 150
 NAME_LENGTH = 28
 
@@ -63,7 +64,10 @@ def new_figure(
 ) -> Figure:
     """An empty figure, in inches, that lays itself out so that labels do not overlap.
 
-    `compressed` is for axes that keep the shape of a picture.
+    Args:
+        width_in: width.
+        height_in: height.
+        layout: `compressed` is for axes that keep the shape of a picture.
     """
     return Figure(figsize=(width_in, height_in), dpi=DPI, layout=layout)
 
@@ -89,6 +93,11 @@ def save(figure: Figure, folder: str | Path, name: str) -> tuple[Path, Path]:
     """Writes `folder/name.png` (150 dpi) and `folder/name.svg`, then empties the figure.
 
     Each file appears whole or not at all, and the same figure gives the same bytes.
+
+    Args:
+        figure: what is written.
+        folder: where; it must exist.
+        name: of the files, without an ending.
 
     Returns:
         the two paths.

@@ -1,249 +1,388 @@
-"""evaluation.json and robustness.json to tables for the terminal, within 80 columns.
+"""The tables of metrics.json, evaluation.json, robustness.json and embeddings.json, as a person reads them.
 
-Plain dicts to tables for the terminal; each fits into 80 columns, however long the class names are.
-
-embeddings.json to a table for the terminal, within 80 columns, and to a verdict in words.
+A `Table` is described once: the terminal and report.txt show it within 80 columns, the report as HTML. `Words` holds
+what a run's modalities and samples are called in sentences.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich import box
 from rich.console import Group
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from kfusion.metrics.classification import AVERAGES, LATE_FUSION, class_rows
-from kfusion.spec import FUSED
+from kfusion.modalities import each_of
+from kfusion.modalities.base import Modality
+from kfusion.spec import FUSED, Spec
 
-VIEW_TITLES = {
-    FUSED: "fused",
-    "image": "image only",
-    "audio": "audio only",
-    LATE_FUSION: "calibrated late fusion",
-}
+Facts = Mapping[str, Any]
+SHOWN_CLASSES = 12
+"""Lines of a table that names only what loses most."""
 SCORES = ("precision", "recall", "f1-score")
+CLUSTER_SCORES = {
+    "ari": ("ARI", "adjusted Rand index"),
+    "nmi": ("NMI", "mutual information"),
+    "purity": ("purity", "purity"),
+    "silhouette": ("silh.", "silhouette"),
+}
+"""Of the clusters, mean over the seeds of KMeans: what each is called in short, and in full."""
 
 
-def results_table(views: Mapping[str, Mapping[str, Any]]) -> Table:
+@dataclass(frozen=True)
+class Words:
+    """What a run's modalities and samples are called.
+
+    Args:
+        nouns: one sample of each modality, by the modality's name, such as "sound".
+        items: the same as the audit of a split calls it, such as "clip".
+    """
+
+    nouns: dict[str, str]
+    items: tuple[str, ...]
+
+    @classmethod
+    def of(cls, spec: Spec) -> "Words":
+        """The kind's noun for a modality that is called like its kind; else the modality's own name."""
+        # The base class' noun, a row, would be taken for a row of the table.
+        nouns = {
+            name: kind.noun if name == kind.kind and kind.noun != Modality.noun else name
+            for name, kind, _ in each_of(spec)
+        }
+        return cls(nouns, tuple(dict.fromkeys(kind.item_noun for _, kind, _ in each_of(spec))))
+
+    @property
+    def last(self) -> str:
+        """The noun of the last modality, whose rows several samples may share."""
+        return list(self.nouns.values())[-1]
+
+    @property
+    def unit(self) -> str:
+        """One row of the data."""
+        return "pair" if len(self.nouns) == 2 else "sample"
+
+    @property
+    def none(self) -> str:
+        """No modality."""
+        return "neither" if len(self.nouns) == 2 else "none"
+
+    @property
+    def others(self) -> str:
+        """All modalities but one."""
+        return "the other" if len(self.nouns) == 2 else "the others"
+
+
+def together(names: Iterable[str], last: str = "and") -> str:
+    """Names in a sentence: "image, sound and vector".
+
+    Args:
+        names: one or more.
+        last: the word before the last one.
+    """
+    *first, end = names
+    return f"{', '.join(first)} {last} {end}" if first else end
+
+
+def view_titles(views: Iterable[str]) -> dict[str, str]:
+    """What the ways to ask a model are called, in the order in which they are shown; those missing are left out.
+
+    A model of one modality is asked in one way.
+    """
+    views = list(views)
+    alone = [view for view in views if view not in (FUSED, LATE_FUSION)]
+    if len(alone) == 1 and FUSED in views:
+        return {FUSED: alone[0]}
+    titles = {FUSED: "fused", **{name: f"{name} only" for name in alone}, LATE_FUSION: "calibrated late fusion"}
+    return {view: title for view, title in titles.items() if view in views}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column names the rows.
+
+    Args:
+        caption: what it shows; "" where that needs no words.
+        head: one text per column.
+        rows: as many cells each.
+        words: columns, counted from 0, that hold words; the others hold numbers and are set to the right.
+        strong: rows, counted from 0, that stand out.
+        ruled: rows, counted from 0, before which there is a gap in the terminal.
+        note: how to read it.
+        full_head: the head without abbreviations, where there is room; `head` if left out.
+        folded: a page shows it only when it is opened.
+    """
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: tuple[int, ...] = (0,)
+    strong: tuple[int, ...] = ()
+    ruled: tuple[int, ...] = ()
+    note: str = ""
+    full_head: Sequence[str] = ()
+    folded: bool = False
+
+    kind = "table"
+    """Its macro in the report's template."""
+
+    def __rich__(self) -> Group:
+        """For the terminal, within 80 columns, however long the class names are."""
+        table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, caption=self.note or None, caption_justify="left")
+        table.add_column(self.head[0], max_width=32, overflow="fold")
+        for head in self.head[1:]:
+            table.add_column(head, justify="right", no_wrap=True)
+        for at, cells in enumerate(self.rows):
+            if at in self.ruled:
+                table.add_section()
+            # Texts, not strings: a class may well be called "[red]", which rich would read as markup.
+            table.add_row(*map(Text, cells), style="bold" if at in self.strong else None)
+        # Not the table's own title, which is wrapped where the table is narrow.
+        return Group(*([Text(self.caption, style="bold")] if self.caption else []), table)
+
+
+def results_table(views: Mapping[str, Facts]) -> Table:
     """One row per way to ask the model, and the late fusion it has to beat.
 
     Args:
         views: `{view: {"accuracy", "num_errors", "num_rows"}}`, as in `metrics.view_summary(...)["views"]`. A view that
             is missing has no row.
     """
-    table = new_table("view", ("accuracy", "errors", "rows"))
-    for view, title in VIEW_TITLES.items():
-        if view in views:
-            numbers = views[view]
-            counts = (str(numbers["num_errors"]), str(numbers["num_rows"]))
-            table.add_row(title, f"{numbers['accuracy']:.4f}", *counts, style="bold" if view == FUSED else None)
-    return table
+    rows = [
+        (title, f"{views[view]['accuracy']:.4f}", str(views[view]["num_errors"]), str(views[view]["num_rows"]))
+        for view, title in view_titles(views).items()
+    ]
+    return Table("", ("view", "accuracy", "errors", "rows"), rows, strong=(0,) if FUSED in views else ())
 
 
-def report_table(report: Mapping[str, Any]) -> Table:
+def report_table(report: Facts) -> Table:
     """The test report in the paper's form: the overall accuracy, a row per class, then the averages.
 
     Args:
         report: what `metrics.report` returned.
     """
-    table = new_table("class", (*SCORES, "support"))
-    num_rows = str(int(report[AVERAGES[1]]["support"]))
-    accuracy = f"{report['accuracy']:.4f}"
-    table.title = f"overall accuracy {accuracy}"
+    names, accuracy = class_rows(report), f"{report['accuracy']:.4f}"
 
-    def add(name: str) -> None:
+    def line(name: str) -> tuple[str, ...]:
         row = report[name]
-        # A Text, not a string: a class may well be called "[red]", which rich would read as markup.
-        table.add_row(Text(name), *(f"{row[score]:.4f}" for score in SCORES), str(int(row["support"])))
+        return (name, *(f"{row[score]:.4f}" for score in SCORES), str(int(row["support"])))
 
-    for name in class_rows(report):
-        add(name)
-    table.add_section()
-    table.add_row("accuracy", "", "", accuracy, num_rows)
-    for name in AVERAGES:
-        add(name)
-    return table
+    overall = ("accuracy", "", "", accuracy, str(int(report[AVERAGES[1]]["support"])))
+    rows = [*map(line, names), overall, *map(line, AVERAGES)]
+    return Table(f"overall accuracy {accuracy}", ("class", *SCORES, "support"), rows, ruled=(len(names),))
 
 
-def new_table(name: str, numbers: tuple[str, ...]) -> Table:
-    """An empty table: a column of names, then columns of numbers.
+def evaluation_tables(facts: Facts, words: Words) -> Iterator[Table]:
+    """All tables of evaluation.json, in the order in which they are read.
 
     Args:
-        name: the head of the first column.
-        numbers: the heads of the others.
+        facts: evaluation.json.
+        words: of the run.
     """
-    table = Table(box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
-    table.add_column(name, max_width=32, overflow="fold")
-    for head in numbers:
-        table.add_column(head, justify="right", no_wrap=True)
-    return table
+    yield report_table(facts["report"])
+    yield views_table(facts["views"])
+    if len(words.nouns) > 1:
+        yield tests_table(facts["tests"])
+        yield agreement_table(facts["decides"]["agreement"])
+        yield followed_table(facts["decides"], words)
+        yield from lost_tables(facts["negative_fusion"])
+    yield calibration_table(facts["calibration"])
 
 
-EMBEDDING_TITLES = {"image": "image", "audio": "audio", "fused": "fused"}
-HEADS = {"ari": "ARI", "nmi": "NMI", "purity": "purity", "silhouette": "silh."}
-"""Of the clusters, mean over the seeds of KMeans."""
+def _interval(bounds: Sequence[float], form: str = ".4f") -> str:
+    return f"{bounds[0]:{form}} – {bounds[1]:{form}}"
 
 
-def separation_table(facts: Mapping[str, Any]) -> Table:
-    """A row per embedding: how its clusters agree with the classes, and what probes read off it."""
-    table = new_table("embedding", (*HEADS.values(), "by class", "linear", "k-NN"))
-    table.title = f"how well {facts['num_rows']:,} test pairs separate"
-    for name, title in EMBEDDING_TITLES.items():
-        numbers = facts["embeddings"][name]
-        scores = [numbers["kmeans"][score]["mean"] for score in HEADS]
-        probes = numbers["probes"]
-        cells = [*scores, numbers["class_silhouette"], probes["linear"], probes["knn"]]
-        table.add_row(title, *(f"{value:.4f}" for value in cells))
-    spread = max(facts["embeddings"][name]["kmeans"]["ari"]["std"] for name in EMBEDDING_TITLES)
-    table.caption = f"ARI of other KMeans seeds: ± {spread:.4f} at most. silh.: silhouette of clusters, and by class"
-    table.caption_justify = "left"
-    return table
+def views_table(views: Mapping[str, Facts]) -> Table:
+    """Each way to ask the model, with intervals."""
+    rows = [
+        (
+            title,
+            f"{views[view]['accuracy']:.4f}",
+            _interval(views[view]["interval"]),
+            str(views[view]["num_errors"]),
+            str(views[view]["num_rows"]),
+        )
+        for view, title in view_titles(views).items()
+    ]
+    head = ("view", "accuracy", "95 % interval", "errors", "rows")
+    return Table("one model, asked in each way", head, rows, strong=(0,))
 
 
-def verdict(facts: Mapping[str, Any]) -> str:
-    """Whether the paper's claim holds for this run, in a sentence with its figures."""
-    test, spread = facts["image_against_audio"], facts["embeddings"]
-    low, high = test["interval"]
-    image, audio = (spread[name]["kmeans"]["ari"] for name in ("image", "audio"))
-    if low > 0:
-        said = "Images separate better than sounds, as the paper says"
-    elif high < 0:
-        said = "Sounds separate better than images, against what the paper says"
-    else:
-        said = "Images and sounds cannot be told apart in how well they separate"
-    return (
-        f"{said}: adjusted Rand index {image['mean']:.3f} ± {image['std']:.3f} against {audio['mean']:.3f} ± "
-        f"{audio['std']:.3f} over ten seeds of KMeans; difference {test['difference']:+.3f}, 95 % interval {low:+.3f} "
-        f"to {high:+.3f} (resampled by sound)."
-    )
-
-
-Facts = Mapping[str, Any]
-SHOWN_CLASSES = 12
-"""Lines of a table that names only what loses most."""
-
-
-def evaluation_tables(facts: Facts) -> Iterator[Group]:
-    """All tables of evaluation.json, in the order in which they are read, each beneath its title."""
-    yield _beneath_title(report_table(facts["report"]))
-    yield _beneath_title(_views(facts["views"]))
-    yield _beneath_title(_tests(facts["tests"]))
-    yield _beneath_title(_agreement(facts["decides"]["agreement"]))
-    yield _beneath_title(_followed(facts["decides"]))
-    yield from map(_beneath_title, _lost(facts["negative_fusion"]))
-    yield _beneath_title(_calibration(facts["calibration"]))
-
-
-def _beneath_title(table: Table) -> Group:
-    # A table's own title is wrapped where the table is narrow.
-    title, table.title = str(table.title), None
-    return Group(Text(title, style="bold"), table)
-
-
-def _titled(title: str, name: str, numbers: tuple[str, ...]) -> Table:
-    table = new_table(name, numbers)
-    table.title = title
-    return table
-
-
-def _interval(bounds: list[float]) -> str:
-    return f"{bounds[0]:.4f} – {bounds[1]:.4f}"
-
-
-def _views(views: Facts) -> Table:
-    table = _titled("one model, asked in each way", "view", ("accuracy", "95 % interval", "errors", "rows"))
-    for view, title in VIEW_TITLES.items():
-        row = views[view]
-        numbers = f"{row['accuracy']:.4f}", _interval(row["interval"]), str(row["num_errors"]), str(row["num_rows"])
-        table.add_row(title, *numbers, style="bold" if view == "fused" else None)
-    return table
-
-
-def _tests(tests: list[Facts]) -> Table:
-    heads = ("only 1st", "only 2nd", "McNemar p", "difference, 95 %")
-    table = _titled("who is right where the other is wrong", "1st against 2nd", heads)
-    for test in tests:
-        name = f"{VIEW_TITLES[test['first']]} / {VIEW_TITLES[test['second']].replace('calibrated ', '')}"
-        bounds = f"{test['interval'][0]:+.4f} – {test['interval'][1]:+.4f}"
-        table.add_row(name, str(test["first_only"]), str(test["second_only"]), p_value(test["p"]), bounds)
-    return table
+def tests_table(tests: Sequence[Facts]) -> Table:
+    """Paired tests of two ways to ask the model."""
+    titles = view_titles([view for test in tests for view in (test["first"], test["second"])])
+    rows = [
+        (
+            f"{titles[test['first']]} / {titles[test['second']].replace('calibrated ', '')}",
+            str(test["first_only"]),
+            str(test["second_only"]),
+            p_value(test["p"]),
+            _interval(test["interval"], "+.4f"),
+        )
+        for test in tests
+    ]
+    head = ("1st against 2nd", "only 1st", "only 2nd", "McNemar p", "difference, 95 %")
+    return Table("who is right where the other is wrong", head, rows)
 
 
 def p_value(p: float) -> str:
+    """A probability, never written as zero."""
     return f"{p:.4f}" if p >= 0.0001 else f"{p:.0e}"
 
 
-def _agreement(cases: list[Facts]) -> Table:
-    table = _titled(
-        "agreement with the truth, and the fused answer", "image alone", ("audio alone", "rows", "fused right")
-    )
-    for case in cases:
-        one, other = ("right" if case[name] else "wrong" for name in ("image", "audio"))
-        table.add_row(one, other, str(case["num_rows"]), str(case["num_fused_right"]))
-    return table
+def agreement_table(cases: Sequence[Facts]) -> Table:
+    """Each modality right or wrong, and the fused answer."""
+    names = [name for name in cases[0] if name not in ("num_rows", "num_fused_right")]
+    rows = [
+        (
+            *("right" if case[name] else "wrong" for name in names),
+            str(case["num_rows"]),
+            str(case["num_fused_right"]),
+        )
+        for case in cases
+    ]
+    head = (*(f"{name} alone" for name in names), "rows", "fused right")
+    return Table("agreement with the truth, and the fused answer", head, rows, words=tuple(range(len(names))))
 
 
-def _followed(decides: Facts) -> Table:
-    heads = ("pairs", "image", "sound", "neither")
-    table = _titled("who decides: the fused answer follows …", "where image and sound", heads)
+def followed_table(decides: Facts, words: Words) -> Table:
+    """Whom the fused answer follows where the modalities are, or name, different classes.
+
+    Args:
+        decides: evaluation.json's "decides".
+        words: of the run.
+    """
     apart = decides["disagreement"]
     shares = {name: count / max(apart["num_rows"], 1) for name, count in apart["followed"].items()}
-    rows = [("vote differently, true pairs", apart["num_rows"], shares if apart["num_rows"] else None)]
-    for shuffled, name in (("audio", "sounds"), ("image", "images")):
-        facts = decides["conflict"][shuffled]
-        rows.append((f"conflict: {name} shuffled", facts["num_rows"], facts["won"]))
-        rows.append(("  … each alone right", facts["num_clear"], facts["won_clear"]))
-    for name, num_rows, won in rows:
-        numbers = [f"{won[side]:.1%}" if won else "–" for side in ("image", "audio", "neither")]
-        table.add_row(name, str(num_rows), *numbers)
-    return table
+    lines = [(f"vote differently, true {words.unit}s", apart["num_rows"], shares if apart["num_rows"] else None)]
+    for shuffled, facts in decides["conflict"].items():
+        lines.append((f"conflict: {words.nouns[shuffled]}s shuffled", facts["num_rows"], facts["won"]))
+        lines.append(("  … each alone right", facts["num_clear"], facts["won_clear"]))
+    sides = (*words.nouns, "neither")
+    rows = [
+        (name, str(num_rows), *(f"{won[side]:.1%}" if won else "–" for side in sides)) for name, num_rows, won in lines
+    ]
+    head = (f"where {together(words.nouns.values())}", f"{words.unit}s", *words.nouns.values(), words.none)
+    note = "those of one class are followed together" if len(words.nouns) > 2 else ""
+    return Table("who decides: the fused answer follows …", head, rows, note=note)
 
 
-def _lost(facts: Facts) -> Iterator[Table]:
-    title = f"negative fusion: {facts['num_lost']} lost that one alone had ({facts['share']:.2%})"
-    for key, name in (("by_class", "class"), ("by_speaker", "speaker")):
+def lost_tables(facts: Facts) -> Iterator[Table]:
+    """The classes and people of the rows that the fused answer loses though one modality alone had them.
+
+    Args:
+        facts: evaluation.json's "negative_fusion".
+    """
+    caption = f"negative fusion: {facts['num_lost']} lost that one alone had ({facts['share']:.2%})"
+    for key, name, title in (("by_class", "class", caption), ("by_speaker", "speaker", "the same by speaker")):
         entries = [entry for entry in facts[key] or () if entry["num_lost"]]
-        if not entries and key == "by_speaker":
-            continue
-        table = _titled(title if key == "by_class" else "the same by speaker", name, ("lost", "rows", "share"))
-        for entry in sorted(entries, key=lambda entry: -entry["share"])[:SHOWN_CLASSES]:
-            numbers = str(entry["num_lost"]), str(entry["num_rows"]), f"{entry['share']:.2%}"
-            table.add_row(Text(entry["name"]), *numbers)
-        if not entries:
-            table.add_row("none", "0", "", "")
-        yield table
+        rows = [
+            (entry["name"], str(entry["num_lost"]), str(entry["num_rows"]), f"{entry['share']:.2%}")
+            for entry in sorted(entries, key=lambda entry: -entry["share"])[:SHOWN_CLASSES]
+        ]
+        if rows or key == "by_class":
+            yield Table(title, (name, "lost", "rows", "share"), rows or [("none", "0", "", "")])
 
 
-def _calibration(calibration: Facts) -> Table:
-    table = _titled("calibration, before → after the temperature", "view", ("T", "ECE", "Brier", "log loss, nats"))
-    for view, title in VIEW_TITLES.items():
-        row = calibration[view]
-        numbers = []
-        for score, form in (("ece", ".4f"), ("brier", ".4f"), ("nll", ".4f")):
-            after = f"{row['after'][score]:{form}}"
-            numbers.append(f"{row['before'][score]:{form}} → {after}" if row["before"] else after)
-        table.add_row(title.replace("calibrated ", ""), f"{row['temperature']:.2f}" if row["before"] else "", *numbers)
-    return table
+def calibration_table(calibration: Mapping[str, Facts]) -> Table:
+    """Each view before and after its temperature."""
+    rows = []
+    for view, title in view_titles(calibration).items():
+        before, after = calibration[view]["before"], calibration[view]["after"]
+        cells = [
+            f"{before[score]:.4f} → {after[score]:.4f}" if before else f"{after[score]:.4f}"
+            for score in ("ece", "brier", "nll")
+        ]
+        temperature = f"{calibration[view]['temperature']:.2f}" if before else ""
+        rows.append((title.replace("calibrated ", ""), temperature, *cells))
+    head = ("view", "T", "ECE", "Brier", "log loss, nats")
+    full = ("view", "temperature", "calibration error", "Brier score", "log loss, nats")
+    return Table("calibration, before → after the temperature", head, rows, full_head=full)
 
 
-def robustness_tables(grid: Facts) -> Iterator[Group]:
-    """The tables of robustness.json, each beneath its title."""
-    clean = grid["clean"]
-    for modality, title, other in (("image", "image", "audio"), ("audio", "sound", "image")):
-        table = _titled(
-            f"fused accuracy with a corrupted {title} (clean {clean['fused']['accuracy']:.3f}, "
-            f"the other alone {clean[other]['accuracy']:.3f})",
-            "severity",
-            (*map(str, grid["severities"]), "mean"),
-        )
-        for name, facts in grid["corruptions"][modality].items():
-            scores = grid["alone"][modality][name]["fused"]["accuracy"]
-            table.add_row(facts["title"], *(f"{score:.3f}" for score in scores), f"{sum(scores) / len(scores):.3f}")
-        yield _beneath_title(table)
+def robustness_tables(grid: Facts, words: Words) -> Iterator[Table]:
+    """The tables of robustness.json.
+
+    Args:
+        grid: robustness.json.
+        words: of the run.
+    """
+    clean, nouns = {view: scores["accuracy"] for view, scores in grid["clean"].items()}, words.nouns
+    for modality, corruptions in grid["corruptions"].items():
+        other = [f", the other alone {clean[name]:.3f}" for name in nouns if name != modality and len(nouns) == 2]
+        caption = f"fused accuracy with a corrupted {nouns[modality]} (clean {clean[FUSED]:.3f}{''.join(other)})"
+        scores = {name: grid["alone"][modality][name][FUSED]["accuracy"] for name in corruptions}
+        rows = [
+            (facts["title"], *(f"{score:.3f}" for score in [*scores[name], sum(scores[name]) / len(scores[name])]))
+            for name, facts in corruptions.items()
+        ]
+        yield Table(caption, ("severity", *map(str, grid["severities"]), "mean"), rows)
     area = grid["area"]
-    table = _titled("area under the grid, mean over corruptions and severities", "corrupted", ("accuracy",))
-    for name, title in (("image", "the image"), ("audio", "the sound"), ("both", "both"), ("accuracy", "whole grid")):
-        table.add_row(title, f"{area[name]:.4f}", style="bold" if name == "accuracy" else None)
-    table.add_row("whole grid, calibration error", f"{area['ece']:.4f}")
-    yield _beneath_title(table)
+    titles = {name: f"the {noun}" for name, noun in nouns.items()}
+    titles |= {"both": "both" if len(nouns) == 2 else "two of them"} if "both" in area else {}
+    rows = [(title, f"{area[name]:.4f}") for name, title in (titles | {"accuracy": "whole grid"}).items()]
+    rows.append(("whole grid, calibration error", f"{area['ece']:.4f}"))
+    caption = "area under the grid, mean over corruptions and severities"
+    yield Table(caption, ("corrupted", "accuracy"), rows, strong=(len(titles),))
+
+
+def separation_table(runs: Mapping[str, Facts], words: Words) -> Table:
+    """A row per embedding: how its clusters agree with the classes, and what probes read off it.
+
+    Args:
+        runs: embeddings.json of each run, by the run's name.
+        words: of the runs.
+    """
+    rows, spread = [], 0.0
+    for run, facts in runs.items():
+        for name, numbers in facts["embeddings"].items():
+            scores = [numbers["kmeans"][score]["mean"] for score in CLUSTER_SCORES]
+            cells = [*scores, numbers["class_silhouette"], numbers["probes"]["linear"], numbers["probes"]["knn"]]
+            rows.append((f"{run}, {name}" if len(runs) > 1 else name, *(f"{value:.4f}" for value in cells)))
+            spread = max(spread, numbers["kmeans"]["ari"]["std"])
+    short, full = zip(*CLUSTER_SCORES.values(), strict=True)
+    num_rows = together(dict.fromkeys(f"{facts['num_rows']:,}" for facts in runs.values()), "or")
+    return Table(
+        f"how well {num_rows} test {words.unit}s separate",
+        ("embedding", *short, "by class", "linear", "k-NN"),
+        rows,
+        full_head=("embedding", *full, "silhouette by class", "linear probe", "5-NN"),
+        note=f"ARI of other KMeans seeds: ± {spread:.4f} at most. silh.: silhouette of clusters, and by class",
+    )
+
+
+def verdict(facts: Facts, words: Words) -> str:
+    """Which modality's embeddings separate the classes better, in a sentence for every two of them.
+
+    Args:
+        facts: embeddings.json.
+        words: of the run.
+    """
+    scores = {name: numbers["kmeans"]["ari"] for name, numbers in facts["embeddings"].items()}
+    index = {name: f"{each['mean']:.3f} ± {each['std']:.3f}" for name, each in scores.items()}
+    sentences = []
+    for key, test in facts.items():
+        one, _, other = key.partition("_against_")
+        if not other:
+            continue
+        first, second = (f"{words.nouns[name]}s" for name in (one, other))
+        low, high = test["interval"]
+        # The paper's claim is one about its own two modalities.
+        claims = ("", "") if (one, other) != Spec().names else (", as the paper says", ", against what the paper says")
+        if low > 0:
+            text = f"{first} separate better than {second}{claims[0]}"
+        elif high < 0:
+            text = f"{second} separate better than {first}{claims[1]}"
+        else:
+            text = f"{first} and {second} cannot be told apart in how well they separate"
+        sentences.append(
+            f"{text[0].upper()}{text[1:]}: adjusted Rand index {index[one]} against {index[other]} over ten seeds of "
+            f"KMeans; difference {test['difference']:+.3f}, 95 % interval {low:+.3f} to {high:+.3f} (resampled by "
+            f"{words.last})."
+        )
+    alone = (
+        f"Adjusted Rand index of the {words.last}s' clusters: {index[list(words.nouns)[-1]]} over ten seeds of KMeans."
+    )
+    return " ".join(sentences) or alone

@@ -1,44 +1,48 @@
 """Runs side by side: the same figures of each, and paired tests where they answered the same rows."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from kfusion.metrics.significance import compare
-from kfusion.plots.tables import VIEW_TITLES
+from kfusion.plots.tables import Table, p_value, separation_table, view_titles
 from kfusion.reporting.components import (
     Block,
     Heat,
     Interval,
     Intervals,
-    Table,
     Text,
     count,
     digits_for,
     missing,
-    p_value,
     percent,
     points,
     points_between,
 )
 from kfusion.reporting.run_data import Findings
-from kfusion.reporting.sections import SPOILT, accuracies, axis_low, separation
+from kfusion.reporting.sections import accuracies, axis_low
 from kfusion.reporting.training import closest_recipe
-from kfusion.spec import VIEWS
+from kfusion.spec import FUSED
 
 MAX_RUNS = 8
 
 
-def side_by_side(found: Findings, others: list[Findings]) -> Iterator[Block]:
-    """The section that compares the report's run with others."""
-    runs = named([found, *others])
+def side_by_side(findings: Findings, others: list[Findings]) -> Iterator[Block]:
+    """The section that compares the report's run with others.
+
+    Args:
+        findings: of the report's run.
+        others: of the other runs.
+    """
+    runs = named([findings, *others])
     yield from (_overview(runs), _accuracies(runs))
     for name, other in list(runs.items())[1:]:
-        yield from _paired(next(iter(runs)), found, name, other)
+        yield from _paired(next(iter(runs)), findings, name, other)
     yield from _robustness(runs)
-    known = [(name, run.embeddings) for name, run in runs.items() if run.embeddings]
+    known = {name: run.embeddings for name, run in runs.items() if run.embeddings}
     if known:
-        yield separation(known)
+        yield separation_table(known, findings.words)
     for name, run in runs.items():
         if not run.embeddings:
             yield missing(run, "embed", f"the embeddings of {name}, to set side by side")
@@ -53,7 +57,7 @@ def named(runs: list[Findings]) -> dict[str, Findings]:
 def _overview(runs: dict[str, Findings]) -> Table:
     rows = []
     for name, run in runs.items():
-        calibration = run.evaluation["calibration"]["fused"]["after"]["ece"] if run.evaluation else None
+        calibration = run.evaluation["calibration"][FUSED]["after"]["ece"] if run.evaluation else None
         area = run.robustness["area"]["accuracy"] if run.robustness else None
         rows.append(
             [
@@ -66,75 +70,75 @@ def _overview(runs: dict[str, Findings]) -> Table:
                 "–" if area is None else percent(area),
             ]
         )
-    head = ["run", "recipe", "fusion", "epochs", "training pairs", "calibration error", "robustness"]
+    training = f"training {next(iter(runs.values())).words.unit}s"
+    head = ["run", "recipe", "fusion", "epochs", training, "calibration error", "robustness"]
     return Table("The runs; robustness is the mean accuracy of the grid", head, rows, (0, 1, 2))
 
 
 def _accuracies(runs: dict[str, Findings]) -> Intervals:
-    rows: list[Interval] = []
     each = {name: accuracies(run) for name, run in runs.items()}
-    for at, title in enumerate(VIEW_TITLES.values()):
-        for tone, (name, found) in enumerate(each.items()):
-            one = found[at]
-            rows.append(Interval(f"{title}, {name}", one.value, one.bounds, one.cells, tone))
-    return Intervals(
-        "Accuracy of each run, asked in each way",
-        ["asked by", "accuracy", "95 % interval", "errors"],
-        rows,
-        axis_low(rows),
-    )
+    rows: list[Interval] = [
+        replace(shares[title], name=f"{title}, {name}", tone=tone)
+        for title in dict.fromkeys(title for shares in each.values() for title in shares)
+        for tone, (name, shares) in enumerate(each.items())
+        if title in shares
+    ]
+    head = ["asked by", "accuracy", "95 % interval", "errors"]
+    return Intervals("Accuracy of each run, asked in each way", head, rows, axis_low(rows))
 
 
-def why_unpaired(found: Findings, other: Findings) -> str:
-    """Why two runs cannot be tested on the same rows; "" where they can."""
-    one, two = found.run.split(), other.run.split()
-    if found.data["source"]["files"] != other.data["source"]["files"]:
+def why_unpaired(findings: Findings, other: Findings) -> str:
+    """Why two runs cannot be tested on the same rows; "" where they can.
+
+    Args:
+        findings: of one run.
+        other: of the other.
+    """
+    if findings.data["source"]["files"] != other.data["source"]["files"]:
         return "they were trained on other data"
-    if any(not np.array_equal(one[key], two[key]) for key in ("test_image", "test_audio")):
+    if findings.words.nouns != other.words.nouns:
+        return "they have other modalities"
+    one, two = findings.run.split(), other.run.split()
+    if any(not np.array_equal(one[f"test_{name}"], two[f"test_{name}"]) for name in findings.words.nouns):
         return "their test parts hold other rows"
     return ""
 
 
-def _paired(name: str, found: Findings, other_name: str, other: Findings) -> list[Block]:
+def _paired(name: str, findings: Findings, other_name: str, other: Findings) -> list[Block]:
     """McNemar's tests of two runs, or why there are none."""
-    title = f"{other_name} against {name}, paired on the same test rows"
-    why = why_unpaired(found, other)
+    why = why_unpaired(findings, other)
     if why:
         return [
             Text(f"{other_name} and {name} are not tested against each other: {why}. Their intervals above still hold.")
         ]
-    answers = [each.answers() for each in (found, other)]
-    if None in answers:
-        absent = (found, other)[answers.index(None)]
+    predictions = [each.predictions() for each in (findings, other)]
+    if None in predictions:
+        absent = (findings, other)[predictions.index(None)]
         return [missing(absent, "evaluate", f"answers of {absent.name} for paired tests")]
-    (label, own, group), (_, others, _) = answers  # pyright: ignore[reportGeneralTypeIssues]
-    right, pairs = {}, []
-    for at, view in enumerate(VIEWS):
-        for run, probabilities in (("own", own), ("other", others)):
-            right[f"{run} {view}"] = probabilities[:, at].argmax(axis=1) == label
-        pairs.append((f"other {view}", f"own {view}"))
-    tests = compare(right, pairs, group, seed=0)
-    digits = digits_for(found.num_rows)
+    (label, own, group), (_, others, _) = predictions  # pyright: ignore[reportGeneralTypeIssues]
+    views = list(findings.run.spec().views)
+    right = {
+        f"{run} {view}": probabilities[:, at].argmax(axis=1) == label
+        for at, view in enumerate(views)
+        for run, probabilities in (("own", own), ("other", others))
+    }
+    titles = view_titles(views)
+    tests = compare(right, [(f"other {view}", f"own {view}") for view in titles], group, seed=0)
+    digits = digits_for(findings.num_rows)
     rows = [
         [
-            VIEW_TITLES[view],
+            title,
             points(test["difference"], digits),
             points_between(test["interval"], digits),
             count(test["first_only"]),
             count(test["second_only"]),
             p_value(test["p"]),
         ]
-        for view, test in zip(VIEWS, tests, strict=True)
+        for title, test in zip(titles.values(), tests, strict=True)
     ]
-    head = [
-        "asked by",
-        "difference, points",
-        "95 % interval",
-        f"only {other_name} right",
-        f"only {name} right",
-        "McNemar p",
-    ]
-    return [Table(title, head, rows)]
+    only = [f"only {run} right" for run in (other_name, name)]
+    head = ["asked by", "difference, points", "95 % interval", *only, "McNemar p"]
+    return [Table(f"{other_name} against {name}, paired on the same test rows", head, rows)]
 
 
 def _robustness(runs: dict[str, Findings]) -> list[Block]:
@@ -143,17 +147,14 @@ def _robustness(runs: dict[str, Findings]) -> list[Block]:
     absent = [runs[name] for name, grid in grids.items() if grid is None]
     if absent:
         return [missing(absent[0], "evaluate", f"the robustness grid of {absent[0].name}, to set side by side")]
-    blocks: list[Block] = []
-    for modality, title in SPOILT.items():
+    known, nouns, blocks = [grid for grid in grids.values() if grid], next(iter(runs.values())).words.nouns, []
+    for modality, corruptions in known[0]["corruptions"].items():
         rows = []
-        for corruption, facts in next(iter(grids.values()))["corruptions"][modality].items():  # pyright: ignore
-            means = [
-                float(np.mean(grid["alone"][modality][corruption]["fused"]["accuracy"]))
-                for grid in grids.values()
-                if grid and corruption in grid["alone"][modality]
-            ]
-            if len(means) == len(grids):
+        for corruption, facts in corruptions.items():
+            curves = [grid["alone"].get(modality, {}).get(corruption) for grid in known]
+            if all(curves):
+                means = [float(np.mean(curve[FUSED]["accuracy"])) for curve in curves]
                 rows.append((facts["title"], [(f"{100 * mean:.1f}", 1 - mean, "b") for mean in means]))
-        caption = f"Accuracy with a spoilt {title}, %, mean over five severities"
+        caption = f"Accuracy with a spoilt {nouns[modality]}, %, mean over five severities"
         blocks.append(Heat(caption, "corruption", list(grids), rows))
     return blocks

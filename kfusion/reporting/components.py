@@ -1,12 +1,8 @@
-"""What a section of the report is made of. The template knows how each block looks, the sections what is in it.
+"""What a section of the report is made of: blocks, figures, and numbers as people read them.
 
-Texts are plain: the template escapes them. Shares are in [0, 1].
-
-Numbers as people read them.
-
-Figures of a run folder, made part of the page.
-
-What a run folder holds for the page, or, where it does not, the command that makes it.
+The template knows how each block looks, the sections what is in it. Tables are `plots.tables.Table`. Texts are plain:
+the template escapes them. Shares are in [0, 1]. A figure is made part of the page; where a run folder lacks one, the
+page names the command that makes it.
 """
 
 import base64
@@ -18,20 +14,25 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from kfusion.plots.tables import Table
 from kfusion.reporting.run_data import Findings
 from kfusion.validation import UserError
 
 
-class Block:
-    """Something on the page; `kind` names the template's macro."""
+class Shown:
+    """Something on the page but a table; `kind` names the template's macro."""
 
     @property
     def kind(self) -> str:
+        """The class' name, in lower case."""
         return type(self).__name__.lower()
 
 
+Block = Shown | Table
+
+
 @dataclass(frozen=True)
-class Text(Block):
+class Text(Shown):
     """A paragraph; `strong` makes it the sentence that the section is read for."""
 
     text: str
@@ -39,32 +40,11 @@ class Text(Block):
 
 
 @dataclass(frozen=True)
-class Facts(Block):
+class Facts(Shown):
     """Names and what belongs to them."""
 
     title: str
     rows: list[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class Table(Block):
-    """A table whose first column names the rows.
-
-    Args:
-        caption: what it shows.
-        head: one text per column.
-        rows: as many cells each.
-        words: columns, counted from 0, that hold words; the others hold numbers and are set to the right.
-        strong: rows, counted from 0, that stand out.
-        folded: shown only when it is opened.
-    """
-
-    caption: str
-    head: list[str]
-    rows: list[list[str]]
-    words: tuple[int, ...] = (0,)
-    strong: tuple[int, ...] = ()
-    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,7 +59,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Intervals(Block):
+class Intervals(Shown):
     """A table of shares with a bar for each: the dot is the share, the line its interval.
 
     Args:
@@ -96,7 +76,7 @@ class Intervals(Block):
 
 
 @dataclass(frozen=True)
-class Heat(Block):
+class Heat(Shown):
     """A table of numbers whose cells are coloured by them.
 
     Args:
@@ -117,7 +97,7 @@ class Heat(Block):
 
 
 @dataclass(frozen=True)
-class Picture(Block):
+class Picture(Shown):
     """A figure of the run folder.
 
     Args:
@@ -140,14 +120,14 @@ class Picture(Block):
 
 
 @dataclass(frozen=True)
-class Code(Block):
+class Code(Shown):
     """Commands, each with what it is for."""
 
     lines: list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
-class Missing(Block):
+class Missing(Shown):
     """What is not there, or is `stale`, made with other weights; and the command that makes it."""
 
     what: str
@@ -184,7 +164,9 @@ def picture(folder: Path, name: str, alt: str, caption: str, **look: bool) -> li
     Args:
         folder: where `name.png` and `name.svg` are.
         name: of the figure.
-        alt, caption, look: see `Picture`; a photo is shown as PNG.
+        alt: see `Picture`.
+        caption: see `Picture`.
+        **look: see `Picture`; a photo is shown as PNG.
 
     Raises:
         UserError: the file is damaged.
@@ -221,24 +203,25 @@ def command(verb: str, *words: Path | str) -> str:
     return " ".join([f"python -m kfusion.{verb}", *(quote(str(word)) for word in words)])
 
 
-def missing(found: Findings, verb: str, what: str) -> Missing:
+def missing(findings: Findings, verb: str, what: str) -> Missing:
     """In place of what a verb has not made of this run, or made with other weights."""
-    return Missing(what, command(verb, found.run.folder), verb in found.stale)
+    return Missing(what, command(verb, findings.run.folder), verb in findings.stale)
 
 
-def figures_of(found: Findings, verb: str) -> Path:
+def figures_of(findings: Findings, verb: str) -> Path:
     """Where a verb puts its figures."""
-    folder = found.run.folder
-    return {"evaluate": found.run.evaluation, "embed": folder / "embeddings"}[verb] / "figures"
+    folder = findings.run.folder
+    return {"evaluate": findings.run.evaluation, "embed": folder / "embeddings"}[verb] / "figures"
 
 
-def drawn(found: Findings, verb: str, name: str, alt: str, caption: str, **look: Any) -> Iterable[Block]:
+def drawn(findings: Findings, verb: str, name: str, alt: str, caption: str, **look: Any) -> Iterable[Block]:
     """A figure that evaluate or embed drew; see `picture`."""
-    made = picture(figures_of(found, verb), name, alt, caption, **look)
-    return made or [missing(found, verb, f"the figure {name}")]
+    made = picture(figures_of(findings, verb), name, alt, caption, **look)
+    return made or [missing(findings, verb, f"the figure {name}")]
 
 
 def count(number: float) -> str:
+    """1234.4 -> "1,234"."""
     return f"{round(number):,}"
 
 
@@ -269,20 +252,18 @@ def points(difference: float, digits: int = 1) -> str:
 
 
 def points_between(bounds: Sequence[float], digits: int = 1) -> str:
+    """(-0.01, 0.02) -> "−1.0 to +2.0"."""
     return f"{points(bounds[0], digits)} to {points(bounds[1], digits)}"
 
 
-def p_value(p: float) -> str:
-    return "< 0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.1 else f"{p:.2f}"
-
-
 def score(value: float | None, digits: int = 3) -> str:
+    """-0.1234 -> "−0.123"."""
     return "–" if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
-def change(before: float | None, after: float, digits: int = 4) -> str:
-    """A number before and after."""
-    return score(after, digits) if before is None else f"{score(before, digits)} → {score(after, digits)}"
+def in_words(number: int) -> str:
+    """3 -> "three"."""
+    return ("no", "one", "two", "three", "four", "five", "six")[number] if number <= 6 else str(number)
 
 
 def many(number: int, what: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kfusion.io import write_text
-from kfusion.plots.tables import VIEW_TITLES
+from kfusion.plots.tables import together, view_titles
 from kfusion.reporting import training
 from kfusion.reporting.comparison import MAX_RUNS, named, side_by_side
 from kfusion.reporting.components import Block, Section, count, digits_for, percent
@@ -14,7 +14,6 @@ from kfusion.reporting.sections import calibration, decides, embeddings, errors,
 from kfusion.validation import UserError
 
 T = TypeVar("T")
-FUSIONS = {"lstm": "LSTM", "attention": "Attention", "late": "Late"}
 SECTIONS: dict[str, tuple[str, Callable[[Findings], Iterator[Block]]]] = {
     "training": ("What was trained on what", training.training),
     "curves": ("Learning curves", training.curves),
@@ -51,27 +50,32 @@ def report(folder: Path, compare: tuple[Path, ...] = (), out: Path | None = None
     require_jinja()
     runs = [read_findings(place) for place in (folder, *compare)]
     path = out or folder / "report.html"
-    own = [understood(found, own_sections) for found in runs]
-    beside = understood(runs[0], lambda found: compared(found, runs[1:]))
+    own = [understood(findings, own_sections) for findings in runs]
+    beside = understood(runs[0], lambda findings: compared(findings, runs[1:]))
     last = Section("commands", "The commands that made it", list(training.commands(runs[0], runs[1:], path)))
-    write_text(path, render([*beside, *own[0], last], understood(runs[0], lambda found: heading(found, runs[1:]))))
+    top = understood(runs[0], lambda findings: heading(findings, runs[1:]))
+    write_text(path, render([*beside, *own[0], last], top))
     return path
 
 
-def understood(found: Findings, tell: Callable[[Findings], T]) -> T:
-    """What is told of a run, or a UserError that names it where its files are not what this version writes.
+def understood(findings: Findings, tell: Callable[[Findings], T]) -> T:
+    """What a function makes of a run, or a UserError that names the run where its files are not of this version.
 
     What a file lacks shows where it is used; so a fault of the page itself looks the same, and the error says how to
     see where it was raised.
+
+    Args:
+        findings: of the run.
+        tell: what reads them.
     """
     try:
-        return tell(found)
+        return tell(findings)
     except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError) as error:
-        if isinstance(error, UserError) and str(error).startswith(str(found.run.folder)):
+        if isinstance(error, UserError) and str(error).startswith(str(findings.run.folder)):
             raise  # A sentence that names the file already.
         rule = "the files must be those that this version of kfusion writes; evaluate and embed write theirs anew"
-        told = f"Found: {type(error).__name__} {error} (KFUSION_TRACEBACK=1 shows where)"
-        raise UserError(f"{found.run.folder}: {rule}. {told}") from error
+        reason = f"Found: {type(error).__name__} {error} (KFUSION_TRACEBACK=1 shows where)"
+        raise UserError(f"{findings.run.folder}: {rule}. {reason}") from error
 
 
 def require_jinja() -> None:
@@ -86,7 +90,12 @@ def require_jinja() -> None:
 
 
 def render(sections: list[Section], heading: dict[str, Any]) -> str:
-    """The page as text."""
+    """The page as text.
+
+    Args:
+        sections: in the order in which they are read.
+        heading: from `heading`.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("kfusion.reporting", "templates")
@@ -97,31 +106,44 @@ def render(sections: list[Section], heading: dict[str, Any]) -> str:
     return templates.get_template("report.html.j2").render(style=style, sections=sections, **heading)
 
 
-def compared(found: Findings, others: list[Findings]) -> list[Section]:
-    return [Section("compare", "Side by side", list(side_by_side(found, others)))] if others else []
+def compared(findings: Findings, others: list[Findings]) -> list[Section]:
+    """The section on several runs, if there are several.
+
+    Args:
+        findings: of the report's run.
+        others: of the other runs.
+    """
+    return [Section("compare", "Side by side", list(side_by_side(findings, others)))] if others else []
 
 
-def own_sections(found: Findings) -> list[Section]:
+def own_sections(findings: Findings) -> list[Section]:
     """The sections on one run, in the order in which they are read."""
-    return [Section(key, title, list(tell(found))) for key, (title, tell) in SECTIONS.items()]
+    return [Section(key, title, list(tell(findings))) for key, (title, tell) in SECTIONS.items()]
 
 
-def heading(found: Findings, others: list[Findings]) -> dict[str, Any]:
-    """The title, and the figures that are seen first."""
-    views = (found.evaluation or found.metrics)["views"]
-    digits = digits_for(found.num_rows)
+def heading(findings: Findings, others: list[Findings]) -> dict[str, Any]:
+    """The title, and the figures that are seen first.
+
+    Args:
+        findings: of the report's run.
+        others: of the other runs.
+    """
+    views = (findings.evaluation or findings.metrics)["views"]
+    digits, words = digits_for(findings.num_rows), findings.words
     tiles = [
         (
             title,
             percent(views[view]["accuracy"], digits),
-            f"{count(views[view]['num_errors'])} of {count(found.num_rows)} wrong",
+            f"{count(views[view]['num_errors'])} of {count(findings.num_rows)} wrong",
         )
-        for view, title in VIEW_TITLES.items()
+        for view, title in view_titles(views).items()
     ]
-    config, data = found.config, found.data
-    names = list(named([found, *others]))
+    config, data = findings.config, findings.data
+    names = list(named([findings, *others]))
+    samples = together([f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}" for noun in words.nouns.values()])
+    fusion = f"{training.FUSIONS[config.model.fusion][0]} fusion of {samples}"
     about = (
-        f"{FUSIONS[config.model.fusion]} fusion of an image and a sound, {data['source']['name']} data, "
-        f"{config.data.split} split; {count(found.num_rows)} test pairs"
+        f"{fusion}, {data['source']['name']} data, {config.data.split} split; {count(findings.num_rows)} test "
+        f"{words.unit}s"
     )
     return {"title": names[0], "versus": names[1:], "about": about, "tiles": tiles}

@@ -1,15 +1,16 @@
 """What is known of a run: the content of its folder's files, read once. Nothing else is read, no model is loaded."""
 
 import csv
-import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kfusion.config import Config
-from kfusion.io import read_arrays, read_json
+from kfusion.io import file_hash, read_arrays, read_json
+from kfusion.plots.tables import Words
 from kfusion.run_dir import Run, open_finished
 from kfusion.validation import UserError
 
@@ -49,17 +50,22 @@ class Findings:
     elsewhere: dict[str, dict[str, Any]] = field(default_factory=dict)
     stale: frozenset[str] = frozenset()
 
+    @cached_property
+    def words(self) -> Words:
+        """What the run's modalities and samples are called."""
+        return Words.of(self.run.spec())
+
     @property
     def num_rows(self) -> int:
-        """Pairs in the test part."""
+        """Samples in the test part."""
         return self.metrics["views"]["fused"]["num_rows"]
 
-    def answers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """The answers that the evaluation was made from; None where they are not there.
+    def predictions(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """The predictions that the evaluation was made from; None where they are missing.
 
         Returns:
-            label, int64 (n,); class probabilities, float32 (n, views, num_classes); and which rows share a sound,
-            int64 (n,).
+            label, int64 (n,); class probabilities, float32 (n, views, num_classes); and which rows share one of the
+            last modality, such as a sound, int64 (n,).
 
         Raises:
             UserError: the file is damaged.
@@ -82,7 +88,7 @@ def read_findings(folder: Path) -> Findings:
     evaluation = _later(run.evaluation / "evaluation.json", "evaluate")
     robustness = _later(run.evaluation / "robustness.json", "evaluate")
     embeddings = _later(run.folder / "embeddings/embeddings.json", "embed")
-    weights = _weights(run)
+    weights = file_hash(run.best) if run.best.exists() else None
     stale = set()
     if evaluation and weights not in (None, evaluation.get("weights")):
         evaluation = stale.add("evaluate")
@@ -108,28 +114,20 @@ def read_findings(folder: Path) -> Findings:
 
 def _elsewhere(run: Run, weights: str | None) -> dict[str, dict[str, Any]]:
     """The evaluations on other data that were made with these weights."""
-    found = {path.parent.name: _later(path, "evaluate") for path in sorted(run.evaluation.glob("*/evaluation.json"))}
-    return {name: facts for name, facts in found.items() if facts and weights in (None, facts.get("weights"))}
-
-
-def _weights(run: Run) -> str | None:
-    """The fingerprint of the best weights; None where the folder is kept without them."""
-    if not run.best.exists():
-        return None
-    with run.best.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    every = {path.parent.name: _later(path, "evaluate") for path in sorted(run.evaluation.glob("*/evaluation.json"))}
+    return {name: facts for name, facts in every.items() if facts and weights in (None, facts.get("weights"))}
 
 
 def _later(path: Path, verb: str) -> dict[str, Any] | None:
     """A file that a later stage may have written."""
     if not path.exists():
         return None
-    found = read_json(path)
-    version = found.get("format") if isinstance(found, dict) else None
+    content = read_json(path)
+    version = content.get("format") if isinstance(content, dict) else None
     if version != FORMAT:
         rule = f"must be of format {FORMAT}; 'python -m kfusion.{verb}' writes it anew"
         raise UserError(f"{path}: {rule}. Found: format {version!r}")
-    return found
+    return content
 
 
 def _history(path: Path) -> list[dict[str, float]]:

@@ -1,156 +1,65 @@
-"""The sections on trust: who decides, calibration, the worst errors.
+"""The sections on what evaluate and embed have found.
 
-The section on the answers: accuracies with intervals, tests, the report by class, confusion.
-
-The sections on what noise does to a run, and on its embeddings.
+results       accuracies with intervals, tests, the report by class, confusion
+decides       who decides, and what fusing costs
+calibration   whether the confidence can be believed
+robustness    what corruptions do to it
+embeddings    how well they separate the classes
+errors        the samples that the model does worst on
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-from kfusion.metrics.classification import class_rows
-from kfusion.plots.tables import EMBEDDING_TITLES, HEADS, VIEW_TITLES
+from kfusion.metrics.robustness import crossed_maps
+from kfusion.plots.tables import (
+    Table,
+    agreement_table,
+    calibration_table,
+    followed_table,
+    lost_tables,
+    report_table,
+    separation_table,
+    tests_table,
+    together,
+    view_titles,
+)
 from kfusion.reporting.components import (
     Block,
     Heat,
     Interval,
     Intervals,
-    Table,
     Text,
     between,
-    change,
     count,
     digits_for,
     drawn,
+    in_words,
     many,
     missing,
-    p_value,
     percent,
-    points,
-    points_between,
     score,
 )
 from kfusion.reporting.run_data import Findings
 from kfusion.spec import FUSED
 
-SPOILT = {"image": "image", "audio": "sound"}
-SCORES = {"ari": "adjusted Rand index", "nmi": "mutual information", "purity": "purity", "silhouette": "silhouette"}
 PROJECTIONS = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA"}
-
-
-def robustness(found: Findings) -> Iterator[Block]:
-    """Accuracy under corruptions of the image, the sound, and both."""
-    grid = found.robustness
-    if grid is None:
-        yield missing(found, "evaluate", "the robustness grid")
-        return
-    area = grid["area"]
-    text = (
-        f"Over all corruptions the model keeps {percent(area['accuracy'])} accuracy: {percent(area['image'])} with a "
-        f"spoilt image, {percent(area['audio'])} with a spoilt sound, {percent(area['both'])} with both spoilt. Its "
-        f"calibration error is then {percent(area['ece'])}."
-    )
-    yield Text(text, strong=True)
-    yield from (_alone(grid, modality) for modality in SPOILT)
-    for name, title in (("robustness_accuracy", "accuracy"), ("robustness_ece", "expected calibration error")):
-        alt = f"Heat map of the {title} for each corruption of the image with each of the sound. {text}"
-        caption = f"Mean {title} over five severities, image × sound."
-        yield from drawn(found, "evaluate", name, alt, caption, photo=True)
-
-
-def _alone(grid: dict[str, Any], modality: str) -> Heat:
-    """Fused accuracy by corruption and severity, the other modality clean."""
-    rows = []
-    for name, facts in grid["corruptions"][modality].items():
-        shares = grid["alone"][modality][name]["fused"]["accuracy"]
-        mean = sum(shares) / len(shares)
-        rows.append((facts["title"], [(f"{100 * share:.1f}", 1 - share, "b") for share in [*shares, mean]]))
-    clean, other = (
-        grid["clean"]["fused"]["accuracy"],
-        grid["clean"]["audio" if modality == "image" else "image"]["accuracy"],
-    )
-    return Heat(
-        f"Accuracy with a spoilt {SPOILT[modality]}, %, by severity",
-        "corruption",
-        [*(f"{severity}" for severity in grid["severities"]), "mean"],
-        rows,
-        f"Fused answer; clean it is {percent(clean)}, and the other modality alone has {percent(other)}. "
-        f"{count(grid['num_rows'])} pairs.",
-    )
-
-
-def embeddings(found: Findings) -> Iterator[Block]:
-    """How well image, sound and fused embeddings separate the classes."""
-    facts = found.embeddings
-    if facts is None:
-        yield missing(found, "embed", "the embeddings")
-        return
-    yield Text(facts["verdict"], strong=True)
-    yield separation([(found.name, facts)])
-    yield Text(how_probed(facts))
-    yield from _projections(found, facts)
-
-
-def separation(runs: list[tuple[str, dict[str, Any]]]) -> Table:
-    """Scores of each embedding, for one run or several."""
-    rows = []
-    for run, facts in runs:
-        for name, title in EMBEDDING_TITLES.items():
-            numbers = facts["embeddings"][name]
-            scores = [f"{score(s['mean'])} ± {score(s['std'])}" for s in (numbers["kmeans"][key] for key in HEADS)]
-            probes = [percent(numbers["probes"][key]) for key in ("linear", "knn")]
-            label = [f"{run}, {title}"] if len(runs) > 1 else [title]
-            rows.append([*label, *scores, score(numbers["class_silhouette"]), *probes])
-    head = ["embedding", *SCORES.values(), "silhouette by class", "linear probe", "5-NN"]
-    return Table("Clusters of ten KMeans seeds (mean ± standard deviation), and probes", head, rows)
-
-
-def how_probed(facts: dict[str, Any]) -> str:
-    """Why the probes' figures do not leak."""
-    text = (
-        f"{count(facts['num_rows'])} of {count(facts['num_test_rows'])} test pairs. The probes and their scaling are "
-        f"fitted on the embeddings of {count(facts['num_fit_rows'])} training pairs, each different one once, and "
-        "scored on these."
-    )
-    different = [count(facts["embeddings"][name]["num_different"]) for name in EMBEDDING_TITLES]
-    text += " These hold {} different images and {} different sounds, {} different pairs.".format(*different)
-    share = facts["leaked_share"]
-    return text + (f" {percent(share)} of the test pairs hold a clip or image of the training." if share else "")
-
-
-def _projections(found: Findings, facts: dict[str, Any]) -> Iterator[Block]:
-    for kind, projection in PROJECTIONS.items():
-        for name, title in EMBEDDING_TITLES.items():
-            if f"{name}_{kind}" not in facts["figures"]:
-                continue
-            numbers = facts["embeddings"][name]
-            ari = score(numbers["kmeans"]["ari"]["mean"])
-            alt = (
-                f"Two panels of the same points: the {title} embedding in two dimensions by {projection}, coloured by "
-                f"cluster and by class. Clusters and classes agree with an adjusted Rand index of {ari}."
-            )
-            caption = f"{projection} of the {title} embedding: KMeans' clusters beside the classes."
-            if kind == "pca":
-                held = percent(sum(numbers["pca_variance"]), 0)
-                caption = f"{projection} of the {title} embedding; its two axes hold {held} of the variance"
-            look = {"photo": True, "folded": kind == "pca"}
-            yield from drawn(found, "embed", f"{name}_{kind}", alt, caption, **look)
-
-
 MAX_HEAT_CLASSES = 20
 """Classes of a confusion matrix that is a table; a larger one is a picture."""
+SHOWN_ERRORS = 40
 
 
-def accuracies(found: Findings) -> list[Interval]:
-    """Each way to ask the model, with its interval where the evaluation knows one."""
-    views = (found.evaluation or found.metrics)["views"]
-    digits = digits_for(found.num_rows)
-    rows = []
-    for view, title in VIEW_TITLES.items():
+def accuracies(findings: Findings) -> dict[str, Interval]:
+    """Each way to ask the model, by its title, with its interval where the evaluation knows one."""
+    views = (findings.evaluation or findings.metrics)["views"]
+    digits = digits_for(findings.num_rows)
+    rows = {}
+    for view, title in view_titles(views).items():
         facts = views[view]
         bounds = facts.get("interval")
         cells = [percent(facts["accuracy"], digits), between(bounds, digits), count(facts["num_errors"])]
-        rows.append(Interval(title, facts["accuracy"], bounds and tuple(bounds), cells))
+        rows[title] = Interval(title, facts["accuracy"], bounds and tuple(bounds), cells)
     return rows
 
 
@@ -161,86 +70,60 @@ def axis_low(rows: list[Interval]) -> float:
     return max(0.0, int(lowest * step - 1e-9) / step)
 
 
-def results(found: Findings) -> Iterator[Block]:
+def results(findings: Findings) -> Iterator[Block]:
     """Accuracies with intervals, tests, the report by class, and what is taken for what."""
-    rows = accuracies(found)
+    rows, facts, words = list(accuracies(findings).values()), findings.evaluation, findings.words
     head = ["asked by", "accuracy", "95 % interval", "errors"]
-    data = (found.evaluation or {}).get("data", {})
-    part = data.get("part", "test part")
-    caption = f"One model, asked in each way: {part} of {count(found.num_rows)} pairs"
+    part = (facts or {}).get("data", {}).get("part", "test part")
+    caption = f"One model, asked in each way: {part} of {count(findings.num_rows)} {words.unit}s"
     yield Intervals(caption, head, rows, axis_low(rows))
-    facts = found.evaluation
     if facts is None:
-        yield missing(found, "evaluate", "intervals and tests")
+        yield missing(findings, "evaluate", "intervals and tests")
     else:
         yield Text(facts["interval_method"] + ".")
-        yield _tests(facts["tests"], digits_for(found.num_rows))
-    if found.elsewhere:
-        yield _elsewhere(found.elsewhere)
-    report = (facts or found.metrics)["report"]
-    yield _report(report)
-    yield from _confusions(found, facts)
+        if facts["tests"]:
+            yield tests_table(facts["tests"])
+    if findings.elsewhere:
+        yield _elsewhere(findings)
+    modalities = {1: "", 2: ", both modalities"}.get(len(words.nouns), ", all modalities")
+    report = report_table((facts or findings.metrics)["report"])
+    yield replace(report, caption=f"Classification report{modalities}", folded=True)
+    yield from _confusions(findings, facts)
 
 
-def _elsewhere(evaluations: dict[str, dict[str, Any]]) -> Table:
-    rows = []
-    for name, facts in evaluations.items():
+def _elsewhere(findings: Findings) -> Table:
+    rows, titles = [], view_titles(findings.metrics["views"])
+    for name, facts in findings.elsewhere.items():
         data, digits = facts["data"], digits_for(facts["data"]["num_rows"])
-        views = [facts["views"][view] for view in VIEW_TITLES]
+        views = [facts["views"][view] for view in titles]
         cells = [f"{percent(each['accuracy'], digits)} ({between(each['interval'], digits)})" for each in views]
         rows.append([f"{name}, {data['part']}", count(data["num_rows"]), *cells])
-    return Table("On other data, with 95 % intervals", ["data", "pairs", *VIEW_TITLES.values()], rows)
+    head = ["data", f"{findings.words.unit}s", *titles.values()]
+    return Table("On other data, with 95 % intervals", head, rows)
 
 
-def _confusions(found: Findings, facts: dict[str, Any] | None) -> Iterator[Block]:
-    matrices = facts["confusion"] if facts else {FUSED: found.metrics["confusion"]}
-    names = list(found.run.spec().class_names)
-    for view, matrix in matrices.items():
-        title = f"Confusion, {VIEW_TITLES[view]}"
+def _confusions(findings: Findings, facts: dict[str, Any] | None) -> Iterator[Block]:
+    matrices = facts["confusion"] if facts else {FUSED: findings.metrics["confusion"]}
+    names = list(findings.run.spec().class_names)
+    for view, answers in view_titles(matrices).items():
+        title = f"Confusion, {answers}"
         if len(names) <= MAX_HEAT_CLASSES:
-            folded = view != FUSED
-            yield confusion(matrix, names, f"{title}: true class by row, answer by column", folded)
+            caption = f"{title}: true class by row, answer by column"
+            yield confusion(matrices[view], names, caption, folded=view != FUSED)
         elif facts:
-            alt = f"Confusion matrix of the {VIEW_TITLES[view]} answers over {len(names)} classes."
-            yield from drawn(found, "evaluate", f"confusion_{view}", alt, f"{title}.", photo=True)
-
-
-def _tests(tests: list[dict[str, Any]], digits: int) -> Table:
-    rows = [
-        [
-            f"{VIEW_TITLES[test['first']]} against {VIEW_TITLES[test['second']]}",
-            points(test["difference"], digits),
-            points_between(test["interval"], digits),
-            count(test["first_only"]),
-            count(test["second_only"]),
-            p_value(test["p"]),
-        ]
-        for test in tests
-    ]
-    head = [
-        "paired on the same rows",
-        "difference, points",
-        "95 % interval",
-        "only 1st right",
-        "only 2nd right",
-        "McNemar p",
-    ]
-    return Table("Who is right where the other is wrong", head, rows)
-
-
-def _report(report: dict[str, Any]) -> Table:
-    def line(name: str) -> list[str]:
-        row = report[name]
-        return [name, *(score(row[key], 4) for key in ("precision", "recall", "f1-score")), count(row["support"])]
-
-    rows = [line(name) for name in [*class_rows(report), "macro avg", "weighted avg"]]
-    return Table(
-        "Classification report, both modalities", ["class", "precision", "recall", "F1", "rows"], rows, folded=True
-    )
+            alt = f"Confusion matrix of the {answers} answers over {len(names)} classes."
+            yield from drawn(findings, "evaluate", f"confusion_{view}", alt, f"{title}.", photo=True)
 
 
 def confusion(matrix: list[list[int]], names: list[str], caption: str, folded: bool = False) -> Heat:
-    """A confusion matrix; the colour is the share of the true class, errors in another one."""
+    """A confusion matrix; the colour is the share of the true class, errors in another one.
+
+    Args:
+        matrix: counts, true by predicted class.
+        names: of the classes.
+        caption: what it shows.
+        folded: shown only when it is opened.
+    """
     rows = []
     for at, (name, counts) in enumerate(zip(names, matrix, strict=True)):
         total = max(sum(counts), 1)
@@ -250,126 +133,177 @@ def confusion(matrix: list[list[int]], names: list[str], caption: str, folded: b
     return Heat(caption, "true", names, rows, folded=folded)
 
 
-SHOWN_ERRORS = 40
-
-
-def decides(found: Findings) -> Iterator[Block]:
+def decides(findings: Findings) -> Iterator[Block]:
     """Which modality the fused answer follows, and what fusing costs."""
-    facts = found.evaluation
+    facts, words = findings.evaluation, findings.words
     if facts is None:
-        yield missing(found, "evaluate", "who decides")
+        yield missing(findings, "evaluate", "who decides")
         return
-    text = _winner(facts["decides"]["conflict"])
+    if not facts["decides"]["conflict"]:
+        yield Text(f"The model has one modality, the {words.last}, which decides alone.")
+        return
+    text = _winner(facts["decides"]["conflict"], words.nouns)
     yield Text(text, strong=True)
-    alt = f"Stacked bars. {text}"
-    yield from drawn(found, "evaluate", "who_decides", alt, "Whom the fused answer follows.")
-    yield _conflicts(facts["decides"])
-    cases = [
-        [
-            f"image {_right(case['image'])}, sound {_right(case['audio'])}",
-            count(case["num_rows"]),
-            count(case["num_fused_right"]),
-        ]
-        for case in facts["decides"]["agreement"]
-    ]
-    yield Table("Each alone, and the fused answer", ["alone", "pairs", "fused right"], cases)
-    yield from _negative(facts["negative_fusion"])
-
-
-def _winner(conflict: dict[str, Any]) -> str:
-    """Who wins, over both kinds of conflict."""
-    won = [conflict[name]["won_clear"] or conflict[name]["won"] for name in ("audio", "image")]
-    image, sound = (percent(sum(shares[side] for shares in won) / len(won), 0) for side in ("image", "audio"))
-    return (
-        f"Set against each other, with each side right on its own, the image wins {image} of the conflicts and the "
-        f"sound {sound}."
+    yield from drawn(findings, "evaluate", "who_decides", f"Stacked bars. {text}", "Whom the fused answer follows.")
+    yield followed_table(facts["decides"], words)
+    yield agreement_table(facts["decides"]["agreement"])
+    lost = facts["negative_fusion"]
+    yield Text(
+        f"Negative fusion: {many(lost['num_lost'], words.unit)} ({percent(lost['share'], 2)}) that the fused answer "
+        f"loses though one modality alone had them. {many(lost['num_rescued'], words.unit)} won though {words.none} "
+        "had them."
     )
+    if lost["num_lost"]:
+        yield from lost_tables(lost)
 
 
-def _conflicts(decides: dict[str, Any]) -> Table:
-    rows = []
-    for shuffled, name in (("audio", "sounds of other classes"), ("image", "images of other classes")):
-        facts = decides["conflict"][shuffled]
-        rows.append([name, count(facts["num_rows"]), *_shares(facts["won"])])
-        rows.append([f"{name}, each right alone", count(facts["num_clear"]), *_shares(facts["won_clear"])])
-    differ = decides["disagreement"]
-    total = differ["num_rows"]
-    shares = {side: number / total for side, number in differ["followed"].items()} if total else None
-    rows.append(["true pairs whose two votes differ", count(total), *_shares(shares)])
-    head = ["pairs", "number", "follows the image", "the sound", "neither"]
-    return Table("Conflicts, and who wins them", head, rows)
+def _winner(conflict: dict[str, Any], nouns: dict[str, str]) -> str:
+    """Who wins, over all kinds of conflict."""
+    won = [facts["won_clear"] or facts["won"] for facts in conflict.values()]
+    shares = {noun: percent(sum(each[name] for each in won) / len(won), 0) for name, noun in nouns.items()}
+    (first, share), *others = shares.items()
+    wins = [f"the {first} wins {share} of the conflicts", *(f"the {noun} {share}" for noun, share in others)]
+    return f"Set against each other, with each side right on its own, {together(wins)}."
 
 
-def _right(value: bool) -> str:
-    return "right" if value else "wrong"
-
-
-def _shares(shares: dict[str, float] | None) -> list[str]:
-    return [percent(shares[side]) if shares else "–" for side in ("image", "audio", "neither")]
-
-
-def _negative(lost: dict[str, Any]) -> Iterator[Block]:
-    text = (
-        f"Negative fusion: {many(lost['num_lost'], 'pair')} ({percent(lost['share'], 2)}) that the fused answer loses "
-        f"though one modality alone had them. {many(lost['num_rescued'], 'pair')} won though neither had them."
-    )
-    yield Text(text)
-    for key, name in (("by_class", "class"), ("by_speaker", "speaker")):
-        entries = [entry for entry in lost[key] or [] if entry["num_lost"]]
-        if entries:
-            rows = [[e["name"], count(e["num_lost"]), count(e["num_rows"]), percent(e["share"], 2)] for e in entries]
-            yield Table(f"Lost by fusing, by {name}", [name, "lost", "pairs", "share"], rows)
-
-
-def calibration(found: Findings) -> Iterator[Block]:
+def calibration(findings: Findings) -> Iterator[Block]:
     """Whether the confidence can be believed."""
-    facts = found.evaluation
+    facts = findings.evaluation
     if facts is None:
-        yield missing(found, "evaluate", "calibration")
+        yield missing(findings, "evaluate", "calibration")
         return
     views = facts["calibration"]
-    fused = views["fused"]
+    fused = views[FUSED]
     text = (
         f"The fused answer's confidence is off by {percent(fused['before']['ece'], 2)} on average, and by "
         f"{percent(fused['after']['ece'], 2)} after its temperature, {fused['temperature']:.2f}, fitted on validation."
     )
     yield Text(text, strong=True)
-    rows = []
-    for view, title in VIEW_TITLES.items():
-        row = views[view]
-        cells = [change(row["before"] and row["before"][name], row["after"][name]) for name in ("ece", "brier", "nll")]
-        rows.append([title, "–" if row["temperature"] is None else f"{row['temperature']:.2f}", *cells])
-    head = ["asked by", "temperature", "calibration error", "Brier score", "log loss, nats"]
-    yield Table("Before and after the temperature", head, rows)
-    alt = f"Reliability diagrams of three views, accuracy over confidence. {text}"
-    yield from drawn(found, "evaluate", "reliability", alt, "Reliability: accuracy over confidence.")
+    yield calibration_table(views)
+    num_views = len(view_titles([view for view in views if views[view]["before"]]))
+    diagrams = f"Reliability diagrams of {in_words(num_views)} views" if num_views > 1 else "A reliability diagram"
+    alt = f"{diagrams}, accuracy over confidence. {text}"
+    yield from drawn(findings, "evaluate", "reliability", alt, "Reliability: accuracy over confidence.")
 
 
-def errors(found: Findings) -> Iterator[Block]:
-    """The samples that the model does worst on."""
-    facts = found.evaluation
+def robustness(findings: Findings) -> Iterator[Block]:
+    """Accuracy under corruptions of one modality, and of two."""
+    grid, nouns = findings.robustness, findings.words.nouns
+    if grid is None:
+        yield missing(findings, "evaluate", "the robustness grid")
+        return
+    area, maps = grid["area"], crossed_maps(grid)
+    spoilt = [f"{percent(area[name])} with a spoilt {noun}" for name, noun in nouns.items()]
+    if maps:
+        spoilt.append(f"{percent(area['both'])} with {'both' if len(nouns) == 2 else 'two of them'} spoilt")
+    text = (
+        f"Over all corruptions the model keeps {percent(area['accuracy'])} accuracy: {', '.join(spoilt)}. Its "
+        f"calibration error is then {percent(area['ece'])}."
+    )
+    yield Text(text, strong=True)
+    yield from (_alone(findings, grid, modality) for modality in nouns)
+    for name, title in (("robustness_accuracy", "accuracy"), ("robustness_ece", "expected calibration error")):
+        for pair in maps:
+            first, second = (nouns[each] for each in pair)
+            alt = f"Heat map of the {title} for each corruption of the {first} with each of the {second}. {text}"
+            caption = f"Mean {title} over five severities, {first} × {second}."
+            figure = name if len(maps) == 1 else f"{name}_{'_'.join(pair)}"
+            yield from drawn(findings, "evaluate", figure, alt, caption, photo=True)
+
+
+def _alone(findings: Findings, grid: dict[str, Any], modality: str) -> Heat:
+    """Fused accuracy by corruption and severity, all other modalities clean."""
+    rows, words = [], findings.words
+    for name, facts in grid["corruptions"][modality].items():
+        shares = grid["alone"][modality][name][FUSED]["accuracy"]
+        mean = sum(shares) / len(shares)
+        rows.append((facts["title"], [(f"{100 * share:.1f}", 1 - share, "b") for share in [*shares, mean]]))
+    clean = {view: percent(scores["accuracy"]) for view, scores in grid["clean"].items()}
+    others = [clean[name] for name in words.nouns if name != modality]
+    other = f", and the other modality alone has {others[0]}" if len(others) == 1 else ""
+    return Heat(
+        f"Accuracy with a spoilt {words.nouns[modality]}, %, by severity",
+        "corruption",
+        [*(f"{severity}" for severity in grid["severities"]), "mean"],
+        rows,
+        f"Fused answer; clean it is {clean[FUSED]}{other}. {many(grid['num_rows'], words.unit)}.",
+    )
+
+
+def embeddings(findings: Findings) -> Iterator[Block]:
+    """How well each modality's embeddings and the fused ones separate the classes."""
+    facts = findings.embeddings
     if facts is None:
-        yield missing(found, "evaluate", "the worst errors")
+        yield missing(findings, "embed", "the embeddings")
+        return
+    yield Text(facts["verdict"], strong=True)
+    yield separation_table({findings.name: facts}, findings.words)
+    yield Text(how_probed(findings, facts))
+    yield from _projections(findings, facts)
+
+
+def how_probed(findings: Findings, facts: dict[str, Any]) -> str:
+    """Why the probes' figures do not leak.
+
+    Args:
+        findings: of the run.
+        facts: embeddings.json.
+    """
+    words = findings.words
+    text = (
+        f"{count(facts['num_rows'])} of {count(facts['num_test_rows'])} test {words.unit}s. The probes and their "
+        f"scaling are fitted on the embeddings of {count(facts['num_fit_rows'])} training {words.unit}s, each "
+        "different one once, and scored on these."
+    )
+    number = {name: count(each["num_different"]) for name, each in facts["embeddings"].items()}
+    different = together([f"{number[name]} different {noun}s" for name, noun in words.nouns.items()])
+    text += f" These hold {different}, {number[FUSED]} different {words.unit}s."
+    share = facts["leaked_share"]
+    items = together(words.items[::-1], "or")
+    return text + (f" {percent(share)} of the test {words.unit}s hold a {items} of the training." if share else "")
+
+
+def _projections(findings: Findings, facts: dict[str, Any]) -> Iterator[Block]:
+    for kind, projection in PROJECTIONS.items():
+        for name, numbers in facts["embeddings"].items():
+            if f"{name}_{kind}" not in facts["figures"]:
+                continue
+            ari = score(numbers["kmeans"]["ari"]["mean"])
+            alt = (
+                f"Two panels of the same points: the {name} embedding in two dimensions by {projection}, coloured by "
+                f"cluster and by class. Clusters and classes agree with an adjusted Rand index of {ari}."
+            )
+            caption = f"{projection} of the {name} embedding: KMeans' clusters beside the classes."
+            if kind == "pca":
+                held = percent(sum(numbers["pca_variance"]), 0)
+                caption = f"{projection} of the {name} embedding; its two axes hold {held} of the variance"
+            look = {"photo": True, "folded": kind == "pca"}
+            yield from drawn(findings, "embed", f"{name}_{kind}", alt, caption, **look)
+
+
+def errors(findings: Findings) -> Iterator[Block]:
+    """The samples that the model does worst on."""
+    facts, words = findings.evaluation, findings.words
+    if facts is None:
+        yield missing(findings, "evaluate", "the worst errors")
         return
     if not facts["worst"]:
-        yield Text("No view gets any test pair wrong.")
+        yield Text(f"No view gets any test {words.unit} wrong.")
         return
-    alt = f"Images and sounds of {many(len(facts['worst']), 'pair')} with the votes, as in the table below the picture."
-    yield from drawn(
-        found,
-        "evaluate",
-        "worst_errors",
-        alt,
-        "The worst errors, those of the fused answer first.",
-        photo=True,
-        wide=True,
+    samples = together([f"{noun}s" for noun in words.nouns.values()])
+    alt = (
+        f"{samples[0].upper()}{samples[1:]} of {many(len(facts['worst']), words.unit)} with the votes, as in the table "
+        "below the picture."
     )
+    caption = "The worst errors, those of the fused answer first."
+    yield from drawn(findings, "evaluate", "worst_errors", alt, caption, photo=True, wide=True)
+    titles = view_titles(facts["worst"][0]["votes"])
     rows = [
-        [str(row["row"]), row["label"], *(_vote(row["votes"][view]) for view in ("fused", "image", "audio"))]
+        [str(row["row"]), row["label"], *(_vote(row["votes"][view]) for view in titles)]
         for row in facts["worst"][:SHOWN_ERRORS]
     ]
-    head = ["test row", "truth", "fused", "image only", "audio only"]
-    yield Table("The same in words, with confidence", head, rows, (0, 1, 2, 3, 4), folded=True)
+    head = ["test row", "truth", *titles.values()]
+    yield Table("The same in words, with confidence", head, rows, tuple(range(len(head))), folded=True)
 
 
 def _vote(vote: dict[str, Any]) -> str:

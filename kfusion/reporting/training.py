@@ -6,14 +6,16 @@ from shlex import quote
 from typing import Any
 
 from kfusion.config import RECIPES, Config, differences
+from kfusion.modalities import each_of, modality
+from kfusion.plots.tables import Table, together
 from kfusion.reporting.components import (
     Block,
     Code,
     Facts,
     Missing,
-    Table,
     command,
     count,
+    in_words,
     listed,
     many,
     percent,
@@ -21,13 +23,17 @@ from kfusion.reporting.components import (
 )
 from kfusion.reporting.run_data import Findings
 
-FUSIONS = {"lstm": "LSTM over the two embeddings", "attention": "transformer encoder", "late": "sum of log posteriors"}
+FUSIONS = {
+    "lstm": ("LSTM", "LSTM over the {} embeddings"),
+    "attention": ("Attention", "transformer encoder"),
+    "late": ("Late", "sum of log posteriors"),
+}
+"""What each fusion head is called, and what it is; {}: how many modalities there are."""
 SPLITS = {
-    "clip": "no image or clip on two sides",
-    "random": "at random, as in the paper: clips may be on two sides",
+    "clip": "no {every} on two sides",
+    "random": "at random, as in the paper: {last}s may be on two sides",
     "speaker": "by person",
 }
-
 DEFAULT_GRID_ROWS = 10_000
 """Of kfusion.evaluate."""
 PARTS = {"train": "training", "val": "validation", "test": "test"}
@@ -39,46 +45,60 @@ def closest_recipe(config: Config) -> str:
 
 
 def setting(config: Config, path: str) -> Any:
+    """The value of a setting.
+
+    Args:
+        config: every setting.
+        path: "section.name".
+    """
     section, name = path.split(".")
     return getattr(getattr(config, section), name)
 
 
-def training(found: Findings) -> Iterator[Block]:
+def training(findings: Findings) -> Iterator[Block]:
     """What was trained on what."""
-    yield Facts("The data", list(_data_facts(found)))
-    yield Facts("The model", list(_model_facts(found)))
-    base = closest_recipe(found.config)
-    if changed := _changed(base, found.config):
+    yield Facts("The data", list(_data_facts(findings)))
+    yield Facts("The model", list(_model_facts(findings)))
+    base = closest_recipe(findings.config)
+    if changed := _changed(base, findings.config):
         yield Table(f"Settings other than the recipe {base}", ["setting", base, "here"], changed, (0, 1, 2))
     if base != "paper":
-        changed = _changed("paper", found.config)
+        changed = _changed("paper", findings.config)
         yield Table("Settings other than the paper's", ["setting", "paper", "here"], changed, (0, 1, 2), folded=True)
 
 
-def _data_facts(found: Findings) -> Iterator[tuple[str, str]]:
-    data, spec, split = found.data, found.run.spec(), found.config.data.split
-    source, (frames, coefficients) = data["source"], spec.audio_grid
+def _data_facts(findings: Findings) -> Iterator[tuple[str, str]]:
+    data, spec, split = findings.data, findings.run.spec(), findings.config.data.split
+    source, words = data["source"], findings.words
     files = listed([f"{name}, {size / 1e6:.1f} MB" for name, size in source["files"].items()])
     yield "Data", f"{source['name']} ({files})"
-    yield "Pairs", ", ".join(f"{count(data['num_pairs'][key])} {title}" for key, title in PARTS.items())
-    yield "Split", f"{split}: {SPLITS[split]}"
+    yield (
+        f"{words.unit.capitalize()}s",
+        ", ".join(f"{count(data['num_pairs'][key])} {title}" for key, title in PARTS.items()),
+    )
+    yield "Split", f"{split}: {SPLITS[split].format(every=together(words.items, 'or'), last=words.items[-1])}"
     yield "Audit", "; ".join(data["audit"])
-    yield "Image", " × ".join(map(str, spec.image_shape)) + f" pixels and channels, 0 to {spec.pixel_max}"
-    yield "Sound", f"{frames} frames × {coefficients} coefficients" if frames > 1 else f"{coefficients} features"
+    for name, kind, shape in each_of(spec):
+        yield words.nouns[name].capitalize(), kind.shape_in_words(shape)
     yield "Classes", f"{spec.num_classes}: {listed(list(spec.class_names))}"
     if source.get("licence"):
         yield "Licence", source["licence"]
 
 
-def _model_facts(found: Findings) -> Iterator[tuple[str, str]]:
-    model, fit, metrics, base = found.config.model, found.config.training, found.metrics, closest_recipe(found.config)
-    changed = len(differences(RECIPES[base], found.config))
-    speeds = sorted(row["samples_per_second"] for row in found.history)
+def _model_facts(findings: Findings) -> Iterator[tuple[str, str]]:
+    model, fit, metrics, base = (
+        findings.config.model,
+        findings.config.training,
+        findings.metrics,
+        closest_recipe(findings.config),
+    )
+    changed = len(differences(RECIPES[base], findings.config))
+    speeds = sorted(row["samples_per_second"] for row in findings.history)
     yield "Recipe", base if not changed else f"{base}, {many(changed, 'setting')} changed"
-    yield "Fusion", f"{model.fusion}: {FUSIONS[model.fusion]}"
+    yield "Fusion", f"{model.fusion}: {FUSIONS[model.fusion][1].format(in_words(len(findings.words.nouns)))}"
     yield "Sizes", f"embeddings of {model.embed_dim}, hidden {model.hidden_dim}"
     yield "Epochs", f"{metrics['epochs']}, the weights of epoch {metrics['best_epoch']} kept"
-    yield "Batch", f"{fit.batch_size} pairs, peak learning rate {fit.peak_learning_rate:g}"
+    yield "Batch", f"{fit.batch_size} {findings.words.unit}s, peak learning rate {fit.peak_learning_rate:g}"
     yield "Speed", f"{count(speeds[len(speeds) // 2])} samples per second (median epoch)"
     yield "Seed", str(fit.seed)
 
@@ -89,30 +109,27 @@ def _changed(base: str, config: Config) -> list[list[str]]:
     return [[path, *(_value(setting(each, path)) for each in (recipe, config))] for path in differences(recipe, config)]
 
 
-def curves(found: Findings) -> Iterator[Block]:
+def curves(findings: Findings) -> Iterator[Block]:
     """Loss, accuracy and learning rate over the epochs."""
-    last, kept = found.history[-1], found.history[found.metrics["best_epoch"] - 1]
+    last, kept = findings.history[-1], findings.history[findings.metrics["best_epoch"] - 1]
     alt = (
-        f"Curves over {len(found.history)} epochs. Training loss ends at {last['loss']:.3g}, validation loss at "
+        f"Curves over {len(findings.history)} epochs. Training loss ends at {last['loss']:.3g}, validation loss at "
         f"{last['val_loss']:.3g}; validation accuracy in the kept epoch, {int(kept['epoch'])}: "
         f"{percent(kept['val_accuracy'])}."
     )
-    drawn = picture(found.run.figures, "learning_curves", alt, "Loss, accuracy and learning rate over the epochs.")
-    again = command("train", "--config", found.run.folder / "config.json")
+    drawn = picture(findings.run.figures, "learning_curves", alt, "Loss, accuracy and learning rate over the epochs.")
+    again = command("train", "--config", findings.run.folder / "config.json")
     yield from drawn or [Missing("the learning curves", again)]
-    yield from picture(
-        found.run.figures,
-        "augmented_images",
-        "A grid of training images: each row shows one image as it is, then as six epochs change it.",
-        "Training images, and what training made of them in six epochs",
-        photo=True,
-        folded=True,
-    )
+    (name, noun), *_ = findings.words.nouns.items()
+    figure = Path(modality(findings.run.spec()[name]).array_file or name).stem
+    alt = f"A grid of training {noun}s: each row shows one {noun} as it is, then as six epochs change it."
+    caption = f"Training {noun}s, and what training made of them in six epochs"
+    yield from picture(findings.run.figures, f"augmented_{figure}", alt, caption, photo=True, folded=True)
 
 
-def environment(found: Findings) -> Iterator[Block]:
+def environment(findings: Findings) -> Iterator[Block]:
     """The machine and the versions."""
-    facts = found.environment
+    facts = findings.environment
     machine = [
         ("System", f"{facts['system']}, Python {facts['python']}"),
         ("Processor", f"{facts['processor']}, {facts['num_processors']} cores"),
@@ -124,15 +141,21 @@ def environment(found: Findings) -> Iterator[Block]:
     yield Table("Packages", ["package", "version"], rows, (0, 1))
 
 
-def commands(found: Findings, others: list[Findings], out: Path) -> Iterator[Block]:
-    """The commands that made what is on the page."""
-    folder = found.run.folder
-    lines = [(train_command(found.config), "trains the same again")]
-    if found.evaluation:
-        words = ["--seed", str(found.evaluation["seed"]), *_grid_flags(found)]
+def commands(findings: Findings, others: list[Findings], out: Path) -> Iterator[Block]:
+    """The commands that made what is on the page.
+
+    Args:
+        findings: of the report's run.
+        others: of the other runs.
+        out: the page.
+    """
+    folder = findings.run.folder
+    lines = [(train_command(findings.config), "trains the same again")]
+    if findings.evaluation:
+        words = ["--seed", str(findings.evaluation["seed"]), *_grid_flags(findings)]
         lines.append((command("evaluate", folder, *words), "results, who decides, calibration, robustness, errors"))
-    if found.embeddings:
-        facts = found.embeddings
+    if findings.embeddings:
+        facts = findings.embeddings
         words = ["--samples", str(facts["samples"]), "--seed", str(facts["seed"]), *["--umap"] * facts["umap"]]
         lines.append((command("embed", folder, *words), "embeddings"))
     words = ["--compare", *(other.run.folder for other in others)] if others else []
@@ -141,12 +164,12 @@ def commands(found: Findings, others: list[Findings], out: Path) -> Iterator[Blo
     yield Code(lines)
 
 
-def _grid_flags(found: Findings) -> list[str]:
+def _grid_flags(findings: Findings) -> list[str]:
     """What was said of the robustness grid, if anything."""
-    if found.robustness is None:
+    if findings.robustness is None:
         return ["--no-grid"]
-    num_rows = found.robustness["num_rows"]
-    return [] if num_rows == min(found.num_rows, DEFAULT_GRID_ROWS) else ["--grid-rows", str(num_rows)]
+    num_rows = findings.robustness["num_rows"]
+    return [] if num_rows == min(findings.num_rows, DEFAULT_GRID_ROWS) else ["--grid-rows", str(num_rows)]
 
 
 def train_command(config: Config) -> str:

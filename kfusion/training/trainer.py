@@ -74,7 +74,8 @@ def write_results(run: Run, prepared: PreparedData, console: Console | None) -> 
 def views_text(views: dict[str, Any]) -> str:
     """A line for each view of the model, and for late fusion."""
     lines = [
-        f"{tables.VIEW_TITLES[name]:>22} {row['accuracy']:.4f} of {row['num_rows']}" for name, row in views.items()
+        f"{title:>22} {views[view]['accuracy']:.4f} of {views[view]['num_rows']}"
+        for view, title in tables.view_titles(views).items()
     ]
     return "\n".join(lines) + "\n"
 

@@ -82,6 +82,11 @@ class Audio(Modality):
         """Flat only: two axes may as well be rows of features."""
         return {spec.shape}
 
+    def shape_in_words(self, spec: ModalitySpec) -> str:
+        """Frames and coefficients, or features where there is one frame."""
+        frames, coefficients = spec.grid
+        return f"{frames} frames × {coefficients} coefficients" if frames > 1 else f"{coefficients} features"
+
     def unreadable(self, front_end: str | None, spec: ModalitySpec) -> str:
         """Only a known front end makes the features that a network was trained on."""
         from kfusion.modalities.audio.features import can_read_sounds

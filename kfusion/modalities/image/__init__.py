@@ -39,6 +39,7 @@ class Image(Modality):
         ".rw2",
     )
     formats = "PNG or JPEG"
+    file_limits = "which have 1 or 3 channels and up to 1024 × 1024 pixels"
     standardised = False
     teacher_temperature = 1.3
     ops = frozenset(GRAPH_OPS.split())
@@ -100,6 +101,10 @@ class Image(Modality):
         """A request's pixels are in [0, 1]."""
         return True
 
+    def shape_in_words(self, spec: ModalitySpec) -> str:
+        """Sizes and the range of the pixels."""
+        return f"{' × '.join(map(str, spec.shape))} pixels and channels, 0 to {spec.scale}"
+
     def unreadable(self, front_end: str | None, spec: ModalitySpec) -> str:
         """Files have 1 or 3 channels."""
         channels = spec.shape[2]
@@ -110,6 +115,10 @@ class Image(Modality):
     def spec_of_files(self, config: "DataConfig") -> ModalitySpec:
         """`image_shape` of the settings."""
         return image_spec(config.image_shape)
+
+    def file_settings(self, spec: ModalitySpec) -> dict[str, Any]:
+        """Pictures are brought to this shape."""
+        return {"image_shape": spec.shape}
 
     def front_end(self, spec: ModalitySpec) -> str:
         """MNIST's convention for images of its shape; plain resizing for others."""
