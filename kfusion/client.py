@@ -1,22 +1,27 @@
-"""Ask a model server, TensorFlow Serving or `kfusion.serve`: pictures and sounds in, labels and probabilities out.
+"""Ask a model server, TensorFlow Serving or `kfusion.serve`: files or arrays in, labels and probabilities out.
 
 Run: python -m kfusion.client --image 3.png --audio three.wav [--url http://127.0.0.1:8501] [--model kfusion]
+     python -m kfusion.client --input vector=0.5,1,2          # any other modality: NAME=NUMBERS or NAME=FILE
 
     with Client("http://127.0.0.1:8501") as client:            # or grpc://127.0.0.1:8500, with the extra `grpc`
         client.predict(image="3.png", audio="three.wav").label
+        client.predict(vector=[0.5, 1, 2]).votes
 
 Needs numpy, and for gRPC grpcio and protobuf; no TensorFlow, no Keras.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kfusion.transport import ClientError, Model, Rejected, Rest, TooLate, Unreachable, read_inputs, with_retries
-from kfusion.validation import UserError
+from kfusion.modalities import kind_of_file
+from kfusion.transport import USUAL, ClientError, Model, Rejected, Rest, TooLate, Unreachable, read_inputs, with_retries
+from kfusion.validation import UserError, require
 
 __all__ = ["Client", "ClientError", "Prediction", "Rejected", "TooLate", "Unreachable"]
 PROG = "python -m kfusion.client"
@@ -24,17 +29,19 @@ PROG = "python -m kfusion.client"
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The answer to n pairs.
+    """The outputs for n samples.
 
     Args:
         label: int64 (n,).
         probabilities: float32 (n, num_classes).
         outputs: every output of the model by name, such as `image_probabilities` and `embedding`.
+        modalities: the names of the model's modalities.
     """
 
     label: np.ndarray
     probabilities: np.ndarray
     outputs: dict[str, np.ndarray]
+    modalities: tuple[str, ...] = USUAL
 
     @property
     def class_name(self) -> list[str]:
@@ -43,12 +50,12 @@ class Prediction:
 
     @property
     def votes(self) -> dict[str, np.ndarray]:
-        """What each modality says alone: {"image", "audio"}: int64 (n,), a class's number; -1 where it is absent."""
-        found = {}
-        for name in ("image", "audio"):
+        """The class of each modality alone, by name: int64 (n,); -1 where it is absent."""
+        votes = {}
+        for name in self.modalities:
             alone = self.outputs.get(f"{name}_probabilities", np.zeros_like(self.probabilities))
-            found[name] = np.where(alone.any(axis=1), alone.argmax(axis=1), -1)
-        return found
+            votes[name] = np.where(alone.any(axis=1), alone.argmax(axis=1), -1)
+        return votes
 
 
 class Client:
@@ -57,8 +64,10 @@ class Client:
     Args:
         url: http://, https://, grpc:// or grpcs://, then host:port; ports 8501 and 8500 where none is given.
         model: the model's name.
+        modalities: the names of the model's modalities; None: image and audio, or, once a sample of another name comes,
+            those that the server names, over REST.
         version, label: which version; neither: the latest.
-        timeout_s: longest time for an answer, retries included, in seconds.
+        timeout_s: longest time for a prediction, retries included, in seconds.
         retries: how often a request is sent again where no connection could be made, or the server had closed the one
             that was kept open from an earlier request; never after any other failure.
 
@@ -71,6 +80,7 @@ class Client:
         url: str = "http://127.0.0.1:8501",
         model: str = "kfusion",
         *,
+        modalities: Sequence[str] | None = None,
         version: int | None = None,
         label: str | None = None,
         timeout_s: float = 10.0,
@@ -83,13 +93,14 @@ class Client:
         if retries < 0:
             raise UserError(f"'retries' must be ≥ 0. Received: {retries}")
         self._model, self._timeout_s, self._retries = Model(model, version, label), timeout_s, retries
+        self._modalities = tuple(modalities or ())
         scheme, _, target = url.partition("://")
         if scheme in ("grpc", "grpcs"):
             from kfusion.grpc_transport import Grpc
 
-            self._way: Any = Grpc(target, scheme == "grpcs")
+            self._transport: Any = Grpc(target, scheme == "grpcs")
         else:
-            self._way = Rest(url)
+            self._transport = Rest(url)
 
     def __enter__(self) -> "Client":
         return self
@@ -98,47 +109,66 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        self._way.close()
+        """Closes the connection."""
+        self._transport.close()
 
-    def predict(self, image: Any = None, audio: Any = None) -> Prediction:
-        """The answer to one pair or many; either half may be left out.
+    def predict(self, image: Any = None, audio: Any = None, **samples: Any) -> Prediction:
+        """Predictions for one sample or many; any modality may be left out, but one.
 
         Args:
             image: a PNG or JPEG file, or a list of them, each a path, its bytes, or None; none may be empty, but b"" in
                 a list stands for None; or pixels: (height, width), (height, width, channels) or a batch of those, uint8
                 0-255 or float in [0, 1]; also (batch, channels, height, width), where no other order can be meant.
             audio: WAV files likewise; or features (num_audio,), (batch, num_audio) or (batch, frames, coefficients).
+            samples: those of other modalities, by name: files likewise, or numbers (size,) or (batch, size).
 
         Raises:
-            UserError: nothing is given, files and arrays are mixed, or a file cannot be read or is empty.
+            UserError: nothing is given, files and arrays are mixed, arrays are of some of the modalities, but neither
+                of one nor of all, or a file cannot be read or is empty.
             ClientError: `Unreachable`, `TooLate` or `Rejected`.
         """
-        signature, inputs = read_inputs(image, audio)
-        found = with_retries(
-            lambda left: self._way.predict(self._model, signature, inputs, left),
-            self._way.where,
+        samples = {**dict(zip(USUAL, (image, audio), strict=True)), **samples}
+        modalities = self._names([name for name, value in samples.items() if value is not None])
+        signature, inputs = read_inputs(samples, modalities)
+        response = with_retries(
+            lambda left: self._transport.predict(self._model, signature, inputs, left),
+            self._transport.where,
             self._timeout_s,
             self._retries,
         )
-        outputs = {name: _as_array(values) for name, values in found.items()}
+        outputs = {name: _as_array(values) for name, values in response.items()}
         missing = [name for name in ("label", "probabilities") if name not in outputs]
         if missing:
             raise Rejected(200, f"the model gives no {' and no '.join(missing)}; is it one of kfusion's?")
-        return Prediction(outputs["label"], outputs["probabilities"].astype(np.float32), outputs)
+        return Prediction(outputs["label"], outputs["probabilities"].astype(np.float32), outputs, modalities)
+
+    def _names(self, names: list[str]) -> tuple[str, ...]:
+        """All modalities of the model, for a sample that has those of `names`."""
+        if not self._modalities:
+            if set(names) <= set(USUAL):
+                return USUAL
+            if not isinstance(self._transport, Rest):
+                raise UserError(f"'modalities' must name all of the model's over gRPC. Received: {', '.join(names)}")
+            inputs = self.metadata()["serving_default"]["inputs"]
+            usual = [name for name in USUAL if name in inputs]
+            self._modalities = (*usual, *(name for name in inputs if name not in USUAL))
+        return self._modalities
 
     def status(self) -> list[dict[str, Any]]:
         """State of the model's versions; over REST only."""
         return self._get("")["model_version_status"]
 
     def metadata(self) -> dict[str, Any]:
-        """What the model takes and gives, by signature; over REST only."""
+        """The model's inputs and outputs, by signature; over REST only."""
         return self._get("/metadata")["metadata"]["signature_def"]["signature_def"]
 
-    def _get(self, what: str) -> Any:
-        if not isinstance(self._way, Rest):
+    def _get(self, path: str) -> Any:
+        rest, path = self._transport, self._model.path + path
+        if not isinstance(rest, Rest):
             raise UserError("status and metadata are asked over REST; 'url' must begin with http. Received: grpc")
-        way, path = self._way, self._model.path + what
-        return with_retries(lambda left: way.ask("GET", path, None, left), way.where, self._timeout_s, self._retries)
+        return with_retries(
+            lambda left: rest.request("GET", path, None, left), rest.where, self._timeout_s, self._retries
+        )
 
 
 def _as_array(values: Any) -> np.ndarray:
@@ -149,36 +179,70 @@ def _as_array(values: Any) -> np.ndarray:
     return array
 
 
-def print_votes(answer: Prediction) -> None:
-    """What the image and the sound of the first pair say alone, where both are there."""
-    votes = {name: int(labels[0]) for name, labels in answer.votes.items()}
-    if min(votes.values()) < 0:
+def print_votes(prediction: Prediction) -> None:
+    """The class of each modality alone, for the first sample, where there are two or more."""
+    votes = {name: int(labels[0]) for name, labels in prediction.votes.items() if labels[0] >= 0}
+    if len(votes) < 2:
         return
-    names = {int(answer.label[0]): answer.class_name[0]}
-    said = [
-        f"{name} alone: {names.get(vote, f'class {vote}')} ({answer.outputs[f'{name}_probabilities'][0, vote]:.1%})"
+    names = {int(prediction.label[0]): prediction.class_name[0]}
+    alone = [
+        f"{name} alone: {names.get(vote, f'class {vote}')} ({prediction.outputs[f'{name}_probabilities'][0, vote]:.1%})"
         for name, vote in votes.items()
     ]
-    print(f"{', '.join(said)}; they {'agree' if votes['image'] == votes['audio'] else 'disagree'}")
+    print(f"{', '.join(alone)}; they {'agree' if len(set(votes.values())) == 1 else 'disagree'}")
+
+
+def read_input(word: str) -> tuple[str, Any]:
+    """The sample that `NAME=NUMBERS` or `NAME=FILE` gives.
+
+    Args:
+        word: such as vector=0.5,1,2; or a file's path: a picture or a sound is sent as it is, a .npy file and any text
+            file hold numbers.
+
+    Raises:
+        UserError: the word has another form, or the file cannot be read.
+    """
+    name, _, text = word.partition("=")
+    require(name.isidentifier() and bool(text), "input", "NAME=NUMBERS or NAME=FILE", word)
+    try:
+        return name, _numbers(text)
+    except ValueError:
+        path = Path(text)
+    if kind_of_file(path.name):
+        return name, text
+    try:
+        return name, np.load(path) if path.suffix == ".npy" else _numbers(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: the {name} file must be readable. Found: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: must hold numbers, separated by commas or spaces. Found: {error}") from error
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(number) for number in text.replace(",", " ").split()]
 
 
 def main() -> None:
-    """Asks about one pair, and prints the class and how sure the model is."""
+    """Predicts one sample, and prints the class and its probability."""
     prog = sys.argv[0] if sys.argv[0].startswith("kfusion ") else PROG
     parser = argparse.ArgumentParser(prog=prog, description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--image", help="a PNG or JPEG file")
     parser.add_argument("--audio", help="a WAV file")
+    parser.add_argument(
+        *("--input", "-i"), action="append", default=[], metavar="NAME=VALUE", help="any modality: numbers, or a file"
+    )
     parser.add_argument("--url", default="http://127.0.0.1:8501", help="http://, https://, grpc:// or grpcs://")
     parser.add_argument("--model", default="kfusion", help="the model's name")
     command = parser.parse_args()
     try:
         with Client(command.url, command.model) as client:
-            answer = client.predict(command.image, command.audio)
+            samples = {"image": command.image, "audio": command.audio, **dict(map(read_input, command.input))}
+            prediction = client.predict(**samples)
     except (ClientError, UserError) as error:
         sys.stderr.write(f"kfusion: {' '.join(str(error).split())}\n")
         raise SystemExit(2 if isinstance(error, UserError) else 1) from None
-    print(f"{answer.class_name[0]}  ({answer.probabilities[0].max():.1%} sure)")
-    print_votes(answer)
+    print(f"{prediction.class_name[0]}  ({prediction.probabilities[0].max():.1%} sure)")
+    print_votes(prediction)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,17 @@ from kfusion.validation import UserError
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 MAX_BYTES = 64 << 20
 NEVER_SENT = ("failed to connect to all addresses", "errors resolving", "DNS resolution failed")
-"""How gRPC begins to say that it had no connection: any other UNAVAILABLE may come after the request was sent."""
+"""Beginnings of UNAVAILABLE's details where nothing was sent: any other one may come after the request was sent."""
 
 
 def predict_request(model: Model, signature: str, inputs: Mapping[str, np.ndarray]) -> Any:
-    """A PredictRequest message."""
+    """A PredictRequest message.
+
+    Args:
+        model: which model.
+        signature: the endpoint.
+        inputs: its arrays.
+    """
     request = message("PredictRequest")()
     request.model_spec.name, request.model_spec.signature_name = model.name, signature
     if model.version is not None:
@@ -62,25 +68,32 @@ class Grpc:
         )
 
     def predict(self, model: Model, signature: str, inputs: Mapping[str, np.ndarray], seconds: float) -> dict[str, Any]:
-        """The outputs of a signature.
+        """The outputs of an endpoint.
+
+        Args:
+            model: which model.
+            signature: the endpoint.
+            inputs: its arrays.
+            seconds: longest time.
 
         Raises:
-            ConnectionFailed, Unreachable, TooLate, Rejected: there are none.
+            ConnectionFailed, Unreachable, TooLate, Rejected: there is no response, or it is an error.
         """
         try:
-            answer = self._predict(predict_request(model, signature, inputs), timeout=seconds)
+            response = self._predict(predict_request(model, signature, inputs), timeout=seconds)
         except self._grpc.RpcError as error:
             code, sentence = error.code(), error.details() or ""
             if code is self._grpc.StatusCode.UNAVAILABLE:
                 if sentence.startswith(NEVER_SENT):
                     raise ConnectionFailed(sentence) from error
-                # The server may have begun with it; what it cannot have seen, gRPC has sent again by itself.
+                # The server may have received it; what it cannot have received, gRPC has sent again by itself.
                 lost = f"{self.where}: the connection was lost before the answer. Found: {sentence}"
                 raise Unreachable(lost) from error
             if code is self._grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise TooLate(f"{self.where}: no answer within {seconds:.3g} s") from error
             raise Rejected(code.name, sentence) from error
-        return {name: read_array(tensor) for name, tensor in sorted(answer.outputs.items())}
+        return {name: read_array(tensor) for name, tensor in sorted(response.outputs.items())}
 
     def close(self) -> None:
+        """Closes the channel."""
         self._channel.close()

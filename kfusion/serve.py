@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from kfusion.cli import console, parse, quiet, run_main
-from kfusion.serving.middleware import Limits
+from kfusion.serving.limits import Limits
 from kfusion.validation import UserError, require
 
 PROG = "python -m kfusion.serve"
@@ -69,7 +69,7 @@ def check_folder(folder: Path) -> None:
     """The folder must hold a version.
 
     Raises:
-        UserError: it does not.
+        UserError: there is none.
     """
     from kfusion.serving.model_manager import version_numbers
 
@@ -82,9 +82,9 @@ def check_folder(folder: Path) -> None:
 
 
 def main() -> None:
+    """Serves until it is interrupted."""
     command = parse(Command, PROG)
     labels = read_labels(command.label)
-    check_folder(command.model)
     try:
         from kfusion.runtime.c_api import library
         from kfusion.serving.server import Service, listen, run
@@ -95,6 +95,7 @@ def main() -> None:
             f"the server needs the extra: pip install 'kfusion[serve]' (from a checkout: pip install '.[serve]'). "
             f"Found: no package {error.name}"
         ) from None
+    check_folder(command.model)
     folder = command.model.resolve()
     service = Service(
         name=command.name or folder.name,

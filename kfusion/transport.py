@@ -1,6 +1,6 @@
-"""What a client says to a model server over REST; `grpc_transport` does over gRPC. Neither needs TensorFlow.
+"""A client's transport over REST: files and arrays -> the inputs of an endpoint, a request, named outputs.
 
-Pictures and sounds, as files or arrays, become the inputs of the signature that fits; named arrays come back.
+`grpc_transport` does the same over gRPC. Neither needs TensorFlow.
 """
 
 import base64
@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,32 +19,65 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 
-from kfusion.spec import MAX_CHANNELS, are_channels_first, without_channel
+from kfusion.modalities import kinds, modality
+from kfusion.modalities.base import Modality
+from kfusion.spec import Spec
 from kfusion.validation import UserError
 
 File = str | os.PathLike[str] | bytes
+USUAL = Spec().names
+"""The modalities of the usual model."""
+T = TypeVar("T")
+BACKOFF_S, MIN_S = 0.1, 0.001
+CHUNK = 1 << 16
+REST_PORT, GRPC_PORT = 8501, 8500
 
 
-def read_inputs(image: Any, audio: Any) -> tuple[str, dict[str, np.ndarray]]:
-    """The signature that fits what is given, and its inputs."""
-    given = {name: value for name, value in (("image", image), ("audio", audio)) if value is not None}
-    if not given:
-        raise UserError("'image' or 'audio' must be given. Received: neither")
-    kinds = {name: _is_files(value) for name, value in given.items()}
-    if all(kinds.values()):
-        contents = {name: _contents(name, value) for name, value in given.items()}
+def read_inputs(values: Mapping[str, Any], names: Sequence[str] = USUAL) -> tuple[str, dict[str, np.ndarray]]:
+    """The endpoint for some samples, and its inputs.
+
+    Args:
+        values: files or arrays of some modalities, by name; None stands for a modality that is left out.
+        names: all modalities of the model.
+
+    Returns:
+        The signature's name, and its inputs: object arrays of bytes for files, float32 arrays for arrays.
+
+    Raises:
+        UserError: there are no values, or no endpoint takes them, or a file cannot be read.
+    """
+    values = {name: value for name, value in values.items() if value is not None}
+    unknown = values.keys() - set(names)
+    if unknown:
+        raise UserError(f"a modality must be one of {', '.join(names)}. Received: {', '.join(sorted(unknown))}")
+    if not values:
+        nothing = "neither" if len(names) == 2 else "none"
+        raise UserError(f"{' or '.join(map(repr, names))} must be given. Received: {nothing}")
+    files = [name for name in values if _is_files(values[name])]
+    if len(files) == len(values):
+        contents = {name: _contents(name, value) for name, value in values.items()}
         size = max(map(len, contents.values()))
-        inputs = {f"{name}_bytes": contents.get(name, _object([b""] * size)) for name in ("image", "audio")}
+        inputs = {f"{name}_bytes": contents.get(name, _object([b""] * size)) for name in names}
         signature = "raw_bytes"
-    elif any(kinds.values()):
-        raise UserError("'image' and 'audio' must both be files or both be arrays. Received: one of each")
+    elif files:
+        rule = f"{' and '.join(map(repr, values))} must {'both' if len(values) == 2 else 'all'}"
+        rule += f" be files or {'both' if len(values) == 2 else 'all'} be arrays"
+        raise UserError(f"{rule}. Received: {'one of each' if len(values) == 2 else 'files for ' + ', '.join(files)}")
+    elif 1 < len(values) < len(names):
+        rule = f"arrays must be of one modality or of all of {', '.join(names)}"
+        raise UserError(f"{rule}. Received: {' and '.join(values)}")
     else:
-        inputs = {name: _pixels(value) if name == "image" else _features(value) for name, value in given.items()}
-        signature = "serving_default" if len(given) == 2 else f"{next(iter(given))}_only"
-    sizes = {name: len(values) for name, values in inputs.items()}
+        inputs = {name: _kind(name).request(name, value) for name, value in values.items()}
+        signature = f"{next(iter(values))}_only" if len(values) == 1 else "serving_default"
+    sizes = {name: len(array) for name, array in inputs.items()}
     if len(set(sizes.values())) > 1:
         raise UserError(f"all inputs must have the same number of rows. Received: {sizes}")
     return signature, inputs
+
+
+def _kind(name: str) -> Modality:
+    """The kind of that name; rows of numbers where there is none."""
+    return modality(name) if name in kinds() else Modality()
 
 
 def _is_files(value: Any) -> bool:
@@ -54,7 +87,7 @@ def _is_files(value: Any) -> bool:
 
 
 def _contents(name: str, value: Any) -> np.ndarray:
-    """The files' contents; b"" in a list is a file that is not there, as None is."""
+    """The files' contents; in a list b"" stands for an absent file, as None does."""
     if isinstance(value, list | tuple):
         return _object([b"" if file is None or file == b"" else _content(name, file) for file in value])
     return _object([_content(name, value)])
@@ -81,44 +114,12 @@ def _object(contents: list[bytes]) -> np.ndarray:
     return out
 
 
-def _pixels(value: Any) -> np.ndarray:
-    """float32 (batch, height, width, channels) in [0, 1]; channels that can only come first are moved to the end."""
-    array = np.asarray(value)
-    scale = 255 if array.dtype == np.uint8 else 1
-    if array.ndim == 2 or (array.ndim == 3 and array.shape[-1] > MAX_CHANNELS):
-        array = array[..., np.newaxis]
-    if array.ndim == 3:
-        array = array[np.newaxis]
-    if array.ndim != 4:
-        raise UserError(f"'image' must have 2, 3 or 4 axes. Received: shape {array.shape}")
-    height, width, channels = array.shape[1:]
-    if are_channels_first((height, width, channels)):
-        array = np.moveaxis(array, 1, -1)
-    return array.astype(np.float32) / np.float32(scale)
-
-
-def _features(value: Any) -> np.ndarray:
-    """float32 (batch, num_audio); frames of coefficients one after the other."""
-    array = np.atleast_2d(np.asarray(value, np.float32))
-    if array.ndim == 2:
-        return array
-    if len(without_channel(array.shape[1:])) != 2:
-        raise UserError(f"'audio' must have 1 to 3 axes. Received: shape {array.shape}")
-    return array.reshape(len(array), -1)
-
-
-T = TypeVar("T")
-BACKOFF_S, MIN_S = 0.1, 0.001
-CHUNK = 1 << 16
-REST_PORT, GRPC_PORT = 8501, 8500
-
-
 class ClientError(Exception):
-    """A prediction that was asked for and not got."""
+    """No prediction came of a request."""
 
 
 class Unreachable(ClientError):
-    """No connection to the server, after all retries; or one that was lost before the whole answer was there."""
+    """No connection to the server after all retries, or one that was lost before the whole response."""
 
 
 class TooLate(ClientError):
@@ -126,7 +127,12 @@ class TooLate(ClientError):
 
 
 class Rejected(ClientError):
-    """The server answered with an error: `status`, an HTTP status or the name of a gRPC status, and `sentence`."""
+    """The server's error.
+
+    Args:
+        status: an HTTP status, or the name of a gRPC status.
+        sentence: the server's.
+    """
 
     def __init__(self, status: int | str, sentence: str) -> None:
         super().__init__(f"the server answered {status}: {sentence}")
@@ -137,14 +143,19 @@ class ConnectionFailed(Exception):
     """No connection: the only failure after which a request is sent again.
 
     Either none could be made, and nothing was sent; or the server had closed one that was kept open from an earlier
-    request, which shows only when a request is sent: no byte of an answer comes. Had the server begun with it after
-    all, a prediction made twice changes nothing.
+    request, which shows only when a request is sent: no byte of a response comes. Even if the server had received it, a
+    prediction made twice changes nothing.
     """
 
 
 @dataclass(frozen=True)
 class Model:
-    """Which model of a server, and which of its versions; neither version nor label: the latest."""
+    """Which model of a server, and which of its versions.
+
+    Args:
+        name: the model's.
+        version, label: of a version; neither: the latest.
+    """
 
     name: str
     version: int | None = None
@@ -160,13 +171,16 @@ class Model:
 
 
 def with_retries(send: Callable[[float], T], where: str, timeout_s: float, retries: int) -> T:
-    """Sends, again after a `ConnectionFailed` and after nothing else, until the time is over.
+    """Sends a request, and again after a `ConnectionFailed` and after nothing else, until the time is over.
 
     Args:
-        send: gets the seconds that are left.
+        send: one attempt; its argument is the seconds that are left.
+        where: the server's address, for errors.
+        timeout_s: seconds for all attempts together.
+        retries: how many attempts may follow the first.
 
     Raises:
-        Unreachable, TooLate, Rejected: it did not work out.
+        Unreachable, TooLate, Rejected: no attempt brought a response.
     """
     deadline = time.monotonic() + timeout_s
     attempt = 0
@@ -199,15 +213,31 @@ class Rest:
         self._lock = threading.Lock()
 
     def predict(self, model: Model, signature: str, inputs: Mapping[str, np.ndarray], seconds: float) -> dict[str, Any]:
-        """The outputs of a signature, as JSON has them."""
-        document = {"signature_name": signature, "inputs": {name: _plain(array) for name, array in inputs.items()}}
-        return self.ask("POST", f"{model.path}:predict", json.dumps(document).encode(), seconds)["outputs"]
+        """The outputs of an endpoint as parsed JSON.
 
-    def ask(self, method: str, path: str, body: bytes | None, seconds: float) -> Any:
-        """One request and its JSON answer.
+        Args:
+            model: which model.
+            signature: the endpoint.
+            inputs: its arrays.
+            seconds: longest time.
 
         Raises:
-            ConnectionFailed, Unreachable, TooLate, Rejected: there is none.
+            ConnectionFailed, Unreachable, TooLate, Rejected: see `request`.
+        """
+        document = {"signature_name": signature, "inputs": {name: _plain(array) for name, array in inputs.items()}}
+        return self.request("POST", f"{model.path}:predict", json.dumps(document).encode(), seconds)["outputs"]
+
+    def request(self, method: str, path: str, body: bytes | None, seconds: float) -> Any:
+        """One request and its parsed JSON response.
+
+        Args:
+            method: GET or POST.
+            path: below the address.
+            body: JSON text; None: none.
+            seconds: longest time.
+
+        Raises:
+            ConnectionFailed, Unreachable, TooLate, Rejected: there is no response, or it is an error.
         """
         deadline = time.monotonic() + seconds
         with self._lock:
@@ -218,21 +248,22 @@ class Rest:
                 raise TooLate(f"{self.where}: no answer within {seconds:.3g} s") from error
             except (OSError, http.client.HTTPException) as error:
                 self.close()
-                found = str(error) or type(error).__name__
-                raise Unreachable(f"{self.where}: the connection was lost before the answer. Found: {found}") from error
+                reason = str(error) or type(error).__name__
+                raise Unreachable(
+                    f"{self.where}: the connection was lost before the answer. Found: {reason}"
+                ) from error
         try:
-            answer = json.loads(text)
+            document = json.loads(text)
         except ValueError:
             raise Rejected(status, f"no JSON: {text[:200].decode('utf-8', 'replace')!r}") from None
         if status != 200:
-            raise Rejected(
-                status, answer["error"] if isinstance(answer, dict) and "error" in answer else str(answer)[:200]
-            )
-        return answer
+            known = isinstance(document, dict) and "error" in document
+            raise Rejected(status, document["error"] if known else str(document)[:200])
+        return document
 
     def _exchange(self, method: str, path: str, body: bytes | None, deadline: float) -> tuple[int, bytes]:
-        """Status and body of the answer to one request."""
-        kept = self._connection is not None
+        """Status and body of the response to one request."""
+        reused = self._connection is not None
         connection = self._connection or self._connect(deadline)
         open_socket = connection.sock
         open_socket.settimeout(_left(deadline))
@@ -240,7 +271,7 @@ class Rest:
             connection.request(method, path, body, {"Content-Type": "application/json"})
             response = connection.getresponse()
         except (ConnectionError, ssl.SSLEOFError) as error:
-            if kept:
+            if reused:
                 self.close()
                 raise ConnectionFailed(str(error) or type(error).__name__) from error
             raise
@@ -273,6 +304,7 @@ class Rest:
         return connection
 
     def close(self) -> None:
+        """Closes the connection; the next request makes a new one."""
         if self._connection:
             self._connection.close()
             self._connection = None

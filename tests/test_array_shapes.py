@@ -65,7 +65,7 @@ def test_channels_that_come_first_are_moved_to_the_end_and_it_is_said(tmp_path, 
     assert predicted is not None
     np.testing.assert_array_equal(predicted.read(2, 7).image, pictures[2:7] / np.float32(255))
     if channels <= 4:
-        np.testing.assert_array_equal(read_inputs(first, None)[1]["image"], pictures / np.float32(255))
+        np.testing.assert_array_equal(read_inputs({"image": first})[1]["image"], pictures / np.float32(255))
 
 
 def test_an_order_that_is_documented_is_taken_without_a_word(tmp_path):
@@ -73,7 +73,7 @@ def test_an_order_that_is_documented_is_taken_without_a_word(tmp_path):
         source = load(DataConfig(data=str(own(tmp_path, numbered(*shape)))))
         assert source.spec["image"].shape == (*shape, 1)[:3]
         assert not any("images" in note for note in source.notes)
-        sent = read_inputs(numbered(*(*shape, 1)[:3]), None)[1]["image"]
+        sent = read_inputs({"image": numbered(*(*shape, 1)[:3])})[1]["image"]
         assert sent.shape[1:] == source.spec["image"].shape
 
 
@@ -88,7 +88,7 @@ def test_an_order_that_is_ambiguous_is_taken_as_documented_and_said(tmp_path, sh
     predicted = open_arrays(tmp_path, None, source.spec)
     assert predicted is not None and predicted.notes == ()
     np.testing.assert_array_equal(predicted.read(0, 2).image, pictures[:2] / np.float32(255))
-    np.testing.assert_array_equal(read_inputs(pictures, None)[1]["image"], pictures / np.float32(255))
+    np.testing.assert_array_equal(read_inputs({"image": pictures})[1]["image"], pictures / np.float32(255))
 
 
 def test_published_digits_may_have_a_channel_before_or_after_and_frames(tmp_path):
@@ -125,7 +125,7 @@ def test_frames_by_coefficients_are_a_grid_everywhere(tmp_path, shape):
         predicted = open_arrays(tmp_path, None, Spec.pair(source.spec["image"].shape, model))
         assert predicted is not None and predicted.notes == said
         np.testing.assert_array_equal(predicted.read(3, 9).audio, flat[3:9])
-    np.testing.assert_array_equal(read_inputs(None, sounds)[1]["audio"], flat)
+    np.testing.assert_array_equal(read_inputs({"audio": sounds})[1]["audio"], flat)
 
 
 def test_what_is_taken_for_flat_rows_is_said(tmp_path):
@@ -150,7 +150,7 @@ def test_a_model_of_frames_takes_flat_rows_and_refuses_transposed_ones(tmp_path)
     with pytest.raises(ValueError, match=r"20 × 10 values, frame by frame. Found: shape \(30, 8\)"):
         open_arrays(own(tmp_path, audio=sounds[:, 0, :8]), None, spec)
     with pytest.raises(ValueError, match="'audio' must have 1 to 3 axes"):
-        read_inputs(None, np.zeros((2, 3, 4, 5)))
+        read_inputs({"audio": np.zeros((2, 3, 4, 5))})
     predicted = open_arrays(own(tmp_path, numbered(216)), None, Spec.pair((9, 8, 3), (1, 6)))
     assert predicted is not None
     assert predicted.notes == ("images.npy: rows of 216 values are taken as 9 × 8 × 3, channels last",)

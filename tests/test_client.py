@@ -54,7 +54,7 @@ def test_arrays_go_in_and_labels_and_probabilities_come_out(url, direct):
     with Client(url, timeout_s=120) as client:
         for given in ({"image": IMAGES, "audio": SOUNDS}, {"image": IMAGES}, {"audio": SOUNDS}):
             found = client.predict(**given)
-            signature, inputs = read_inputs(given.get("image"), given.get("audio"))
+            signature, inputs = read_inputs(given)
             expected = direct.ask(signature, inputs)
             assert found.probabilities.shape == (3, 10) and found.probabilities.dtype == np.float32
             np.testing.assert_array_equal(found.label, expected["label"])
@@ -65,7 +65,7 @@ def test_arrays_go_in_and_labels_and_probabilities_come_out(url, direct):
 
 
 def test_files_go_in_as_base64_or_bytes_and_either_half_may_be_missing(url, direct, tmp_path):
-    digits = np.asarray(load_builtin().images[::1000], np.uint8).reshape(-1, 28, 28)
+    digits = np.asarray(load_builtin()["image"].values[::1000], np.uint8).reshape(-1, 28, 28)
     sound = tone_bytes(400)
     (tmp_path / "a.wav").write_bytes(sound)
     files = [encoded(digit) for digit in digits]
@@ -78,7 +78,7 @@ def test_files_go_in_as_base64_or_bytes_and_either_half_may_be_missing(url, dire
         with refused:
             client.predict(audio=b"no sound")
     assert mixed.outputs["present"].tolist() == [[True, True], [False, True], [True, False]]
-    inputs = read_inputs([files[0], None, files[1]], [sound, sound, None])[1]
+    inputs = read_inputs({"image": [files[0], None, files[1]], "audio": [sound, sound, None]})[1]
     np.testing.assert_allclose(mixed.probabilities, direct.ask("raw_bytes", inputs)["probabilities"], atol=1e-5)
 
 
@@ -118,15 +118,15 @@ def test_what_is_given_decides_the_signature(tmp_path):
         (None, SOUNDS, "audio_only", ["audio"]),
         (tmp_path / "a.png", b"wav", "raw_bytes", ["image_bytes", "audio_bytes"]),
     ):
-        found, inputs = read_inputs(image, audio)
+        found, inputs = read_inputs({"image": image, "audio": audio})
         assert (found, list(inputs)) == (signature, names)
-    inputs = read_inputs([str(tmp_path / "a.png"), None], [None, b"wav"])[1]
+    inputs = read_inputs({"image": [str(tmp_path / "a.png"), None], "audio": [None, b"wav"]})[1]
     assert inputs["image_bytes"].tolist() == [b"png", b""] and inputs["audio_bytes"].tolist() == [b"", b"wav"]
-    assert read_inputs(None, b"wav")[1]["image_bytes"].tolist() == [b""]
+    assert read_inputs({"audio": b"wav"})[1]["image_bytes"].tolist() == [b""]
     bright = np.array([[0, 51], [255, 0]], np.uint8)
-    np.testing.assert_allclose(read_inputs(bright, None)[1]["image"], [[[[0], [0.2]], [[1], [0]]]])
-    assert read_inputs(np.zeros((5, 4, 3)), None)[1]["image"].shape == (1, 5, 4, 3)
-    assert read_inputs(np.zeros((5, 4, 9)), None)[1]["image"].shape == (5, 4, 9, 1)
+    np.testing.assert_allclose(read_inputs({"image": bright})[1]["image"], [[[[0], [0.2]], [[1], [0]]]])
+    assert read_inputs({"image": np.zeros((5, 4, 3))})[1]["image"].shape == (1, 5, 4, 3)
+    assert read_inputs({"image": np.zeros((5, 4, 9))})[1]["image"].shape == (5, 4, 9, 1)
 
 
 def test_the_client_imports_neither_tensorflow_nor_keras():
@@ -140,7 +140,7 @@ def test_the_client_imports_neither_tensorflow_nor_keras():
 
 
 def test_the_command_line_says_the_class_and_what_each_half_says_alone(rest, tmp_path):
-    digit = np.asarray(load_builtin().images[0], np.uint8).reshape(28, 28)
+    digit = np.asarray(load_builtin()["image"].values[0], np.uint8).reshape(28, 28)
     (tmp_path / "a.png").write_bytes(encoded(digit))
     (tmp_path / "a.wav").write_bytes(tone_bytes(400))
     words = ("kfusion.client", "--url", rest, "--image", "a.png")

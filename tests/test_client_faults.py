@@ -199,8 +199,8 @@ def test_an_empty_file_that_is_named_is_refused(tmp_path):
     (tmp_path / "a.wav").touch()
     for audio in (tmp_path / "a.wav", [None, str(tmp_path / "a.wav")]):
         with pytest.raises(ValueError, match=r"a.wav: the audio file must not be empty\. Found: 0 bytes"):
-            read_inputs(None, audio)
-    assert read_inputs([b"x", b""], [None, b"y"])[1]["image_bytes"].tolist() == [b"x", b""]
+            read_inputs({"audio": audio})
+    assert read_inputs({"image": [b"x", b""], "audio": [None, b"y"]})[1]["image_bytes"].tolist() == [b"x", b""]
 
 
 def test_wrong_settings_are_refused():

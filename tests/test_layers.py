@@ -15,10 +15,10 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES = 500, 60
 FLOORS = (
     ("validation",),
     ("spec", "io", "environment", "random_streams", "runtime"),
-    ("config", "transport", "grpc_transport"),
-    ("modalities", "run_dir", "cli", "client", "parameters"),
-    ("data", "model", "metrics"),
-    ("prepared_data", "inference", "exporting", "plots"),
+    ("config",),
+    ("modalities", "run_dir", "cli", "parameters"),
+    ("data", "model", "metrics", "transport", "grpc_transport"),
+    ("client", "prepared_data", "inference", "exporting", "plots"),
     ("training", "evaluation", "reporting", "prediction", "serving"),
     (
         "train",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kfusion.serving.model_manager import Models, fingerprint
-from tests.exports import export_tiny
+from tests.tiny_models import export_tiny
 
 GRAPH, WEIGHTS, WARMUP = "saved_model.pb", "variables", "assets.extra"
 ONE = {"x": np.ones(1, np.float32)}

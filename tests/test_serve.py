@@ -28,9 +28,10 @@ def pairs(trained_run):
     run = open_run(trained_run)
     config = run.config()
     test = split(load(config.data), config.data, config.training.seed).test
-    image, audio = test.read(np.arange(8))
+    values = test.read(np.arange(8))
     answers = {view: rows[:8] for view, rows in predict_views(load_network(run), test).items()}
-    return {"image": (image / 255).astype(float).tolist(), "audio": audio.astype(float).tolist()}, answers
+    scaled = {"image": values["image"] / 255, "audio": values["audio"]}
+    return {name: rows.astype(float).tolist() for name, rows in scaled.items()}, answers
 
 
 def rows_of(inputs):

@@ -66,10 +66,10 @@ class Attacker:
         self.server, self.count, self.statuses = server, 0, {}
         rng = np.random.default_rng(0)
         source = load_builtin()
-        self.image = encoded(source.images[0])
+        self.image = encoded(source["image"].values[0])
         sound = 3000 * np.sin(np.arange(8000) / 4) + rng.normal(0, 30, 8000)
         self.audio = wav_bytes(sound.astype(np.int16))
-        sound = np.asarray(source.audio[:1], np.float64).tolist()
+        sound = np.asarray(source["audio"].values[:1], np.float64).tolist()
         self.good = json.dumps({"signature_name": "audio_only", "inputs": sound}).encode()
         self.right = json.loads(self._post(self.good)[1])["outputs"]["probabilities"]
         self.connection = self._connect()

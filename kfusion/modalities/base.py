@@ -166,6 +166,21 @@ class Modality:
         """What one sample is made of, for a report."""
         return f"{spec.num_values} values"
 
+    def request(self, name: str, values: Any) -> NDArray[np.float32]:
+        """A batch as a request carries it, from one sample or many; nothing is known of the model.
+
+        Args:
+            name: of the modality, for messages.
+            values: array-like.
+
+        Returns:
+            float32 (batch, ...).
+
+        Raises:
+            UserError: the values have too few or too many axes.
+        """
+        return np.atleast_2d(np.asarray(values, np.float32))
+
     # Files
 
     def unreadable(self, front_end: str | None, spec: ModalitySpec) -> str:

@@ -1,11 +1,9 @@
-"""The server as an ASGI application: the REST interface, health, metrics, and the page.
+"""The server as an ASGI application.
 
 /v1/…                                          TensorFlow Serving's REST interface
-/healthz                                       200 while a version answers, else 503
+/healthz                                       200 while a version is served, else 503
 /monitoring/prometheus/metrics, /metrics       for Prometheus
-/                                              the page, and /model.json, what it has to know of the model
-
-What the page has to know of the model, beyond what the REST interface tells: `/model.json`.
+/                                              the page, and /model.json, what the page needs to know of the model
 """
 
 import base64
@@ -13,7 +11,7 @@ import binascii
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,8 +24,9 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from kfusion.io import read_json
-from kfusion.runtime.protos import ASSETS, LABELS, read_labels
-from kfusion.serving.middleware import JSON, SECURITY, Answer, Limits, Refusal, check_sender, error_body
+from kfusion.runtime.protos import ASSETS, LABELS, Signature, read_labels
+from kfusion.serving.limits import Limits
+from kfusion.serving.middleware import SECURITY, JsonResponse, check_sender, error_body, error_response
 from kfusion.serving.model_manager import Models, Version
 from kfusion.serving.observability import Monitoring, RequestLog
 from kfusion.serving.rest_api import Api
@@ -36,44 +35,63 @@ from kfusion.validation import UserError
 T = TypeVar("T")
 logger = logging.getLogger("kfusion.serve")
 EXAMPLES = "examples.json"
-NOTHING = "", 0, ()
+NO_SIGNATURE = Signature({}, {})
 
 
-def about(models: Models) -> dict[str, Any] | None:
-    """Name, version, endpoints, class names and examples of the newest version that answers; None: there is none.
+def model_info(models: Models) -> dict[str, Any] | None:
+    """What the page needs to know of the newest version that is served; None: there is none.
 
-    {"name", "version", "signatures": [names], "image_shape": [height, width, channels], "class_names": [names],
-    "licence": of the examples, "examples": [{"class_name", "image": base64 of a PNG file, "audio": [features]}, …]}
+    {"name", "version", "signatures": [names], "modalities": [{"name", "shape": of one sample, "takes_files"}, …],
+    "image_shape": [height, width, channels], "class_names": [names], "licence": of the examples, "examples":
+    [{"class_name", and for each modality a file in base64, a list of numbers, or null}, …]}
 
-    A file that is damaged counts as one that is not there; the log says so once.
+    A damaged file counts as missing, and is logged once.
     """
-    version = newest(models)
+    version = models.newest
     if version is None:
         return None
-    image_only = version.signatures.get("image_only")
-    _, _, shape = image_only.inputs.get("image", NOTHING) if image_only else NOTHING
-    default = version.signatures.get("serving_default")
-    names = _read(version, LABELS, lambda _: read_labels(version.folder, default), [])
-    licence, examples = _read(version, EXAMPLES, read_examples, ("", []))
+    default = version.signatures.get("serving_default", NO_SIGNATURE)
+    modalities = modalities_of(version.signatures)
+    names = [modality["name"] for modality in modalities]
+    class_names = _read(version, LABELS, lambda _: read_labels(version.folder, default), [])
+    licence, examples = _read(version, EXAMPLES, lambda path: read_examples(path, names), ("", []))
     return {
         "name": models.name,
         "version": version.number,
-        "signatures": sorted(name for name, each in version.signatures.items() if each.inputs),
-        "image_shape": list(shape or ())[1:],
-        "class_names": names,
+        "signatures": sorted(name for name, signature in version.signatures.items() if signature.inputs),
+        "modalities": modalities,
+        # Clients of versions of two modalities know the shape by this key.
+        "image_shape": next((modality["shape"] for modality in modalities if modality["name"] == "image"), []),
+        "class_names": class_names,
         "licence": licence,
         "examples": examples,
     }
 
 
-def newest(models: Models) -> Version | None:
-    """The version that answers a request which names none."""
-    ready = [version for version in models.versions.values() if version.state == "AVAILABLE"]
-    return max(ready, key=lambda version: version.number, default=None)
+def modalities_of(signatures: dict[str, Signature]) -> list[dict[str, Any]]:
+    """The modalities of a version of kfusion's, by name; none of any other SavedModel.
+
+    Args:
+        signatures: the version's.
+
+    Returns:
+        {"name", "shape": of one sample, "takes_files": whether `raw_bytes` and `read_bytes` read it} for each.
+    """
+    default = signatures.get("serving_default", NO_SIGNATURE)
+    file_inputs = [signatures.get(name, NO_SIGNATURE).inputs for name in ("raw_bytes", "read_bytes")]
+    return [
+        {
+            "name": name,
+            "shape": list(shape or ())[1:],
+            "takes_files": all(f"{name}_bytes" in inputs for inputs in file_inputs),
+        }
+        for name, (_, _, shape) in default.inputs.items()
+        if "probabilities" in default.outputs
+    ]
 
 
 def _read(version: Version, name: str, read: Callable[[Path], T], nothing: T) -> T:
-    """What a file that travels with a version holds; `nothing` where it is missing or damaged."""
+    """The content of a file beside the model; `nothing` where it is missing or damaged."""
     path = version.folder / ASSETS / name
     if not path.exists():
         return nothing
@@ -82,54 +100,68 @@ def _read(version: Version, name: str, read: Callable[[Path], T], nothing: T) ->
     except (UserError, OSError, RecursionError) as error:
         if name not in version.damaged:
             version.damaged.add(name)
-            found = str(error).replace(str(version.folder), str(version.number))
-            logger.warning("file left out", extra={"version": version.number, "file": name, "error": found})
+            text = str(error).replace(str(version.folder), str(version.number))
+            logger.warning("file left out", extra={"version": version.number, "file": name, "error": text})
         return nothing
 
 
-def read_examples(path: Path) -> tuple[str, list[dict[str, Any]]]:
+def read_examples(path: Path, names: Sequence[str] = ()) -> tuple[str, list[dict[str, Any]]]:
     """Licence and examples in `examples.json`.
+
+    Args:
+        path: of the file.
+        names: modalities of which each example must have a value.
 
     Raises:
         UserError: the file is damaged.
     """
-    found = read_json(path)
-    if not isinstance(found, dict) or not isinstance(found.get("examples"), list):
-        raise UserError(f"{path}: must hold a list 'examples'. Found: {type(found).__name__}")
-    for row, example in enumerate(found["examples"]):
-        if not _is_example(example):
-            raise UserError(
-                f"{path}: example {row} must have 'class_name', 'image' and 'audio'. Found: {example!r:.80}"
-            )
-    return str(found.get("licence") or ""), found["examples"]
+    document = read_json(path)
+    if not isinstance(document, dict) or not isinstance(document.get("examples"), list):
+        raise UserError(f"{path}: must hold a list 'examples'. Found: {type(document).__name__}")
+    for row, example in enumerate(document["examples"]):
+        if not _is_example(example, names):
+            rule = f"example {row} must have 'class_name' and a value of each modality"
+            raise UserError(f"{path}: {rule}. Found: {example!r:.80}")
+    return str(document.get("licence") or ""), document["examples"]
 
 
-def _is_example(example: Any) -> bool:
+def _is_example(example: Any, names: Sequence[str]) -> bool:
     if not isinstance(example, dict) or not isinstance(example.get("class_name"), str):
         return False
-    image, audio = example.get("image"), example.get("audio")
-    if not isinstance(image, str) or not isinstance(audio, list):
-        return False
-    try:
-        base64.b64decode(image, validate=True)
-    except (binascii.Error, ValueError):
-        return False
+    values = {name: value for name, value in example.items() if name != "class_name"}
+    return values.keys() >= set(names) and all(map(_is_value, values.values()))
+
+
+def _is_value(value: Any) -> bool:
+    """Whether a browser can show and send it: base64 of a file, or numbers; null where a sample cannot be shown."""
+    if isinstance(value, str):
+        try:
+            base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError):
+            return False
+        return True
+    if not isinstance(value, list):
+        return value is None
     # JSON that browsers read has no NaN.
-    return all(type(value) in (int, float) and abs(value) <= sys.float_info.max for value in audio)
+    return all(type(number) in (int, float) and abs(number) <= sys.float_info.max for number in value)
 
 
 PAGE = Path(__file__).parent / "page"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 SENTENCES = {404: "nothing is here; the REST interface begins at /v1/models", 405: "use GET here"}
+NOT_LOADED = "no version of the model is loaded"
 NO_STORE = (b"cache-control", b"no-store")
 
 
 class App:
-    """Every request passes here: admitted, answered, counted and logged.
+    """The application: checks, answers, counts and logs each request.
 
     Args:
-        api: what answers below /v1.
-        models: for the health.
+        api: responds below /v1.
+        models: the served versions.
+        limits: of requests.
+        monitoring: counts requests.
+        log: gets a line for each request below /v1.
         hosts: the names the server answers to; None: any.
     """
 
@@ -147,46 +179,43 @@ class App:
         self._site = _site(models, monitoring)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """One request; `scope`, `receive` and `send` are ASGI's."""
         if scope["type"] != "http":
             return await self._site(scope, receive, send)
         if scope["path"][:4].lower() != "/v1/":
             return await self._other(scope, receive, send)
         began = time.perf_counter()
-        answer = await self._admit(scope, receive)
+        response = await self._respond(scope, receive)
         seconds = time.perf_counter() - began
         if scope["method"] == "POST":
-            self._monitoring.predicted(answer.status, seconds)
+            self._monitoring.predicted(response.status_code, seconds)
         self._log.add(
             method=scope["method"],
             path=scope["path"][:200],
-            status=answer.status,
+            status=response.status_code,
             milliseconds=round(seconds * 1e3, 3),
-            bytes=len(answer.body),
-            **answer.facts,
+            bytes=len(response.body),
+            **response.log_fields,
         )
-        length = str(len(answer.body)).encode()
-        headers = [(b"content-type", answer.kind.encode()), (b"content-length", length), NO_STORE]
-        await send(
-            {"type": "http.response.start", "status": answer.status, "headers": [*headers, *answer.headers, *SECURITY]}
-        )
-        await send({"type": "http.response.body", "body": answer.body})
+        response.raw_headers += [NO_STORE, *SECURITY]
+        await response(scope, receive, send)
 
-    async def _admit(self, scope: Any, receive: Any) -> Answer:
-        """The answer to a REST request, whatever happens."""
+    async def _respond(self, scope: Any, receive: Any) -> JsonResponse:
+        """The response to a REST request, whatever happens."""
         if self._in_work >= self._limits.max_requests:
             sentence = f"{self._limits.max_requests} requests are in work, as many as may be; come back later"
-            return Refusal(503, sentence).answer()
+            return error_response(HTTPException(503, sentence))
         self._in_work += 1
         self._monitoring.in_work.set(self._in_work)
         try:
             headers = dict(scope["headers"])
             check_sender(headers, self._hosts)
-            return await self._api.answer(scope, headers, receive)
-        except Refusal as refusal:
-            return refusal.answer()
+            return await self._api.respond(scope, headers, receive)
+        except HTTPException as error:
+            return error_response(error)
         except Exception:
             logger.exception("request failed")
-            return Answer(500, error_body("the server failed to answer; its log says where"))
+            return JsonResponse(error_body("the server failed to answer; its log says where"), 500)
         finally:
             self._in_work -= 1
             self._monitoring.in_work.set(self._in_work)
@@ -199,34 +228,33 @@ class App:
                 message["headers"] = [*message["headers"], *SECURITY]
             await send(message)
 
+        application: Any = self._site
         try:
             check_sender(dict(scope["headers"]), self._hosts)
-        except Refusal as refusal:
-            response = Response(error_body(refusal.sentence), refusal.status, media_type=JSON)
-            return await response(scope, receive, send_secured)
-        await self._site(scope, receive, send_secured)
+        except HTTPException as error:
+            application = error_response(error)
+        await application(scope, receive, send_secured)
 
 
 def _site(models: Models, monitoring: Monitoring) -> Starlette:
-    """All but the REST interface."""
+    """Health, metrics and the page."""
 
     async def health(_: Request) -> Response:
-        ready = models.ready
-        body = b'{"status": "ok"}' if ready else error_body("no version of the model is loaded")
-        return Response(body, 200 if ready else 503, {"cache-control": "no-store"}, JSON)
+        body, status = (b'{"status": "ok"}', 200) if models.ready else (error_body(NOT_LOADED), 503)
+        return JsonResponse(body, status, {"cache-control": "no-store"})
 
     async def metrics(_: Request) -> Response:
-        return Response(monitoring.page(), media_type=METRICS)
+        return Response(monitoring.text(), media_type=METRICS)
 
     async def model(_: Request) -> Response:
-        facts = await run_in_threadpool(about, models)
-        if facts is None:
-            return Response(error_body("no version of the model is loaded"), 503, media_type=JSON)
-        return JSONResponse(facts, headers={"cache-control": "no-store"})
+        info = await run_in_threadpool(model_info, models)
+        if info is None:
+            return JsonResponse(error_body(NOT_LOADED), 503)
+        return JSONResponse(info, headers={"cache-control": "no-store"})
 
     def fail(_: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
-        return Response(error_body(SENTENCES.get(status, "failed")), status, media_type=JSON)
+        return JsonResponse(error_body(SENTENCES.get(status, "failed")), status)
 
     routes: list[BaseRoute] = [
         Route("/healthz", health),

@@ -1,7 +1,7 @@
-"""Micro-batching: requests that arrive while the model is at work are answered together by its next run.
+"""Micro-batching: requests that arrive while the model runs share its next run.
 
-Nothing waits for company: an idle model starts with what is there. One bad request does not spoil its neighbours: if a
-joined run fails, its requests are halved until the bad one is alone.
+An idle model starts at once, with the requests that are there. If a joined run fails, its requests are halved until the
+bad one is alone, so that the others get their outputs.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ class Job:
 
     inputs: Arrays
     num_rows: int
-    answer: asyncio.Future[dict[str, np.ndarray]]
+    outputs: asyncio.Future[dict[str, np.ndarray]]
 
 
 @dataclass(eq=False)
@@ -46,7 +46,7 @@ class Batcher:
     Args:
         pool: the threads in which models run.
         max_joined: most rows of several jobs in one run; a larger job runs alone.
-        observe: is told the rows, jobs and seconds of each run.
+        observe: is called with the rows, jobs and seconds of each run.
     """
 
     def __init__(self, pool: Executor, max_joined: int, observe: Callable[[int, int, float], None]) -> None:
@@ -54,20 +54,27 @@ class Batcher:
         self._lanes: dict[tuple[Version, str], Lane] = {}
 
     def submit(self, version: Version, signature: str, inputs: Arrays, num_rows: int) -> asyncio.Future:
-        """Hands a job in; the future gets {name: array} with `num_rows` rows each, or the runtime's error.
+        """Queues a job; the version is held until the job's run is over, however long its sender waits.
 
-        The version is held until the job's run is over, however long its sender waits.
+        Args:
+            version: the version that runs.
+            signature: the endpoint's name.
+            inputs: its arrays by name.
+            num_rows: rows of each of them.
+
+        Returns:
+            A future of {name: array} with `num_rows` rows each, or of the runtime's error.
         """
-        answer = asyncio.get_running_loop().create_future()
+        outputs = asyncio.get_running_loop().create_future()
         lane = self._lanes.setdefault((version, signature), Lane(version, signature))
-        lane.waiting.append(Job(inputs, num_rows, answer))
+        lane.waiting.append(Job(inputs, num_rows, outputs))
         version.hold()
         if not lane.busy:
             self._start(lane)
-        return answer
+        return outputs
 
     def forget(self, version: Version) -> None:
-        """Drops the lanes of a version that nobody asks any more."""
+        """Drops the lanes of a version that is not served any more."""
         self._lanes = {key: lane for key, lane in self._lanes.items() if key[0] is not version}
 
     def _start(self, lane: Lane) -> None:
@@ -78,12 +85,12 @@ class Batcher:
             run.add_done_callback(lambda done: self._finish(lane, jobs, done))
 
     def _take(self, lane: Lane) -> list[Job]:
-        """The next jobs that fit into one run; those that nobody waits for any more are dropped."""
+        """The next jobs that fit into one run; cancelled ones are dropped."""
         jobs: list[Job] = []
         num_rows = 0
         while lane.waiting:
             job = lane.waiting[0]
-            if job.answer.done():
+            if job.outputs.done():
                 lane.version.release()
             elif jobs and (num_rows + job.num_rows > self._max_joined or not _alike(jobs[0], job)):
                 break
@@ -95,15 +102,15 @@ class Batcher:
 
     def _finish(self, lane: Lane, jobs: list[Job], run: asyncio.Future) -> None:
         error = run.exception()
-        answers, seconds = ([error] * len(jobs), 0.0) if error else run.result()
-        for job, answer in zip(jobs, answers, strict=True):
+        replies, seconds = ([error] * len(jobs), 0.0) if error else run.result()
+        for job, reply in zip(jobs, replies, strict=True):
             lane.version.release()
-            if job.answer.done():
+            if job.outputs.done():
                 continue
-            if isinstance(answer, BaseException):
-                job.answer.set_exception(answer)
+            if isinstance(reply, BaseException):
+                job.outputs.set_exception(reply)
             else:
-                job.answer.set_result(answer)
+                job.outputs.set_result(reply)
         self._observe(sum(job.num_rows for job in jobs), len(jobs), seconds)
         self._start(lane)
 
@@ -119,30 +126,32 @@ def _run(lane: Lane, jobs: list[Job]) -> tuple[list[Reply], float]:
     return _replies(lane, jobs), time.perf_counter() - began
 
 
-def _replies(lane: Lane, jobs: list[Job], spoilt: bool = False) -> list[Reply]:
-    """One bad job of n costs some 2·log₂ n further runs; n bad ones cost less than two runs each.
+def _replies(lane: Lane, jobs: list[Job], any_fails: bool = False) -> list[Reply]:
+    """The outputs or the error of each job. One bad job of n costs some 2·log₂ n further runs.
 
     Args:
-        spoilt: it is known that a bad job is among them, so that a joined run would fail.
+        lane: theirs.
+        jobs: all of one shape but for the rows.
+        any_fails: a bad job is known to be among them, so that a joined run would fail.
     """
     if len(jobs) == 1 or not lane.joins:
         return [_alone(lane, job) for job in jobs]
-    if not spoilt and (shares := _together(lane, jobs)) is not None:
+    if not any_fails and (shares := _together(lane, jobs)) is not None:
         return shares
     middle = len(jobs) // 2
     first = _replies(lane, jobs[:middle])
     failed = sum(isinstance(reply, Exception) for reply in first)
     if failed == middle:  # They fail in numbers: halving would cost more than it saves.
         return first + [_alone(lane, job) for job in jobs[middle:]]
-    return first + _replies(lane, jobs[middle:], spoilt=not failed)
+    return first + _replies(lane, jobs[middle:], any_fails=not failed)
 
 
 def _together(lane: Lane, jobs: list[Job]) -> list[Reply] | None:
-    """The jobs' shares of one run; None where it fails, or its outputs cannot be shared out."""
+    """Each job's rows of one run; None where it fails, or its outputs have no row for each input row."""
     try:
         joined = {name: np.concatenate([job.inputs[name] for job in jobs]) for name in jobs[0].inputs}
         outputs = lane.version.ask(lane.signature, joined)
-    except Exception:  # Whose fault it is shows when they run apart.
+    except Exception:  # Separate runs show which job is bad.
         return None
     ends = np.cumsum([job.num_rows for job in jobs]).tolist()
     if any(not array.ndim or len(array) != ends[-1] for array in outputs.values()):
@@ -157,5 +166,5 @@ def _together(lane: Lane, jobs: list[Job]) -> list[Reply] | None:
 def _alone(lane: Lane, job: Job) -> Reply:
     try:
         return dict(lane.version.ask(lane.signature, job.inputs))
-    except Exception as error:  # Given to the one who asked.
+    except Exception as error:  # The job's own reply.
         return error

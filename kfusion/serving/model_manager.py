@@ -1,17 +1,13 @@
-"""The served model: watches its folder, loads new versions, and drains those that are no longer wanted.
+"""The served model: watches its folder, loads new versions, and drains those that are no longer served.
 
-A new version is loaded beside the old one, takes the new requests when it is ready, and only then the old one is let go
-and closed, when its last request has been answered: no request falls between two versions.
+A new version is loaded beside the old one and takes new requests once it is ready. Only then the old one is closed,
+after its last response: no request falls between two versions.
 
-A version may also be copied into its place file by file. It counts when it is whole and has answered its warm-up
-requests: as long as anything else answers, it is not loaded before two looks have found the same files; what fails to
-load is passed over, so that the best of the others stay, and is looked at again when any of its files changes.
+A version may also be copied into its place file by file. While another version is served, it is not loaded before two
+scans have found the same files; one that fails to load is skipped, and tried again when any of its files changes.
 
-One version of a model, from its folder to its end: loaded, asked, drained and closed.
-
-The warm-up requests that come with a version, read without TensorFlow: a model's first runs are its slowest.
-
-Reference: https://www.tensorflow.org/tfx/serving/saved_model_warmup
+The warm-up requests that come with a version are answered before it counts as ready: a model's first runs are its
+slowest. They are read without TensorFlow. Reference: https://www.tensorflow.org/tfx/serving/saved_model_warmup
 """
 
 import asyncio
@@ -25,10 +21,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from starlette.exceptions import HTTPException
 
 from kfusion.runtime.c_api import Refused, ServedModel
 from kfusion.runtime.protos import ASSETS, SAVED_MODEL_FILE, Signature, message, read_array
-from kfusion.serving.middleware import Refusal
 from kfusion.validation import UserError
 
 WARMUP_FILE = Path(ASSETS, "tf_serving_warmup_requests")
@@ -52,10 +48,10 @@ def warmup_requests(folder: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]
             # TFRecord: the length, its checksum, the record, its checksum.
             (length,) = struct.unpack_from("<Q", content, start)
             record = content[start + 12 : start + 12 + length]
-            asked = message("PredictionLog").FromString(record).predict_log.request
+            request = message("PredictionLog").FromString(record).predict_log.request
         except Exception as error:  # protobuf's own error has no public base class
             raise UserError(f"{path}: must be a TFRecord of PredictionLog. Found: {error}") from error
-        yield asked.model_spec.signature_name, {name: read_array(tensor) for name, tensor in asked.inputs.items()}
+        yield request.model_spec.signature_name, {name: read_array(tensor) for name, tensor in request.inputs.items()}
         start, number = start + 16 + length, number + 1
 
 
@@ -64,14 +60,14 @@ STATES = ("START", "LOADING", "AVAILABLE", "UNLOADING", "END")
 
 
 class Version:
-    """A version and the state it is in; all but `load` and `ask` belong to the event loop's thread."""
+    """A version and its state, one of `STATES`. All but `load` and `ask` are called in the event loop's thread."""
 
     def __init__(self, root: Path, number: int) -> None:
         self.number, self.folder = number, root / str(number)
         self.state = "START"
         self.error = ""
         self.damaged: set[str] = set()
-        """Names of files beside the model that could not be read, and of which the log has told."""
+        """Names of files beside the model that could not be read, and that are in the log already."""
         self._root = root
         self._model: ServedModel | None = None
         self._held = 0
@@ -98,10 +94,15 @@ class Version:
 
     @property
     def signatures(self) -> dict[str, Signature]:
+        """The endpoints by name; none while the version is not loaded."""
         return self._model.signatures if self._model else {}
 
     def ask(self, signature: str, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One run of the model, in a thread of the pool, while the version is held.
+
+        Args:
+            signature: the endpoint's name.
+            inputs: its arrays by name.
 
         Raises:
             Refused: the runtime's error.
@@ -122,11 +123,11 @@ class Version:
             self._free.set()
 
     async def drained(self) -> None:
-        """Until nobody holds the version."""
+        """Waits until every `hold` has ended."""
         await self._free.wait()
 
     def close(self) -> None:
-        """Gives the memory back; only once drained."""
+        """Frees the memory; only once drained."""
         model, self._model = self._model, None
         if model:
             model.close()
@@ -136,13 +137,13 @@ Fingerprint = tuple[tuple[str, ...], ...]
 
 
 def fingerprint(folder: Path, root: Path) -> Fingerprint:
-    """Name, size and times of every file and folder of a version: what tells that any of them has changed.
+    """Name, size and times of every file and folder of a version; differs after any of them has changed.
 
     Args:
         folder: the version's.
         root: the model's; what a link leads to outside of it is not looked at.
     """
-    found = []
+    entries = []
     if folder.resolve().is_relative_to(root.resolve()):
         for above, folders, files in os.walk(folder):
             for path in (Path(above, name) for name in (*folders, *files)):
@@ -152,12 +153,16 @@ def fingerprint(folder: Path, root: Path) -> Fingerprint:
                     continue
                 # The last one tells of a change of permissions too.
                 facts = state.st_size * stat.S_ISREG(state.st_mode), state.st_mtime_ns, state.st_ctime_ns
-                found.append((str(path.relative_to(folder)), *map(str, facts)))
-    return tuple(sorted(found))
+                entries.append((str(path.relative_to(folder)), *map(str, facts)))
+    return tuple(sorted(entries))
 
 
 def check_inside(folder: Path, root: Path) -> None:
     """Every file of a version must lie below the model's own folder, wherever links lead.
+
+    Args:
+        folder: the version's.
+        root: the model's.
 
     Raises:
         UserError: one does not.
@@ -172,7 +177,7 @@ def check_inside(folder: Path, root: Path) -> None:
 T = TypeVar("T")
 logger = logging.getLogger("kfusion.serve")
 MAX_ENDED = 20
-"""How many versions that have ended are still told of."""
+"""How many versions that have ended are still listed."""
 
 
 def version_numbers(folder: Path) -> list[int]:
@@ -193,7 +198,7 @@ class Models:
         folder: holds a sub-folder per version.
         num_versions: how many of the latest that can be loaded are served.
         labels: {label: version}; these versions are served too.
-        forget: is told of each version that has ended.
+        forget: is called with each version that has ended.
     """
 
     def __init__(
@@ -214,30 +219,41 @@ class Models:
         self._threads = ThreadPoolExecutor(1, "loader")
 
     def find(self, model: str, number: int | None = None, label: str | None = None) -> Version:
-        """The version that a request means.
+        """The version that a request is for.
+
+        Args:
+            model: the model's name in the request.
+            number: of a version.
+            label: of a version; without number and label: the latest.
 
         Raises:
-            Refusal: 404, or 400 for a label, with the real server's sentences.
+            HTTPException: 404, or 400 for a label, with the real server's sentences.
         """
         if model == self.name and label is not None:
             if label not in self.labels:
-                raise Refusal(400, f"Unrecognized servable version label: {label[:100]}")
+                raise HTTPException(400, f"Unrecognized servable version label: {label[:100]}")
             number = self.labels[label]
         if model == self.name:
             ready = {n: version for n, version in self.versions.items() if version.state == "AVAILABLE"}
-            found = ready.get(max(ready, default=-1) if number is None else number)
-            if found:
-                return found
-        meant = f"Latest({model[:100]})" if number is None else f"Specific({model[:100]}, {number})"
-        raise Refusal(404, f"Servable not found for request: {meant}")
+            version = ready.get(max(ready, default=-1) if number is None else number)
+            if version:
+                return version
+        wanted = f"Latest({model[:100]})" if number is None else f"Specific({model[:100]}, {number})"
+        raise HTTPException(404, f"Servable not found for request: {wanted}")
+
+    @property
+    def newest(self) -> Version | None:
+        """The version that answers a request which names none; None: there is none."""
+        ready = [version for version in self.versions.values() if version.state == "AVAILABLE"]
+        return max(ready, key=lambda version: version.number, default=None)
 
     @property
     def ready(self) -> bool:
-        """Whether any version answers."""
-        return any(version.state == "AVAILABLE" for version in self.versions.values())
+        """Whether any version is served."""
+        return self.newest is not None
 
     async def watch(self, poll_s: float) -> None:
-        """Keeps the versions as the folder has them, for ever."""
+        """Refreshes the versions again and again, until cancelled."""
         while True:
             await asyncio.sleep(poll_s)
             try:
@@ -246,17 +262,17 @@ class Models:
                 logger.error("the model's folder could not be read", extra={"error": type(error).__name__})
 
     async def refresh(self) -> None:
-        """Loads what is new and wanted, then lets go what is not wanted any more."""
+        """One scan of the folder: loads new versions, then ends those that are not to be served any more."""
         at_once = not self.ready
-        found = await self._in_thread(version_numbers, self.folder)
-        for notes in (self._seen, self._failed):
-            for number in notes.keys() - set(found):
-                del notes[number]
+        numbers = await self._in_thread(version_numbers, self.folder)
+        for fingerprints in (self._seen, self._failed):
+            for number in fingerprints.keys() - set(numbers):
+                del fingerprints[number]
         wanted: set[int] = set()
-        for number in reversed(found):
+        for number in reversed(numbers):
             if len(wanted) < self._num_versions and await self._answers(number, at_once):
                 wanted.add(number)
-        for number in sorted(set(found) & set(self.labels.values()) - wanted):
+        for number in sorted(set(numbers) & set(self.labels.values()) - wanted):
             if await self._answers(number, at_once):
                 wanted.add(number)
         if wanted:
@@ -269,7 +285,7 @@ class Models:
 
         Args:
             number: of a version in the folder.
-            at_once: try at the first look; else it must have looked the same at the last one.
+            at_once: load it at its first scan; else only if the last scan found the same files.
         """
         current = self.versions.get(number)
         if current is not None and current.state != "END":
@@ -277,11 +293,11 @@ class Models:
         files = await self._in_thread(fingerprint, self.folder / str(number), self.folder)
         settled = at_once or self._seen.get(number) == files
         self._seen[number] = files
-        # What failed as it is, is tried again when it changes.
+        # What failed is tried again only when it changes.
         return settled and self._failed.get(number) != files and await self._load(number, files)
 
     async def _load(self, number: int, files: Fingerprint) -> bool:
-        """Loads a version whose files look so; whether it answers."""
+        """Loads a version whose fingerprint is `files`; whether it answers."""
         version = Version(self.folder, number)
         version.state = "LOADING"
         self.versions[number] = version
@@ -303,10 +319,9 @@ class Models:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
     def _without_paths(self, text: str) -> str:
-        """An error's first line; clients see it, and need not see where things lie on this machine."""
-        return (
-            text.partition("\n")[0].replace(str(self.folder), self.name).replace(str(self.folder.resolve()), self.name)
-        )
+        """An error's first line without this machine's paths: clients see it."""
+        line = text.partition("\n")[0]
+        return line.replace(str(self.folder), self.name).replace(str(self.folder.resolve()), self.name)
 
     def _end(self, version: Version) -> None:
         version.state = "UNLOADING"

@@ -1,6 +1,7 @@
-"""The server's log: one JSON object a line, on standard error, never with what a request or an answer held.
+"""The server's log and metrics.
 
-What the server counts, for Prometheus: TensorFlow Serving's own names where it has them.
+The log is one JSON object a line on standard error, never with the content of a request or a response. The metrics are
+for Prometheus, under TensorFlow Serving's own names where it has them.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ class JsonLines(logging.Formatter):
     """A log record as one JSON object: time, level, event, and the record's `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """One line."""
         extra = {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
         line = {"time": _now(record.created), "level": record.levelname.lower(), "event": record.getMessage(), **extra}
         if record.exc_info and record.exc_info[0]:
@@ -54,26 +56,26 @@ def set_up(stream: TextIO | None = None) -> None:
 
 
 class RequestLog:
-    """A line for each request, gathered and written a few times a second: a write each would cost as much as parsing.
+    """A line for each request, written a few times a second: one write a request would cost as much as parsing it.
 
     Args:
-        stream: where to; None leaves requests out.
+        stream: where the lines are written; None leaves requests out.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         self._lines: list[bytes] = []
 
-    def add(self, **facts: Any) -> None:
-        """Notes a request."""
+    def add(self, **fields: Any) -> None:
+        """Adds the line of a request."""
         if self._stream is None:
             return
         if not self._lines:
             asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
-        self._lines.append(orjson.dumps({"time": _now(time.time()), "level": "info", "event": "request", **facts}))
+        self._lines.append(orjson.dumps({"time": _now(time.time()), "level": "info", "event": "request", **fields}))
 
     def flush(self) -> None:
-        """Writes what has been gathered."""
+        """Writes the lines since the last flush."""
         if self._lines and self._stream is not None:
             text = b"\n".join(self._lines).decode("utf-8", "replace") + "\n"
             self._lines.clear()
@@ -131,16 +133,28 @@ class Monitoring:
         return [family]
 
     def predicted(self, status: int, seconds: float) -> None:
-        """A predict request has been answered."""
+        """Counts a predict request.
+
+        Args:
+            status: the response's HTTP status.
+            seconds: wall time until the response.
+        """
         name = CODES.get(status, f"HTTP_{status}")
         self._counts[name] = self._counts.get(name, 0) + 1
         self._latency.observe(seconds * 1e6)
 
     def ran(self, num_rows: int, num_jobs: int, seconds: float) -> None:
-        """The model has run."""
+        """Counts a run of the model.
+
+        Args:
+            num_rows: rows of the run.
+            num_jobs: requests that shared it.
+            seconds: its wall time.
+        """
         self._rows.observe(num_rows)
         self._jobs.observe(num_jobs)
         self._seconds.observe(seconds)
 
-    def page(self) -> bytes:
+    def text(self) -> bytes:
+        """All metrics in Prometheus' text format."""
         return prometheus.generate_latest(self.registry)

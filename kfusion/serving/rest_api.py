@@ -1,12 +1,9 @@
-"""The REST interface: what is below /v1.
+"""TensorFlow Serving's REST interface, all below /v1: paths, status, metadata and predict requests of one model.
 
-Status and metadata of a model, in the JSON form of TensorFlow Serving's protocol buffers.
+Status and metadata have the JSON form of protocol buffers: numbers of 64 bits are strings, and fields with their
+default value are written too.
 
-Numbers of 64 bits are strings there, and fields with their default value are written too.
-
-The paths of TensorFlow Serving's REST interface, read.
-
-Reference: tensorflow.org/tfx/serving/api_rest; a path that has another form is 400, "Malformed request", there too.
+Reference: tensorflow.org/tfx/serving/api_rest; a path of another form is 400, "Malformed request", there too.
 """
 
 import asyncio
@@ -18,12 +15,14 @@ from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
+from starlette.exceptions import HTTPException
 
 from kfusion.runtime.c_api import Refused
 from kfusion.runtime.protos import Signature, type_name
 from kfusion.serving.batching import Batcher
 from kfusion.serving.json_codec import read_inputs, read_request, write_outputs
-from kfusion.serving.middleware import GRPC_TO_HTTP, Answer, Limits, Refusal, read_body
+from kfusion.serving.limits import Limits
+from kfusion.serving.middleware import GRPC_TO_HTTP, JsonResponse, read_body
 from kfusion.serving.model_manager import Models, Version
 
 PREDICT = "tensorflow/serving/predict"
@@ -43,7 +42,12 @@ def status_body(versions: Iterable[Version]) -> bytes:
 
 
 def metadata_body(name: str, version: Version) -> bytes:
-    """GetModelMetadataResponse with the field signature_def."""
+    """GetModelMetadataResponse with the field signature_def.
+
+    Args:
+        name: the model's.
+        version: the version whose signatures are written.
+    """
     signatures = {key: _signature(value) for key, value in version.signatures.items()}
     return _text(
         {
@@ -83,12 +87,12 @@ MAX_INT64 = 2**63 - 1
 
 @dataclass(frozen=True)
 class Target:
-    """What a path means.
+    """A parsed path.
 
     Args:
         verb: "status", "metadata", "predict", "classify" or "regress".
         model: the model's name.
-        version, label: which version is asked; neither: the latest.
+        version, label: which version; neither: the latest.
     """
 
     verb: str
@@ -98,22 +102,26 @@ class Target:
 
 
 def read_path(method: str, path: str) -> Target:
-    """The meaning of a path below /v1, still percent-encoded.
+    """Parses a path below /v1.
+
+    Args:
+        method: GET or POST.
+        path: still percent-encoded.
 
     Raises:
-        Refusal: 400, as the real server has it.
+        HTTPException: 400, as the real server has it.
     """
     if method == "GET" and path.rstrip("/").lower() == "/v1/models":
-        raise Refusal(400, "Missing model name in request.")
+        raise HTTPException(400, "Missing model name in request.")
     pattern = {"POST": _PREDICT, "GET": _STATUS}.get(method)
-    found = pattern.fullmatch(path) if pattern else None
-    if found is None:
-        raise Refusal(400, f"Malformed request: {method} {path[:200]}")
-    model, version, label, verb = found.groups()
+    match = pattern.fullmatch(path) if pattern else None
+    if match is None:
+        raise HTTPException(400, f"Malformed request: {method} {path[:200]}")
+    model, version, label, verb = match.groups()
     # Shortened first: Python refuses to read thousands of digits.
     number = None if version is None else int(version.lstrip("0")[:20] or "0")
     if number is not None and number > MAX_INT64:
-        raise Refusal(400, f"Failed to convert version: {(version or '')[:40]} to numeric.")
+        raise HTTPException(400, f"Failed to convert version: {(version or '')[:40]} to numeric.")
     return Target(
         verb=(verb or "status").lower(),
         model=unquote(model),
@@ -126,54 +134,67 @@ ASSERTED = "assertion failed: ["
 
 
 class Api:
-    """Answers TensorFlow Serving's REST requests for one model."""
+    """TensorFlow Serving's REST interface for one model.
+
+    Args:
+        models: its versions.
+        batcher: runs them.
+        limits: of requests.
+    """
 
     def __init__(self, models: Models, batcher: Batcher, limits: Limits) -> None:
         self._models, self._batcher, self._limits = models, batcher, limits
 
-    async def answer(self, scope: Any, headers: Mapping[bytes, bytes], receive: Any) -> Answer:
-        """The answer to one request below /v1.
+    async def respond(self, scope: Any, headers: Mapping[bytes, bytes], receive: Any) -> JsonResponse:
+        """The response to one request below /v1.
+
+        Args:
+            scope: ASGI's.
+            headers: the request's, names in lower case.
+            receive: ASGI's, which gives the body.
 
         Raises:
-            Refusal: it cannot be answered.
+            HTTPException: the request is bad, or cannot be served now.
         """
         target = read_path(scope["method"], scope["raw_path"].decode("latin-1"))
         if target.verb == "status":
             return self._status(target)
         version = self._models.find(target.model, target.version, target.label)
         if target.verb == "metadata":
-            return Answer(200, metadata_body(self._models.name, version))
+            return JsonResponse(metadata_body(self._models.name, version))
         if target.verb != "predict":
-            raise Refusal(400, f"Expected a signature for {target.verb}; this model has signatures for predict only")
+            raise HTTPException(
+                400, f"Expected a signature for {target.verb}; this model has signatures for predict only"
+            )
         return await self._predict(target, await read_body(headers, receive, self._limits))
 
-    def _status(self, target: Target) -> Answer:
+    def _status(self, target: Target) -> JsonResponse:
         versions = self._models.versions if target.model == self._models.name else {}
         number = target.version
         if target.label is not None and versions:
             number = self._models.find(target.model, None, target.label).number
         if number is None:
             if not versions:
-                raise Refusal(404, f"Could not find any versions of model {target.model[:100]}")
-            return Answer(200, status_body(versions.values()))
+                raise HTTPException(404, f"Could not find any versions of model {target.model[:100]}")
+            return JsonResponse(status_body(versions.values()))
         if number not in versions:
-            raise Refusal(404, f"Could not find version {number} of model {target.model[:100]}")
-        return Answer(200, status_body([versions[number]]))
+            raise HTTPException(404, f"Could not find version {number} of model {target.model[:100]}")
+        return JsonResponse(status_body([versions[number]]))
 
-    async def _predict(self, target: Target, body: bytes) -> Answer:
+    async def _predict(self, target: Target, body: bytes) -> JsonResponse:
         limits = self._limits
         request = read_request(body, limits.max_depth)
         # Found once more, and from here to `submit` without waiting: the version may have changed meanwhile.
         version = self._models.find(target.model, target.version, target.label)
         signature = version.signatures.get(request.signature)
         if signature is None:
-            raise Refusal(400, f'Serving signature name: "{request.signature[:100]}" not found in signature def')
+            raise HTTPException(400, f'Serving signature name: "{request.signature[:100]}" not found in signature def')
         inputs, num_rows = read_inputs(request, signature, limits.max_batch)
         name, by_rows = request.signature, request.by_rows
-        del request, body  # Not to be kept while the model is waited for.
+        del request, body  # Frees their memory while the model runs.
         outputs = await self._outputs(version, name, inputs, num_rows)
-        facts = {"version": version.number, "signature": name, "rows": num_rows}
-        return Answer(200, write_outputs(outputs, by_rows), facts=facts)
+        body = write_outputs(outputs, by_rows)
+        return JsonResponse(body, version=version.number, signature=name, rows=num_rows)
 
     async def _outputs(
         self, version: Version, signature: str, inputs: dict[str, np.ndarray], num_rows: int
@@ -183,12 +204,12 @@ class Api:
         try:
             return await job
         except Refused as error:
-            raise Refusal(GRPC_TO_HTTP.get(error.number, 500), _sentence(str(error))) from error
+            raise HTTPException(GRPC_TO_HTTP.get(error.number, 500), _sentence(str(error))) from error
         except asyncio.CancelledError:
             if (task := asyncio.current_task()) and task.cancelling():
                 raise
             sentence = f"no answer within {self._limits.timeout_s:g} s; send fewer rows at a time, or come back later"
-            raise Refusal(504, sentence) from None
+            raise HTTPException(504, sentence) from None
         finally:
             late.cancel()
             # An error holds this frame, and the future the error: a circle that would keep the tensors.

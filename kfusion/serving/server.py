@@ -1,6 +1,7 @@
-"""The server as a process: its socket, its threads, its signals, from start to the last answer.
+"""The server as a process: its socket, its threads, its signals, from start to the last response.
 
-HTTP/1.1 connections that cannot be held open by sending headers slowly, or filled by sending them without end.
+Its HTTP/1.1 connections are uvicorn's, with limits: no client can hold one open by sending headers slowly, or fill
+memory by sending them without end.
 """
 
 import asyncio
@@ -23,7 +24,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from kfusion.serving import observability as log
 from kfusion.serving.app import App
 from kfusion.serving.batching import Batcher
-from kfusion.serving.middleware import SECURITY, Limits, allowed_hosts, error_body
+from kfusion.serving.limits import Limits
+from kfusion.serving.middleware import SECURITY, allowed_hosts, error_body
 from kfusion.serving.model_manager import Models
 from kfusion.serving.observability import Monitoring
 from kfusion.serving.rest_api import Api
@@ -38,7 +40,13 @@ REASONS = {
 
 
 class ConnectionConfig(uvicorn.Config):
-    """uvicorn's settings, and the limits that each `Connection` keeps."""
+    """uvicorn's settings, and the limits of each `Connection`.
+
+    Args:
+        app: the application.
+        limits: of requests.
+        settings: uvicorn's.
+    """
 
     def __init__(self, app: Any, limits: Limits, **settings: Any) -> None:
         super().__init__(app, http=Connection, **settings)
@@ -54,25 +62,28 @@ class Connection(HttpToolsProtocol):
     _head_timer: TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
+        """Starts the limits; refuses a connection over their number."""
         super().connection_made(transport)
         most = self.config.limits.max_connections
         if len(self.connections) > most:
-            self._refuse(503, f"{most} connections are open, as many as may be; come back later")
+            self._reject(503, f"{most} connections are open, as many as may be; come back later")
         else:
             self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Stops the timer."""
         self._stop_timer()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:
-        """Whoever has sent a whole request and then closes their half still gets the answer."""
+        """A client that closes its half of the connection after a whole request still gets the response."""
         waits = self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body
         if waits:
             self.cycle.keep_alive = False
         return waits
 
     def data_received(self, data: bytes) -> None:
+        """Counts the bytes of the head."""
         if self._reading_head:
             if self._head_timer is None:
                 self._expect_head()
@@ -80,13 +91,15 @@ class Connection(HttpToolsProtocol):
         super().data_received(data)
         # A body may have come with its head, so what counts is whether the head is complete now.
         if self._reading_head and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(431, f"the request's head must be at most {MAX_HEAD_BYTES // 1024} KiB")
+            self._reject(431, f"the request's head must be at most {MAX_HEAD_BYTES // 1024} KiB")
 
     def on_message_begin(self) -> None:
+        """A request's head begins."""
         self._reading_head = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        """A request's head has ended."""
         self._stop_timer()
         self._reading_head, self._head_bytes = False, 0
         if len(self.headers) > MAX_HEADERS:
@@ -94,27 +107,29 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        """A request has ended."""
         super().on_message_complete()
         self._reading_head = True
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(400, msg)
+        """An error of the HTTP parser, in the form of all others."""
+        self._reject(400, msg)
 
     def _expect_head(self) -> None:
-        self._head_timer = self.loop.call_later(self.config.limits.timeout_s, self._late)
+        self._head_timer = self.loop.call_later(self.config.limits.timeout_s, self._head_is_late)
 
-    def _late(self) -> None:
+    def _head_is_late(self) -> None:
         self._head_timer = None
         if self._reading_head and not self.transport.is_closing():
-            self._refuse(408, f"the request's head must arrive within {self.config.limits.timeout_s:g} s")
+            self._reject(408, f"the request's head must arrive within {self.config.limits.timeout_s:g} s")
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _refuse(self, status: int, sentence: str) -> None:
-        """Answers in the form of all other errors, and hangs up."""
+    def _reject(self, status: int, sentence: str) -> None:
+        """Sends an error in the form of all others, and closes the connection."""
         body = error_body(sentence)
         head = [b"HTTP/1.1 %d %s" % (status, REASONS[status])]
         fields = [
@@ -130,12 +145,12 @@ class Connection(HttpToolsProtocol):
 KEEP_ALIVE_S = 75
 GC_THRESHOLDS = (20_000, 10, 10)
 DRAIN_S = 5.0
-"""Time for what is in flight at the end, beyond the limit that each request has anyway."""
+"""Time for requests in flight at the end, beyond the limit that each request has anyway."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """What is served, and how.
+    """Settings of a server.
 
     Args:
         name: the model's name in the paths.
@@ -143,9 +158,10 @@ class Service:
         hosts: further host names to answer to.
         labels: {label: version}.
         num_versions: how many of the latest versions are served.
-        poll_s: seconds between two looks at the folder.
+        poll_s: seconds between two scans of the folder.
         threads: runs of models at a time.
         log_requests: whether each request is a line of the log.
+        limits: of requests.
     """
 
     name: str
@@ -160,18 +176,20 @@ class Service:
 
 
 class Server(uvicorn.Server):
-    """uvicorn that tells when it listens, and ends with status 0 when a signal ended it in order."""
+    """uvicorn that calls `started` once it listens, and ends with status 0 after a signal."""
 
     def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
         super().__init__(config)
-        self._tell = started
+        self._started = started
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listens, then calls `started`."""
         await super().startup(sockets)
-        self._tell()
+        self._started()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """Ends the server after SIGTERM or SIGINT."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.handle_exit, number, None)
@@ -180,6 +198,10 @@ class Server(uvicorn.Server):
 
 def listen(host: str, port: int) -> socket.socket:
     """A bound socket, before anything slow begins.
+
+    Args:
+        host: name or address.
+        port: its number; 0: any that is free.
 
     Raises:
         UserError: the port is taken, or the host is not one of this machine.
@@ -198,10 +220,12 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def run(service: Service, bound: socket.socket, started: Callable[[], None]) -> None:
-    """Serves until SIGTERM or Ctrl-C, then answers what is in flight.
+    """Serves until SIGTERM or Ctrl-C, then finishes the requests in flight.
 
     Args:
-        started: is called once the server listens; by then the first version answers, or has failed to load.
+        service: the settings.
+        bound: from `listen`.
+        started: is called once the server listens; by then the first version is served, or has failed to load.
     """
     log.set_up()
     # A parsed request is a thousand lists, none of them part of a cycle: by default each would start a collection.

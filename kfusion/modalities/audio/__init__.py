@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kfusion.modalities.audio.recipe import SPOKEN_DIGITS, SoundRecipe
 from kfusion.modalities.base import BadValues, Corruption, FileReader, Modality, Pictures, Shape
 from kfusion.spec import ModalitySpec, audio_spec
-from kfusion.validation import broken
+from kfusion.validation import UserError, broken
 
 if TYPE_CHECKING:
     from kfusion.config import AugmentConfig, DataConfig, ModelConfig
@@ -86,6 +86,13 @@ class Audio(Modality):
         """Frames and coefficients, or features where there is one frame."""
         frames, coefficients = spec.grid
         return f"{frames} frames × {coefficients} coefficients" if frames > 1 else f"{coefficients} features"
+
+    def request(self, name: str, values: Any) -> NDArray[np.float32]:
+        """Flat rows of features; frames of coefficients one after the other."""
+        array = super().request(name, values)
+        if array.ndim > 2 and len(without_channel(array.shape[1:])) != 2:
+            raise UserError(f"'{name}' must have 1 to 3 axes. Received: shape {array.shape}")
+        return array.reshape(len(array), -1)
 
     def unreadable(self, front_end: str | None, spec: ModalitySpec) -> str:
         """Only a known front end makes the features that a network was trained on."""

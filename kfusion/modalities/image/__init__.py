@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kfusion.modalities.base import BadValues, Corruption, FileReader, Modality, Pictures, Shape, with_wrong_value
 from kfusion.spec import ModalitySpec, image_spec
-from kfusion.validation import broken
+from kfusion.validation import UserError, broken
 
 if TYPE_CHECKING:
     from kfusion.config import AugmentConfig, DataConfig, ModelConfig
@@ -104,6 +104,21 @@ class Image(Modality):
     def shape_in_words(self, spec: ModalitySpec) -> str:
         """Sizes and the range of the pixels."""
         return f"{' × '.join(map(str, spec.shape))} pixels and channels, 0 to {spec.scale}"
+
+    def request(self, name: str, values: Any) -> NDArray[np.float32]:
+        """Pixels in [0, 1] from uint8 0-255 or floats in [0, 1]; channels that can only come first go to the end."""
+        array = np.asarray(values)
+        scale = 255 if array.dtype == np.uint8 else 1
+        if array.ndim == 2 or (array.ndim == 3 and array.shape[-1] > MAX_CHANNELS):
+            array = array[..., np.newaxis]
+        if array.ndim == 3:
+            array = array[np.newaxis]
+        if array.ndim != 4:
+            raise UserError(f"'{name}' must have 2, 3 or 4 axes. Received: shape {array.shape}")
+        height, width, channels = array.shape[1:]
+        if are_channels_first((height, width, channels)):
+            array = np.moveaxis(array, 1, -1)
+        return array.astype(np.float32) / np.float32(scale)
 
     def unreadable(self, front_end: str | None, spec: ModalitySpec) -> str:
         """Files have 1 or 3 channels."""

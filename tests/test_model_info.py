@@ -1,4 +1,4 @@
-"""What the page is told of a model: a damaged file beside the model costs what it holds, and no more."""
+"""What the page gets of a model: a damaged file beside the model costs what it holds, and no more."""
 
 import asyncio
 import json
@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from starlette.responses import JSONResponse
 
-from kfusion.serving.app import about
+from kfusion.serving.app import model_info
 from kfusion.serving.model_manager import Models
-from tests.exports import export_tiny
+from tests.tiny_models import export_tiny
 
 EXAMPLE = {"class_name": "a", "image": "QUJD", "audio": [1.5, 2]}
 GOOD = {"licence": "CC0", "examples": [EXAMPLE], "name": "not the model's"}
@@ -36,7 +36,7 @@ def told(models, **files):
         path.unlink(missing_ok=True)
         if content is not None:
             path.write_bytes(content)
-    facts = about(models)
+    facts = model_info(models)
     assert facts is not None
     return json.loads(bytes(JSONResponse(facts).body))
 
@@ -65,7 +65,7 @@ def bad(**changes):
 def test_damaged_examples_are_left_out_and_logged_once(models, examples, caplog):
     facts = told(models, labels=b"a\nb\n", examples=examples)
     assert facts["class_names"] == ["a", "b"] and facts["examples"] == []
-    about(models)
+    model_info(models)
     assert [(line.getMessage(), line.file) for line in caplog.records] == [("file left out", "examples.json")]
     assert str(models.folder) not in caplog.records[0].error
 
@@ -73,5 +73,5 @@ def test_damaged_examples_are_left_out_and_logged_once(models, examples, caplog)
 def test_damaged_labels_are_left_out_and_logged_once(models, caplog):
     facts = told(models, labels=b"\xff\xfe", examples=json.dumps(GOOD).encode())
     assert facts["class_names"] == [] and facts["examples"] == [EXAMPLE]
-    about(models)
+    model_info(models)
     assert [line.file for line in caplog.records] == ["labels.txt"]

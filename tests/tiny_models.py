@@ -1,0 +1,109 @@
+"""Small SavedModels made by hand, without kfusion's exporter: what a server and a client need of a version, no more."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kfusion.runtime.protos import fill_tensor, message
+
+CLASSES = ("hut", "tür", "zaun")
+SHAPES = {"image": (4, 4, 1), "audio": (26,), "vector": (3,)}
+
+
+class Tiny(tf.Module):
+    """y = factor · x."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor = tf.Variable(tf.constant(factor, tf.float32))
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), tf.float32, "x")])
+    def answer(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": self.factor * x}
+
+
+def write_warmup(folder: Path, signature: str, inputs: dict[str, np.ndarray]) -> None:
+    """One request that a server runs while it loads the model."""
+    request = message("PredictRequest")(model_spec={"name": "tiny", "signature_name": signature})
+    for name, values in inputs.items():
+        fill_tensor(request.inputs[name], values)
+    (folder / "assets.extra").mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(folder / "assets.extra" / "tf_serving_warmup_requests")) as writer:
+        writer.write(message("PredictionLog")(predict_log={"request": request}).SerializeToString())
+
+
+def export_tiny(folder: Path, factor: float) -> Path:
+    """The smallest model that has weights, a signature `serving_default`, x -> y, and a warm-up request."""
+    module = Tiny(factor)
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": module.answer})
+    write_warmup(folder, "serving_default", {"x": np.ones(2, np.float32)})
+    return folder
+
+
+def export_modalities(folder: Path, names: tuple[str, ...], with_files: bool = False) -> Path:
+    """A version with modalities of the `SHAPES`, each of which votes for the class of its largest of three sums.
+
+    A modality's probabilities are the softmax of the sums of its values, taken in turn: of every third value from the
+    first, the second and the third on. A file's values are its bytes, 0 to 255, up to its modality's size.
+
+    Args:
+        folder: where it is written.
+        names: of the modalities.
+        with_files: with `raw_bytes` and `read_bytes` too.
+    """
+    module: Any = tf.Module()
+    arrays = {name: tf.TensorSpec((None, *SHAPES[name]), tf.float32, name) for name in names}
+    files = {f"{name}_bytes": tf.TensorSpec((None,), tf.string, f"{name}_bytes") for name in names}
+
+    def outputs(values: dict[str, tf.Tensor], present: tf.Tensor) -> dict[str, tf.Tensor]:
+        alone = {}
+        for index, name in enumerate(names):
+            flat = tf.reshape(values.get(name, tf.zeros_like(present[:, :1], tf.float32)), [tf.shape(present)[0], -1])
+            sums = tf.stack([tf.reduce_sum(flat[:, start::3], axis=1) for start in range(3)], axis=1)
+            alone[name] = tf.where(present[:, index : index + 1], tf.nn.softmax(sums), tf.zeros_like(sums))
+        fused = tf.add_n(list(alone.values())) / tf.reduce_sum(tf.cast(present, tf.float32), axis=1, keepdims=True)
+        label = tf.argmax(fused, axis=1)
+        named = {f"{name}_probabilities": probabilities for name, probabilities in alone.items()}
+        class_name = tf.gather(tf.constant(CLASSES), label)
+        return {"probabilities": fused, "label": label, "class_name": class_name, **named, "present": present}
+
+    def by_arrays(**values: tf.Tensor) -> dict[str, tf.Tensor]:
+        for name, array in values.items():
+            rule = tf.reduce_all(tf.abs(array) <= 1000.0)
+            with tf.control_dependencies([tf.debugging.Assert(rule, [f"{name} must be within -1000 and 1000"])]):
+                values[name] = tf.identity(array)
+        size = tf.shape(next(iter(values.values())))[0]
+        return outputs(values, tf.tile(tf.constant([[name in values for name in names]]), [size, 1]))
+
+    def read(**contents: tf.Tensor) -> dict[str, tf.Tensor]:
+        present = tf.stack([tf.not_equal(contents[f"{name}_bytes"], "") for name in names], axis=1)
+        values = {}
+        for name in names:
+            size = int(np.prod(SHAPES[name]))
+            padded = tf.strings.join([contents[f"{name}_bytes"], tf.constant("\0" * size)])
+            values[name] = tf.cast(tf.io.decode_raw(padded, tf.uint8, fixed_length=size), tf.float32) / 255.0
+            values[name] = tf.reshape(values[name], [-1, *SHAPES[name]])
+        return {**values, "present": present}
+
+    def by_files(**contents: tf.Tensor) -> dict[str, tf.Tensor]:
+        values = read(**contents)
+        return outputs({name: values[name] for name in names}, values["present"])
+
+    signatures = {"serving_default": tf.function(by_arrays).get_concrete_function(**arrays)}
+    for name in names:
+        signatures[f"{name}_only"] = tf.function(by_arrays).get_concrete_function(**{name: arrays[name]})
+    if with_files:
+        for name, function in {"raw_bytes": by_files, "read_bytes": read}.items():
+            signatures[name] = tf.function(function).get_concrete_function(**files)
+    tf.saved_model.save(module, str(folder), signatures=signatures)
+    write_warmup(folder, "serving_default", {name: np.ones((1, *SHAPES[name]), np.float32) for name in names})
+    (folder / "assets.extra" / "labels.txt").write_text("".join(f"{name}\n" for name in CLASSES), encoding="utf-8")
+    return folder
+
+
+def write_examples(folder: Path, examples: list[dict[str, Any]]) -> None:
+    """Examples that travel with a version."""
+    document = {"licence": "CC0", "examples": examples}
+    (folder / "assets.extra" / "examples.json").write_text(json.dumps(document), encoding="utf-8")
