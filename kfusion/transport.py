@@ -60,9 +60,10 @@ def read_inputs(values: Mapping[str, Any], names: Sequence[str] = USUAL) -> tupl
         inputs = {f"{name}_bytes": contents.get(name, _object([b""] * size)) for name in names}
         signature = "raw_bytes"
     elif files:
-        rule = f"{' and '.join(map(repr, values))} must {'both' if len(values) == 2 else 'all'}"
-        rule += f" be files or {'both' if len(values) == 2 else 'all'} be arrays"
-        raise UserError(f"{rule}. Received: {'one of each' if len(values) == 2 else 'files for ' + ', '.join(files)}")
+        *first, last = map(repr, values)
+        all_of, received = ("both", "one of each") if len(values) == 2 else ("all", f"files for {', '.join(files)}")
+        rule = f"{', '.join(first)} and {last} must {all_of} be files or {all_of} be arrays"
+        raise UserError(f"{rule}. Received: {received}")
     elif 1 < len(values) < len(names):
         rule = f"arrays must be of one modality or of all of {', '.join(names)}"
         raise UserError(f"{rule}. Received: {' and '.join(values)}")

@@ -42,20 +42,18 @@ def export_tiny(folder: Path, factor: float) -> Path:
     return folder
 
 
-def export_modalities(folder: Path, names: tuple[str, ...], with_files: bool = False) -> Path:
-    """A version with modalities of the `SHAPES`, each of which votes for the class of its largest of three sums.
+def export_modalities(folder: Path, names: tuple[str, ...]) -> Path:
+    """A version of some of the modalities in `SHAPES`, without `raw_bytes`.
 
-    A modality's probabilities are the softmax of the sums of its values, taken in turn: of every third value from the
-    first, the second and the third on. A file's values are its bytes, 0 to 255, up to its modality's size.
+    A modality's probabilities are the softmax of three sums: of every third of its values from the first, the second
+    and the third on. The fused ones are the mean of those of the modalities that are there.
 
     Args:
         folder: where it is written.
         names: of the modalities.
-        with_files: with `raw_bytes` and `read_bytes` too.
     """
     module: Any = tf.Module()
     arrays = {name: tf.TensorSpec((None, *SHAPES[name]), tf.float32, name) for name in names}
-    files = {f"{name}_bytes": tf.TensorSpec((None,), tf.string, f"{name}_bytes") for name in names}
 
     def outputs(values: dict[str, tf.Tensor], present: tf.Tensor) -> dict[str, tf.Tensor]:
         alone = {}
@@ -75,28 +73,11 @@ def export_modalities(folder: Path, names: tuple[str, ...], with_files: bool = F
             with tf.control_dependencies([tf.debugging.Assert(rule, [f"{name} must be within -1000 and 1000"])]):
                 values[name] = tf.identity(array)
         size = tf.shape(next(iter(values.values())))[0]
-        return outputs(values, tf.tile(tf.constant([[name in values for name in names]]), [size, 1]))
-
-    def read(**contents: tf.Tensor) -> dict[str, tf.Tensor]:
-        present = tf.stack([tf.not_equal(contents[f"{name}_bytes"], "") for name in names], axis=1)
-        values = {}
-        for name in names:
-            size = int(np.prod(SHAPES[name]))
-            padded = tf.strings.join([contents[f"{name}_bytes"], tf.constant("\0" * size)])
-            values[name] = tf.cast(tf.io.decode_raw(padded, tf.uint8, fixed_length=size), tf.float32) / 255.0
-            values[name] = tf.reshape(values[name], [-1, *SHAPES[name]])
-        return {**values, "present": present}
-
-    def by_files(**contents: tf.Tensor) -> dict[str, tf.Tensor]:
-        values = read(**contents)
-        return outputs({name: values[name] for name in names}, values["present"])
+        return outputs(values, tf.repeat(tf.constant([[name in values for name in names]]), size, axis=0))
 
     signatures = {"serving_default": tf.function(by_arrays).get_concrete_function(**arrays)}
     for name in names:
         signatures[f"{name}_only"] = tf.function(by_arrays).get_concrete_function(**{name: arrays[name]})
-    if with_files:
-        for name, function in {"raw_bytes": by_files, "read_bytes": read}.items():
-            signatures[name] = tf.function(function).get_concrete_function(**files)
     tf.saved_model.save(module, str(folder), signatures=signatures)
     write_warmup(folder, "serving_default", {name: np.ones((1, *SHAPES[name]), np.float32) for name in names})
     (folder / "assets.extra" / "labels.txt").write_text("".join(f"{name}\n" for name in CLASSES), encoding="utf-8")

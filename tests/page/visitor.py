@@ -27,10 +27,12 @@ THREE = [*arc(0.47, 0.32, 0.19, 0.14, -150, 90), *arc(0.47, 0.64, 0.22, 0.18, -9
 class Page(Visit):
     """The page in a browser, and what a person does there."""
 
-    def __init__(self, chromium: Any, address: str, width: int = 1280, scheme: str = "light") -> None:
+    def __init__(
+        self, chromium: Any, address: str, width: int = 1280, scheme: str = "light", named: str = "kfusion"
+    ) -> None:
         super().__init__(chromium, address, width, scheme)
         self.address = address
-        self.wait_for("Model kfusion, version 1", "#about")
+        self.wait_for(f"Model {named}, version 1", "#about")
 
     def __enter__(self) -> "Page":
         return self

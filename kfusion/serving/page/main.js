@@ -1,102 +1,157 @@
-// The page: what is given, the question to the model, and what is shown of its answer.
-import { answer } from "./answer.js";
-import { aboutModel } from "./ask.js";
-import { acceptDrops } from "./drop.js";
-import { element, problem } from "./elements.js";
-import { offerExamples, thumbnail } from "./examples.js";
+// The page: a card for each modality of the model, the question to it, and what is shown of its answer.
+import { showAnswer, showNothing, showTrouble } from "./answer_card.js";
+import { element, offerExamples, problem } from "./elements.js";
+import { NumbersCard } from "./numbers_card.js";
 import { PictureCard } from "./picture_card.js";
-import { showSeen } from "./seen.js";
-import { showAnswer, showNothing, showTrouble } from "./show.js";
+import { ask, modelInfo } from "./rest.js";
 import { SoundCard } from "./sound_card.js";
 
-const cards = { picture: new PictureCard(ask), sound: new SoundCard(ask) };
+const OWN = { image: new PictureCard(update), audio: new SoundCard(update) };
+const SENSES = "Draw or say something, and the answer appears here.";
+const ANY = "Fill in one card or all, and the answer appears here.";
+let cards = OWN; // By modality.
 let model = null;
 let offered = null;
 let asking = null;
-let seen = {};
+let inputs = {};
 
 async function start() {
   try {
-    model = await aboutModel();
+    model = await modelInfo();
   } catch (error) {
     return fail(error);
   }
-  const { examples, licence, name, version, signatures, image_shape } = model;
-  if (!signatures.includes("raw_bytes") || !signatures.includes("read_bytes")) takeNoFiles();
-  offer(examples, image_shape.at(-1));
+  const { examples, licence, name, version } = model;
+  openCards();
+  offer(examples);
   element("about").textContent =
     `Model ${name}, version ${version}. ` +
     (examples.length
       ? `The examples are test pairs that it was not trained on. Licence of the ${licence}.`
       : "It brings no examples: kfusion.export adds some where the data’s licence is known.");
-  await ask();
+  await update();
 }
 
-function offer(examples, channels) {
-  const told = JSON.stringify(examples);
-  if (told === offered) return; // The same buttons stay, and the focus on them.
-  offered = told;
-  offerExamples("picture", examples, thumbnail, (example, button) => cards.picture.choose(example, channels, button));
-  offerExamples("sound", examples, (example) => example.class_name, (example, button) =>
-    cards.sound.choose(example, button),
-  );
-}
-
-// Such a model was trained on arrays; what made them of files nobody told.
-function takeNoFiles() {
+// The cards of the model's modalities; those that other cards had stay as they are.
+function openCards() {
+  const before = cards;
+  const known = model.modalities.map((modality) => modality.name);
+  const own = Object.keys(OWN).filter((name) => known.includes(name));
+  const other = model.modalities.filter(({ name }) => !OWN[name]);
+  const fits = ({ name, shape }) => before[name] && String(before[name].shape) === String(shape);
+  for (const name of Object.keys(before)) {
+    if (!OWN[name] && !other.some((modality) => modality.name === name && fits(modality))) before[name].remove();
+  }
+  const numbers = other.map((modality) => {
+    return [modality.name, fits(modality) ? before[modality.name] : new NumbersCard(modality, update)];
+  });
+  cards = Object.fromEntries([...own.map((name) => [name, OWN[name]]), ...numbers]);
+  for (const [name, { id }] of Object.entries(OWN)) element(id).hidden = !cards[name];
+  for (const modality of model.modalities) cards[modality.name].open(modality);
+  if (!isUsual() && known.length) {
+    element("title").textContent = model.name;
+    const more = known.length > 1 ? " One of them is enough." : "";
+    element("intro").textContent = `This model takes: ${nouns().join(", ")}.${more}`;
+  }
+  const unread = own.some((name) => !model.modalities.find((modality) => modality.name === name).takes_files);
+  element("notice").hidden = !unread && known.length > 0;
   const left = model.examples.length ? "The examples work." : `Programs can ask it, at /v1/models/${model.name}.`;
   element("notice").textContent = `This model takes no files, so there is nothing to draw or record. ${left}`;
-  element("notice").hidden = false;
-  Object.values(cards).forEach((card) => card.close());
 }
 
-async function ask() {
+function isUsual() {
+  return String(Object.keys(cards)) === String(Object.keys(OWN));
+}
+
+function nouns() {
+  return Object.values(cards).map((card) => card.noun);
+}
+
+function offer(examples) {
+  const text = JSON.stringify([Object.keys(cards), examples]);
+  if (text === offered) return; // The same buttons stay, and the focus on them.
+  offered = text;
+  for (const [name, card] of Object.entries(cards)) {
+    const shown = examples.filter((example) => example[name]);
+    const content = (example) => card.thumbnail?.(example[name]) ?? example.class_name;
+    const choose = (example, button) => card.choose(example[name], example.class_name, button);
+    offerExamples(card.id, card.noun, shown, content, choose);
+  }
+}
+
+async function update() {
   asking?.abort();
   if (!model) return await start();
   const current = (asking = new AbortController());
-  const given = { picture: cards.picture.given, sound: cards.sound.given };
+  const given = Object.entries(cards).filter(([, card]) => card.sample);
   if (!element("answer-problem").hidden) showTrouble("");
-  if (!given.picture && !given.sound) {
-    showNothing(model.class_names);
-    return remember({});
+  if (!given.length) {
+    showEmpty();
+    return showInputs({});
   }
+  const samples = Object.fromEntries(given.map(([name, { sample }]) => [name, sample]));
   try {
-    const { said, milliseconds, image, audio } = await answer(model, given, current.signal);
+    const answer = await ask(model, samples, current.signal);
     if (current !== asking) return;
-    showAnswer(model, said, milliseconds);
-    remember({ image: given.picture && image, audio: given.sound && audio, asFile: Boolean(given.picture?.file) });
+    showAnswer(model.class_names, cards, answer.outputs, answer.milliseconds);
+    showInputs(Object.fromEntries(given.map(([name]) => [name, answer.inputs[name]])));
   } catch (error) {
     if (current === asking) fail(error);
   }
 }
 
-function remember(found) {
-  seen = found;
-  showSeen(seen);
+function showEmpty() {
+  showNothing(model?.class_names ?? [], cards, isUsual() ? SENSES : ANY);
+}
+
+function showInputs(values) {
+  inputs = values;
+  for (const [name, card] of Object.entries(cards)) card.showInput(inputs[name]);
 }
 
 function fail(error) {
-  showNothing(model?.class_names ?? []);
-  remember({});
-  const [, input, sentence] = /^(image|audio)_bytes, row 0: (.*)/s.exec(error.message) ?? [];
-  const kind = { image: "picture", audio: "sound" }[input];
-  if (kind) return problem(kind, `The ${kind} ${sentence}`);
+  showEmpty();
+  showInputs({});
+  const [, name, ofFile, ofNumbers] = /^(\w+?)(?:_bytes, row 0: (.*)| (must .*))/s.exec(error.message) ?? [];
+  const card = cards[name];
+  if (card) return problem(card.id, `The ${card.noun} ${ofFile ?? ofNumbers}`);
   model = null; // Asked for anew the next time: the server may come back with another version.
   showTrouble(error.message);
 }
 
-for (const [kind, card] of Object.entries(cards)) {
-  element(`${kind}-file`).addEventListener("change", async (event) => {
+// Files dropped on the page: on a card they are that card's, elsewhere their type decides.
+function acceptDrops(take) {
+  const targets = Object.values(OWN).map(({ id }) => element(id));
+  const target = (event) => targets.find((card) => card.contains(event.target));
+  const mark = (marked) => targets.forEach((card) => card.classList.toggle("over", card === marked));
+  document.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    mark(target(event));
+  });
+  document.addEventListener("dragleave", (event) => event.relatedTarget ?? mark(null));
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    mark(null);
+    const file = event.dataTransfer.files[0];
+    if (file) take(target(event)?.id ?? (file.type.startsWith("audio/") ? "sound" : "picture"), file);
+  });
+}
+
+for (const card of Object.values(OWN)) {
+  element(`${card.id}-file`).addEventListener("change", async (event) => {
     const [file] = event.target.files;
     if (file) await card.take(file);
     event.target.value = ""; // So that the same file can be chosen again.
   });
 }
-element("again").addEventListener("click", ask);
-acceptDrops((kind, file) => element(`${kind}-file`).disabled || cards[kind].take(file));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-  cards.sound.paint();
-  showSeen(seen);
+element("again").addEventListener("click", update);
+acceptDrops((id, file) => {
+  const card = Object.values(cards).find((each) => each.id === id);
+  if (card && !element(`${id}-file`).disabled) card.take(file);
 });
-showNothing([]);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  OWN.audio.paint();
+  showInputs(inputs);
+});
+showEmpty();
 start();

@@ -1,4 +1,5 @@
 // Small pictures: levels, a waveform, pixels, features. Their colour is that of the canvas in the style sheet.
+import { element } from "./elements.js";
 
 const COEFFICIENTS = 13;
 
@@ -71,4 +72,10 @@ export function plotFeatures(canvas, features) {
 
 export function wipe(canvas) {
   canvasContext(canvas, 1, 1);
+}
+
+// The words beside what the network took of a card's sample.
+export function seen(card, label, sentence) {
+  element(`seen-${card}`).setAttribute("aria-label", label);
+  element(`seen-${card}-text`).textContent = sentence;
 }

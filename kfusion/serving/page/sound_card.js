@@ -1,18 +1,18 @@
 // The card of the sound: recorded, dropped, opened, or an example.
-import { base64 } from "./ask.js";
-import { element, problem } from "./elements.js";
-import { press } from "./examples.js";
-import { plotLevels, plotWave, wipe } from "./plot.js";
-import { record } from "./record.js";
-import { readSound } from "./sound.js";
+import { element, press, problem } from "./elements.js";
+import { plotFeatures, plotLevels, plotWave, seen, wipe } from "./plot.js";
+import { base64 } from "./rest.js";
+import { readSound, record } from "./sound.js";
 
 const SILENT = "This example is kept as features: nothing to play.";
 
 export class SoundCard {
-  // changed(): is called whenever `given` has: {file: base64}, {features}, or null.
+  // changed(): is called whenever `sample` has: {file: base64}, {values}, or null.
   constructor(changed) {
+    this.id = this.noun = "sound";
+    this.title = "Sound";
     this.changed = changed;
-    this.given = null;
+    this.sample = null;
     this.samples = null;
     this.turn = 0;
     this.recording = null;
@@ -34,9 +34,9 @@ export class SoundCard {
     }, name);
   }
 
-  choose({ audio, class_name }, button) {
+  choose(values, class_name, button) {
     this.recording?.abort();
-    return this.give(() => ({ features: audio }), `example sound of ${class_name}`, button);
+    return this.give(() => ({ values }), `example sound of ${class_name}`, button);
   }
 
   // read(): what is given, perhaps with `samples` to show and `wav` to play.
@@ -50,8 +50,8 @@ export class SoundCard {
       return turn === this.turn && problem("sound", error.message);
     }
     if (turn !== this.turn) return;
-    const { samples, wav, ...given } = found ?? {};
-    this.given = found && given;
+    const { samples, wav, ...sample } = found ?? {};
+    this.sample = found && sample;
     this.samples = samples ?? null;
     this.replay.pause();
     URL.revokeObjectURL(this.replay.src);
@@ -60,7 +60,7 @@ export class SoundCard {
     element("play").disabled = !wav;
     element("clear-sound").disabled = !found;
     element("sound").classList.toggle("given", Boolean(found));
-    element("sound-state").textContent = given.features ? SILENT : "";
+    element("sound-state").textContent = sample.values ? SILENT : "";
     element("wave").setAttribute("aria-label", `Waveform, ${name}`);
     this.paint();
     await this.changed();
@@ -101,6 +101,22 @@ export class SoundCard {
       plotLevels(element("wave"), levels);
       element("sound-state").textContent = begun ? "Recording …" : "Listening. Say it now.";
     }, signal);
+  }
+
+  // modality: of the model.
+  open({ takes_files }) {
+    if (!takes_files) this.close();
+  }
+
+  // features: frame after frame, or nothing.
+  showInput(features) {
+    if (!features) {
+      wipe(element("seen-sound"));
+      return seen("sound", "What the model hears: nothing yet", "The sound as the network takes it.");
+    }
+    const { frames, coefficients } = plotFeatures(element("seen-sound"), features);
+    const sentence = `${frames} frames (left to right) of ${coefficients} MFCC (bottom to top), each on its own scale.`;
+    seen("sound", `What the model hears: ${frames} frames of features`, sentence);
   }
 
   // For models that take no files.

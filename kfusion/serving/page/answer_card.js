@@ -1,0 +1,81 @@
+// The card of the answer: in words and bars.
+import { element, make } from "./elements.js";
+
+const MAX_ROWS = 12;
+const hidden = (text) => make("span", "hidden", text);
+
+// cards: of the model's modalities, by their names; hint: what to do first.
+export function showNothing(classNames, cards, hint) {
+  state("empty");
+  element("label").replaceChildren(hidden("No answer yet"));
+  element("verdict").textContent = hint;
+  element("latency").textContent = "";
+  showBars(classNames, cards, {});
+}
+
+// outputs: the endpoint's; a modality that is absent has probabilities of 0.
+export function showAnswer(classNames, cards, outputs, milliseconds) {
+  const present = Object.keys(cards).filter((name) => outputs[`${name}_probabilities`]?.some(Boolean));
+  const votes = present.map((name) => classNames[bestOf(outputs[`${name}_probabilities`])]);
+  const nouns = present.map((name) => cards[name].noun);
+  const top = Math.max(...outputs.probabilities);
+  const sure = `, ${top < 0.9995 ? percent(top) : "over 99.9"} % sure.`;
+  const agree = new Set(votes).size < 2;
+  state(agree ? "answered" : "conflict");
+  element("label").replaceChildren(hidden("The answer is "), outputs.class_name);
+  const says = nouns.map((noun, at) => `the ${noun} says ${votes[at]}`).join(", ");
+  const all = `${nouns.slice(0, -1).join(", ")} and ${nouns.at(-1)}`;
+  element("verdict").textContent =
+    present.length < 2
+      ? `By the ${nouns[0]} alone${sure}`
+      : agree
+        ? `${all[0].toUpperCase()}${all.slice(1)} agree${sure}`
+        : `They disagree: ${says}. Together: ${outputs.class_name}${sure}`;
+  element("latency").textContent = `Answered in ${Math.max(1, Math.round(milliseconds))} ms, there and back.`;
+  showBars(classNames, cards, outputs);
+}
+
+export function showTrouble(sentence) {
+  state(sentence ? "trouble" : "empty");
+  element("answer-problem").hidden = !sentence;
+  element("answer-problem-text").textContent = sentence;
+}
+
+function showBars(classNames, cards, outputs) {
+  const alone = Object.entries(cards).map(([name, { title }]) => [title, outputs[`${name}_probabilities`]]);
+  const columns = [["Together", outputs.probabilities], ...alone];
+  const heads = columns.map(([title]) => make("th", "", title, { scope: "col" }));
+  element("bars").tHead.rows[0].replaceChildren(make("td", "", []), ...heads);
+  let rows = classNames.map((_, row) => row);
+  if (rows.length > MAX_ROWS) {
+    rows = rows.sort((a, b) => (outputs.probabilities?.[b] ?? 0) - (outputs.probabilities?.[a] ?? 0)).slice(0, MAX_ROWS);
+  }
+  const shares = columns.map(([, values]) => (values?.some(Boolean) ? values : null));
+  const best = shares.map((values) => (values ? bestOf(values) : -1));
+  element("bars").tBodies[0].replaceChildren(...rows.map((row) => barRow(classNames[row], row, shares, best)));
+}
+
+function barRow(name, row, shares, best) {
+  const cells = shares.map((values, column) => {
+    const bar = make("i", "", []);
+    bar.style.width = `${100 * (values?.[row] ?? 0)}%`;
+    const number = make("span", "number", values ? percent(values[row]) : "–");
+    return make("td", best[column] === row ? "best" : "", [make("span", "track", bar), number]);
+  });
+  return make("tr", "", [make("th", "", name, { scope: "row" }), ...cells]);
+}
+
+function bestOf(values) {
+  return values.indexOf(Math.max(...values));
+}
+
+// Near certainty the tenths are what matters.
+function percent(share) {
+  const value = 100 * share;
+  if (value > 99 && value < 99.95) return value.toFixed(1);
+  return value > 0.05 && value < 0.95 ? "<1" : value.toFixed(0);
+}
+
+function state(name) {
+  element("answer").dataset.state = name;
+}
