@@ -1,20 +1,22 @@
-"""The bytes of a WAV file -> its samples, or a sentence that says why not; TensorFlow ops only.
+"""The bytes of a WAV file -> samples at its own rate -> samples at another rate; TensorFlow operations only.
 
 TensorFlow's own `decode_wav` takes 16 bits only, and fails a whole batch without naming the row. Here nothing fails:
-whatever the bytes are, the answer is samples and a reason, and the caller decides what a reason is worth. Two faults of
-programs that write such files do no harm: a chunk of odd size without its padding, and a data chunk without a size, or
-of the largest, as programs write that cannot go back to its head; it reaches to the end of the file.
-Reference: IBM and Microsoft 1991, Multimedia Programming Interface and Data Specifications 1.0.
+whatever the bytes are, the result is samples and a reason, and the caller decides what a reason is worth. Faults of
+programs that write such files do no harm: a chunk of odd size without its padding; a data chunk without a size, or of
+the largest, as programs write that cannot go back to its head (it reaches to the end of the file); missing last bytes.
 
-Samples at one rate -> samples at a lower one; TensorFlow ops only.
+Sample rates are changed through the spectrum, which is cut to the new band, or filled up with zeros, and transformed
+back to another number of points: a windowed sinc as long as the sound, in two transforms. A polyphase filter would need
+a table for each pair of rates, which a graph that takes any rate cannot hold.
 
-The spectrum is cut to the new band and transformed back to fewer points: a windowed sinc as long as the sound, in two
-transforms. A polyphase filter would need a table for each pair of rates, which a graph that takes any rate cannot hold.
+References: IBM and Microsoft 1991, Multimedia Programming Interface and Data Specifications 1.0; EBU Tech 3306 (RF64);
+ITU-T G.711 (A-law and µ-law).
 """
 
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 PASSED = 0.95
@@ -24,13 +26,13 @@ RESAMPLE_GUARD_S = 0.05
 
 
 def resample(samples: Any, rate_hz: Any, new_rate_hz: int) -> tf.Tensor:
-    """Changes the sample rate, with an anti-alias filter.
+    """Changes the sample rate, with an anti-alias filter where it becomes lower.
 
     Sample k of the result lies at k / new_rate_hz seconds; beyond its ends, the sound is taken as silent.
 
     Args:
         samples: float32 (n,), n ≥ 1.
-        rate_hz: int64 scalar, ≥ new_rate_hz.
+        rate_hz: int64 scalar.
         new_rate_hz: samples a second of the result.
 
     Returns:
@@ -48,25 +50,33 @@ def _through_spectrum(samples: Any, rate_hz: Any, new_rate_hz: int) -> tf.Tensor
     num_new = seconds * new_rate_hz
     frequency = tf.range(num_new // 2 + 1, dtype=tf.int64) * 2 / num_new
     share = tf.clip_by_value((tf.cast(frequency, tf.float32) - PASSED) / (1.0 - PASSED), 0.0, 1.0)
-    kept = (0.5 + 0.5 * tf.cos(math.pi * share)) * tf.cast(new_rate_hz / rate_hz, tf.float32)
-    spectrum = spectrum[: num_new // 2 + 1] * tf.cast(kept, tf.complex64)
+    passed = tf.where(rate_hz < new_rate_hz, 1.0, 0.5 + 0.5 * tf.cos(math.pi * share))
+    kept = passed * tf.cast(new_rate_hz / rate_hz, tf.float32)
+    spectrum = spectrum[: num_new // 2 + 1]
+    above = tf.size(kept) - tf.size(spectrum)  # A lower rate has nothing there.
+    spectrum = tf.pad(spectrum, [[0, above]]) * tf.cast(kept, tf.complex64)
     changed = tf.signal.irfft(spectrum, [tf.cast(num_new, tf.int32)])
     return changed[: -(-num * new_rate_hz // rate_hz)]
 
 
-LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 8000, 48000
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4000, 192_000
 LONGEST_S = 60
+SHORTEST_PART_S = 0.1
+"""What must be there of a sound whose last bytes are missing."""
 MAX_CHUNKS = 64
 """Chunks that are looked at: a file of nothing but empty ones must not keep a server busy."""
-PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
+PCM, FLOAT, A_LAW, MU_LAW, EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
 """Format tags; with the last one, the tag proper stands in the format chunk's extension."""
+CODINGS = ((PCM, 1), (PCM, 2), (PCM, 3), (PCM, 4), (FLOAT, 4), (FLOAT, 8), (A_LAW, 1), (MU_LAW, 1))
+"""Format tag and bytes of a sample, in the order of `_decoders`."""
 SHORT_FORMAT, EXTENDED_FORMAT = 16, 40
 """Bytes of a format chunk, without and with that extension."""
 STREAMED = 0x7FFFF000
 """Sizes from here on are written where the size is not yet known."""
 LOST = 0.1
-"""Of the louder channel's power: where the mean of both has less, they have cancelled each other out."""
-CHUNK = "fmt |data|LIST|fact|PEAK|bext|cue |smpl|inst|id3 |iXML|JUNK|junk|PAD |FLLR"
+"""Of the loudest channel's power: where the mean of all has less, they have cancelled each other out."""
+RIFF = int.from_bytes(b"RIFF", "little")
+CHUNK = "fmt |data|ds64|LIST|fact|PEAK|bext|cue |smpl|inst|id3 |iXML|JUNK|junk|PAD |FLLR"
 """Names that a chunk is known to have."""
 KINDS = (
     (0, b"fLaC", "a FLAC file"),
@@ -83,8 +93,6 @@ KINDS = (
     (0, b"\x1a\x45\xdf\xa3", "a WebM or Matroska file"),
     (8, b"AIFF", "an AIFF file"),
     (8, b"AIFC", "an AIFF file"),
-    (0, b"RF64", "an RF64 file"),
-    (0, b"BW64", "an RF64 file"),
     (0, b"RIFX", "a RIFX file, whose numbers stand the other way round"),
     (8, b"WEBP", "a WebP picture"),
     (8, b"AVI ", "an AVI film"),
@@ -104,7 +112,7 @@ KINDS = (
 
 
 class Header(NamedTuple):
-    """What a file says of itself; int64 scalars. Nothing in it is to be trusted before `reason_against`."""
+    """What a file says of itself; int64 scalars. Nothing in it can be trusted before `reason_against`."""
 
     file_size: Any
     format_size: Any
@@ -116,19 +124,37 @@ class Header(NamedTuple):
     data_size: Any
 
     @property
+    def sample_bytes(self) -> Any:
+        """Of one channel; 20 bits take 3 bytes."""
+        return (self.bits + 7) // 8
+
+    @property
+    def present(self) -> Any:
+        """Bytes of the data that are there."""
+        return tf.minimum(self.data_size, self.file_size - self.data_at)
+
+    @property
     def num_samples(self) -> Any:
-        return self.data_size // tf.maximum(self.channels * self.bits // 8, 1)
+        """Of each channel, as far as they are there."""
+        return self.present // tf.maximum(self.channels * self.sample_bytes, 1)
+
+    @property
+    def coding(self) -> Any:
+        """The place in `CODINGS`; their number where the coding is not known."""
+        tags, sizes = (tf.constant(column, tf.int64) for column in zip(*CODINGS, strict=True))
+        same = (tags == self.tag) & (sizes == self.sample_bytes)
+        return tf.argmax(tf.concat([same, [True]], axis=0), output_type=tf.int32)
 
 
 def read_wav(content: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Samples of one WAV file: PCM of 8 or 16 bits, 1 or 2 channels, 8000 to 48 000 Hz, up to 60 seconds.
+    """Samples of one WAV file: PCM of 8 to 32 bits, float, A-law or µ-law, 4 to 192 kHz, up to 60 seconds.
 
     Args:
         content: string scalar, the file.
 
     Returns:
-        samples float32 (n,) in [-1, 1), the mean of the channels, or the louder where they cancel each other out; none
-            with a reason.
+        samples float32 (n,), in [-1, 1) unless they are floats, the mean of the channels, or the loudest one where
+            they cancel each other out; none with a reason.
         sample_rate_hz int64 scalar; the lowest one with a reason.
         reason string scalar; empty where all is well.
     """
@@ -137,19 +163,57 @@ def read_wav(content: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     fine = reason == b""
     channels = tf.where(fine, header.channels, 1)
     start = tf.where(fine, header.data_at, 0)
-    num_bytes = tf.where(fine, header.num_samples * channels * (header.bits // 8), 0)
+    num_bytes = tf.where(fine, header.num_samples * channels * header.sample_bytes, 0)
     data = tf.strings.substr(content, start, num_bytes)
-    values = tf.cond(
-        header.bits == 8,
-        lambda: (tf.cast(tf.io.decode_raw(data, tf.uint8), tf.float32) - 128.0) / 128.0,
-        lambda: tf.cast(tf.io.decode_raw(data, tf.int16), tf.float32) / 32768.0,
-    )
+    coding = tf.where(fine, header.coding, 0)
+    values = tf.switch_case(coding, [lambda decode=decode: decode(data) for decode in _decoders()])
+    finite = tf.reduce_all(tf.math.is_finite(values))
+    reason = tf.where(finite, reason, "must hold finite numbers. Found: NaN or infinity")
     samples = _one_channel(tf.reshape(values, tf.stack([-1, channels])))
-    return samples, tf.where(fine, header.sample_rate_hz, LOWEST_RATE_HZ), reason
+    rate_hz = tf.where(fine & finite, header.sample_rate_hz, LOWEST_RATE_HZ)
+    return tf.cond(finite, lambda: samples, lambda: samples[:0]), rate_hz, reason
+
+
+def _decoders() -> list[Any]:
+    """For each of `CODINGS`, a function from the data, string (), to float32 (num_samples * channels,)."""
+
+    def of_three_bytes(data: Any) -> tf.Tensor:
+        # As the upper three of four.
+        quarters = tf.pad(tf.reshape(tf.io.decode_raw(data, tf.uint8), (-1, 3)), ((0, 0), (1, 0)))
+        return tf.cast(tf.bitcast(quarters, tf.int32), tf.float32) / 2.0**31
+
+    def by_table(table: np.ndarray) -> Any:
+        return lambda data: tf.gather(tf.constant(table), tf.cast(tf.io.decode_raw(data, tf.uint8), tf.int32))
+
+    return [
+        lambda data: (tf.cast(tf.io.decode_raw(data, tf.uint8), tf.float32) - 128.0) / 128.0,
+        lambda data: tf.cast(tf.io.decode_raw(data, tf.int16), tf.float32) / 32768.0,
+        of_three_bytes,
+        lambda data: tf.cast(tf.io.decode_raw(data, tf.int32), tf.float32) / 2.0**31,
+        lambda data: tf.io.decode_raw(data, tf.float32),
+        lambda data: tf.cast(tf.io.decode_raw(data, tf.float64), tf.float32),
+        by_table(_a_law()),
+        by_table(_mu_law()),
+    ]
+
+
+def _a_law() -> np.ndarray:
+    """The sample of each byte, float32 (256,): every other bit is flipped; sign, exponent of 3 bits, 4 more bits."""
+    code = np.arange(256) ^ 0x55
+    exponent, step = (code >> 4) & 7, 2 * (code & 15) + 1
+    size = np.where(exponent > 0, (step + 32) << np.maximum(exponent - 1, 0), step) * 8
+    return (np.where(code & 0x80, size, -size) / 32768.0).astype(np.float32)
+
+
+def _mu_law() -> np.ndarray:
+    """The sample of each byte, float32 (256,): every bit is flipped; sign, exponent of 3 bits, 4 more bits."""
+    code = np.arange(256) ^ 0xFF
+    size = (((2 * (code & 15) + 33) << ((code >> 4) & 7)) - 33) * 4
+    return (np.where(code & 0x80, -size, size) / 32768.0).astype(np.float32)
 
 
 def _one_channel(values: Any) -> tf.Tensor:
-    """The mean of the channels, (n, channels) -> (n,); of channels in opposite phase, which it loses, the louder."""
+    """The mean of the channels, (n, channels) -> (n,); of channels that it loses, as in opposite phase, the loudest."""
     mean, power = tf.reduce_mean(values, axis=1), tf.math.reduce_variance(values, axis=0)
     loudest = tf.argmax(power)
     lost = tf.math.reduce_variance(mean) < LOST * power[loudest]
@@ -168,23 +232,22 @@ def read_header(content: Any) -> Header:
 
 def reason_against(header: Header, content: Any) -> tf.Tensor:
     """The first rule that a file breaks, and what was found instead; an empty string where it breaks none."""
-    riff = (_bytes_at(content, 0, 4) == b"RIFF") & (_bytes_at(content, 8, 4) == b"WAVE")
-    pcm = (header.tag == PCM) & ((header.bits == 8) | (header.bits == 16))
+    riff = tf.strings.regex_full_match(_bytes_at(content, 0, 12), r"(RIFF|RF64|BW64)\C{4}WAVE")
     coding = tf.where(header.tag == PCM, "", _text(" of coding ", header.tag))
     coding = tf.where(header.tag == FLOAT, " float", coding)
     in_range = (header.sample_rate_hz >= LOWEST_RATE_HZ) & (header.sample_rate_hz <= HIGHEST_RATE_HZ)
-    present = header.file_size - header.data_at
     rate = tf.maximum(header.sample_rate_hz, 1)
+    enough = tf.cast(header.num_samples, tf.float32) >= SHORTEST_PART_S * tf.cast(rate, tf.float32)
     whole_seconds = -(-header.num_samples // rate)
     rules = (
         (riff, "must be a WAV file", tf.cond(riff, lambda: "", lambda: _kind_of(content))),
         (header.format_size >= SHORT_FORMAT, "must describe its format before its data", "no format chunk"),
-        (pcm, "must be 8 or 16 bit PCM", _text(header.bits, " bit", coding)),
         (
-            (header.channels == 1) | (header.channels == 2),
-            "must be mono or stereo",
-            _text(header.channels, " channels"),
+            header.coding < len(CODINGS),
+            "must be PCM of 8 to 32 bits, float of 32 or 64, A-law or µ-law of 8",
+            _text(header.bits, " bit", coding),
         ),
+        (header.channels > 0, "must have a channel", "none"),
         (
             in_range,
             f"must have a rate of {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz",
@@ -192,9 +255,9 @@ def reason_against(header: Header, content: Any) -> tf.Tensor:
         ),
         (header.data_at > 0, "must hold a data chunk", "none"),
         (
-            header.data_size <= present,
+            (header.data_size <= header.present) | enough,
             "must hold all the data that it announces",
-            _text(present, " of ", header.data_size, " bytes"),
+            _text(header.present, " of ", header.data_size, " bytes"),
         ),
         (header.num_samples > 0, "must hold at least one sample", "none"),
         (whole_seconds <= LONGEST_S, f"must last up to {LONGEST_S} seconds", _text(whole_seconds, " seconds")),
@@ -238,6 +301,9 @@ def _find_chunks(content: Any, file_size: Any) -> tuple[Any, Any, Any, Any]:
     start = (zero + 12, zero, zero, zero, zero, zero)
     _, _, *found_format, data_at, data_size = tf.while_loop(unfinished, step, start)
     # Without a size: the file's own says that nothing follows, but something does.
+    large = (_number_at(content, zero) != RIFF) & (_bytes_at(content, 12, 4) == b"ds64")
+    size_64 = _number_at(content, zero + 28) + 2**32 * tf.minimum(_number_at(content, zero + 32), 2**20)
+    data_size = tf.where(large & (data_size == 2**32 - 1), size_64, data_size)
     unknown = (data_size >= STREAMED) | ((data_size == 0) & (_number_at(content, zero + 4) <= data_at - 8))
     data_size = tf.where((data_at > 0) & unknown, tf.maximum(file_size - data_at, 0), data_size)
     return *found_format, data_at, data_size
