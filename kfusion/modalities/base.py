@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 MAX_MAGNITUDE = 1e18
 """Of any value: a network computes with squares, which must be within float32."""
 SEVERITIES = (1, 2, 3, 4, 5)
+UNKNOWN = "another beginning"
+"""Of a file whose format nobody here knows, and which is no text."""
 Shape = tuple[int, ...]
 BadValues = tuple[str, Any, str]
 """What is wrong, the wrong values, and words that the refusal must hold."""
@@ -204,6 +206,33 @@ class Modality:
         """The name of what reads files into this spec, as a run notes it."""
         raise NotImplementedError
 
+    def standard_file(self, content: bytes) -> bytes:
+        """A file that `reader` reads: the file itself, or what is in it, written in a format that `reader` reads.
+
+        Whoever reads files calls it before `reader`; nothing in it needs TensorFlow.
+
+        Args:
+            content: a whole file of any format, not empty.
+
+        Raises:
+            UserError: the rule that the file breaks, and what was found; without the file's name.
+        """
+        return content
+
+    def file_fault(self, head: bytes, tail: bytes, size: int) -> str:
+        """Why a file cannot be read, as far as its first and last bytes tell; "" where nothing speaks against it.
+
+        Args:
+            head: the file's first bytes; all of them, where it is short.
+            tail: its last bytes.
+            size: of the whole file, in bytes.
+        """
+        return ""
+
+    def raw_reader(self) -> FileReader:
+        """What an exported graph reads files by that nobody made standard; else as `reader`."""
+        return self.reader()
+
     def reader(self) -> FileReader:
         """What turns whole files into what a network takes, in TensorFlow's graph.
 
@@ -342,6 +371,22 @@ class Modality:
         bars = ((values - original.mean(axis=0)) / np.where(spread > 0, spread, 1)).reshape(len(values), 1, -1)
         show = {"vmin": -3, "vmax": 3, "cmap": "viridis", "aspect": "auto"}
         return Pictures(bars, show, (1.5, 0.5), f"{spec.num_values} values, each standardised")
+
+
+def text_or_unknown(content: bytes) -> str:
+    """What a file of no known beginning is, in words.
+
+    Args:
+        content: its first bytes.
+    """
+    if not content:
+        return "an empty file"
+    try:
+        text = content[:512].decode("utf-8")
+    except UnicodeDecodeError as error:
+        # A letter of several bytes may be cut in two at the end.
+        text = content[: error.start].decode("utf-8") if error.start > 500 else "\0"
+    return UNKNOWN if "\0" in text or not text.strip() else "a text"
 
 
 def with_wrong_value(values: np.ndarray, wrong: float) -> np.ndarray:

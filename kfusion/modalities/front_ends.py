@@ -30,14 +30,20 @@ Reader = Callable[[Any], tuple[tf.Tensor, tf.Tensor]]
 """Contents of files, string (batch,) -> what the network takes, and why each could not be read, "" where it could."""
 
 
-def file_reader(spec: ModalitySpec) -> Reader:
-    """What reads the files of a modality, as one graph, which is traced once for each shape: that takes seconds."""
-    return _traced(modality(spec), spec)
+def file_reader(spec: ModalitySpec, raw: bool = False) -> Reader:
+    """What reads the files of a modality, as one graph, which is traced once for each shape: that takes seconds.
+
+    Args:
+        spec: of the modality.
+        raw: whether files come as they are, and not from `Modality.standard_file`.
+    """
+    return _traced(modality(spec), spec, raw)
 
 
 @cache
-def _traced(kind: Modality, spec: ModalitySpec) -> Reader:
-    read, signature = kind.reader(), [tf.TensorSpec([None], tf.string)]
+def _traced(kind: Modality, spec: ModalitySpec, raw: bool) -> Reader:
+    signature = [tf.TensorSpec([None], tf.string)]
+    read = kind.raw_reader() if raw else kind.reader()
     return tf.function(lambda contents: read(contents, spec), input_signature=signature, autograph=False)
 
 
@@ -52,12 +58,13 @@ def front_end_of(name: str, source: Mapping[str, Any]) -> str | None:
     return source.get(f"{name}_front_end", source["front_end"])
 
 
-def readers_of(spec: Spec, source: Mapping[str, Any]) -> tuple[dict[str, Reader], dict[str, str]]:
+def readers_of(spec: Spec, source: Mapping[str, Any], raw: bool = False) -> tuple[dict[str, Reader], dict[str, str]]:
     """What reads the files of each modality for a network, and why those of others cannot be read.
 
     Args:
         spec: the modalities.
         source: what the network's run notes of its data.
+        raw: whether files come as they are, and not from `Modality.standard_file`.
 
     Returns:
         A reader, or the reason, for each modality.
@@ -68,14 +75,14 @@ def readers_of(spec: Spec, source: Mapping[str, Any]) -> tuple[dict[str, Reader]
         if reason:
             reasons[name] = reason
         else:
-            readers[name] = file_reader(shape)
+            readers[name] = file_reader(shape, raw)
     return readers, reasons
 
 
 def fingerprints() -> dict[str, str]:
     """The fingerprints of the front ends of all modalities that come in files, by their nouns, as a run notes them."""
     of_files = [modality(name) for name in kinds() if modality(name).suffixes]
-    return {f"{kind.noun}s": fingerprint(kind.reader()) for kind in of_files}
+    return {f"{kind.noun}s": fingerprint(kind.raw_reader()) for kind in of_files}
 
 
 def fingerprint(function: Callable[..., Any]) -> str:

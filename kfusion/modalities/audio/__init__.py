@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kfusion.config import AugmentConfig, DataConfig, ModelConfig
 
 GRAPH_OPS = """RFFT IRFFT ComplexAbs TensorListFromTensor TensorListGetItem TensorListReserve TensorListSetItem
-    TensorListStack"""
+    TensorListStack Case StatelessCase"""
 """Of the reader of sounds."""
 
 
@@ -37,12 +37,13 @@ class Audio(Modality):
     file_noun = "sound"
     item_noun = "clip"
     array_file = "audio.npy"
-    suffixes = (".wav", ".wave")
-    unread_suffixes = (
-        *(".mp3", ".ogg", ".oga", ".opus", ".flac", ".m4a", ".mp4", ".aac", ".aif", ".aiff", ".aifc", ".caf", ".wma"),
-        *(".webm", ".amr", ".3gp", ".au", ".snd", ".w64", ".rf64", ".bwf", ".sph", ".mka"),
+    suffixes = (
+        *(".wav", ".wave", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".m4a", ".aac", ".webm"),
+        *(".mp4", ".mov", ".mkv", ".mka", ".3gp", ".amr", ".wma", ".au", ".snd", ".caf", ".w64", ".rf64", ".bwf"),
+        ".sph",
     )
-    formats = "WAV"
+    unread_suffixes = (".mid", ".midi", ".ra", ".dsf", ".ape", ".wv")
+    formats = "WAV, FLAC, MP3, OGG, Opus, AIFF, M4A or WebM"
     teacher_temperature = 1.6
     ops = frozenset(GRAPH_OPS.split())
 
@@ -110,6 +111,18 @@ class Audio(Modality):
     def front_end(self, spec: ModalitySpec) -> str:
         """The recipe's name."""
         return self.recipe.front_end
+
+    def standard_file(self, content: bytes) -> bytes:
+        """WAV as it is, others as WAV; see `files.standard_sound`."""
+        from kfusion.modalities.audio.files import standard_sound
+
+        return standard_sound(content)
+
+    def file_fault(self, head: bytes, tail: bytes, size: int) -> str:
+        """The chunks of a WAV, and whether it is a sound; see `files.fault`."""
+        from kfusion.modalities.audio.files import fault
+
+        return fault(head, size)
 
     def reader(self) -> FileReader:
         """WAV files; see `features.read_sounds`."""

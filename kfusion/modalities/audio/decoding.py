@@ -19,6 +19,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from kfusion.modalities.audio.files import (
+    CODINGS,
+    EXTENDED_FORMAT,
+    EXTENSIBLE,
+    FLOAT,
+    HIGHEST_RATE_HZ,
+    KINDS,
+    LONGEST_S,
+    LOWEST_RATE_HZ,
+    PCM,
+    SHORT_FORMAT,
+    SHORTEST_PART_S,
+)
+
 PASSED = 0.95
 """Share of the new band that passes unchanged; from there a raised cosine falls to nothing at the band's end."""
 RESAMPLE_GUARD_S = 0.05
@@ -59,18 +73,8 @@ def _through_spectrum(samples: Any, rate_hz: Any, new_rate_hz: int) -> tf.Tensor
     return changed[: -(-num * new_rate_hz // rate_hz)]
 
 
-LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4000, 192_000
-LONGEST_S = 60
-SHORTEST_PART_S = 0.1
-"""What must be there of a sound whose last bytes are missing."""
 MAX_CHUNKS = 64
 """Chunks that are looked at: a file of nothing but empty ones must not keep a server busy."""
-PCM, FLOAT, A_LAW, MU_LAW, EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
-"""Format tags; with the last one, the tag proper stands in the format chunk's extension."""
-CODINGS = ((PCM, 1), (PCM, 2), (PCM, 3), (PCM, 4), (FLOAT, 4), (FLOAT, 8), (A_LAW, 1), (MU_LAW, 1))
-"""Format tag and bytes of a sample, in the order of `_decoders`."""
-SHORT_FORMAT, EXTENDED_FORMAT = 16, 40
-"""Bytes of a format chunk, without and with that extension."""
 STREAMED = 0x7FFFF000
 """Sizes from here on are written where the size is not yet known."""
 LOST = 0.1
@@ -78,37 +82,6 @@ LOST = 0.1
 RIFF = int.from_bytes(b"RIFF", "little")
 CHUNK = "fmt |data|ds64|LIST|fact|PEAK|bext|cue |smpl|inst|id3 |iXML|JUNK|junk|PAD |FLLR"
 """Names that a chunk is known to have."""
-KINDS = (
-    (0, b"fLaC", "a FLAC file"),
-    (0, b"OggS", "an Ogg file"),
-    (0, b"ID3", "an MP3 file"),
-    *((0, b"\xff" + bytes([low]), "an MP3 file") for low in (0xE2, 0xE3, 0xF2, 0xF3, 0xFA, 0xFB)),
-    *((0, b"\xff" + bytes([low]), "an AAC file") for low in (0xF0, 0xF1, 0xF8, 0xF9)),
-    (4, b"ftypM4A", "an M4A file"),
-    (4, b"ftyp3g", "a 3GP file"),
-    (4, b"ftyphe", "a HEIC picture"),
-    (4, b"ftypmif1", "a HEIC picture"),
-    (4, b"ftypavif", "an AVIF picture"),
-    (4, b"ftyp", "an MP4 file"),
-    (0, b"\x1a\x45\xdf\xa3", "a WebM or Matroska file"),
-    (8, b"AIFF", "an AIFF file"),
-    (8, b"AIFC", "an AIFF file"),
-    (0, b"RIFX", "a RIFX file, whose numbers stand the other way round"),
-    (8, b"WEBP", "a WebP picture"),
-    (8, b"AVI ", "an AVI film"),
-    (0, b"#!AMR", "an AMR file"),
-    (0, b"caff", "a CAF file"),
-    (0, b".snd", "an AU file"),
-    (0, b"\x30\x26\xb2\x75", "a WMA file"),
-    (0, b"\x89PNG", "a PNG picture"),
-    (0, b"\xff\xd8\xff", "a JPEG picture"),
-    (0, b"GIF8", "a GIF picture"),
-    (0, b"%PDF", "a PDF file"),
-    (0, b"PK\x03\x04", "a ZIP archive"),
-    (0, b"\x1f\x8b", "a gzip archive"),
-    (0, b"\x93NUMPY", "a NumPy array"),
-)
-"""Where in other files which bytes stand, and what such a file is called."""
 
 
 class Header(NamedTuple):

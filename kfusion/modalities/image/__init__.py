@@ -20,7 +20,8 @@ MAX_CHANNELS = 4
 """A picture rarely has more: red, green, blue and opacity."""
 GRAPH_OPS = """DecodePng DecodeJpeg ExtractJpegShape ScaleAndTranslate ResizeNearestNeighbor AvgPool DenseBincount
     MatrixDiagV3 MatrixSolve TensorScatterUpdate UnsortedSegmentMax TensorDataset TensorSliceDataset
-    ParallelMapDatasetV2 IgnoreErrorsDataset ConcatenateDataset BatchDatasetV2 DatasetToSingleElement"""
+    ParallelMapDatasetV2 IgnoreErrorsDataset ConcatenateDataset BatchDatasetV2 DatasetToSingleElement
+    Case StatelessCase DecodeImage"""
 """Of the reader of pictures; its data sets are of what is in the request already, and read no files."""
 
 
@@ -32,13 +33,12 @@ class Image(Modality):
     file_noun = "picture"
     item_noun = "image"
     array_file = "images.npy"
-    suffixes = (".png", ".jpg", ".jpeg", ".jpe", ".jfif")
-    unread_suffixes = (
-        *(".webp", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".gif", ".apng", ".bmp", ".dib", ".tif", ".tiff", ".ico"),
-        *(".svg", ".pgm", ".ppm", ".pbm", ".tga", ".psd", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf"),
-        ".rw2",
+    suffixes = (
+        *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+        *(".heic", ".heif", ".avif", ".jp2", ".j2k", ".ico", ".pgm", ".ppm", ".pbm", ".pnm", ".tga", ".pcx", ".psd"),
     )
-    formats = "PNG or JPEG"
+    unread_suffixes = (".jxl", ".svg", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2")
+    formats = "PNG, JPEG, WebP, GIF, BMP, TIFF or HEIC"
     file_limits = "which have 1 or 3 channels and up to 1024 × 1024 pixels"
     standardised = False
     teacher_temperature = 1.3
@@ -141,11 +141,29 @@ class Image(Modality):
 
         return image_front_end(spec)
 
-    def reader(self) -> FileReader:
-        """PNG and JPEG files; see `decoding.read_images`."""
+    def standard_file(self, content: bytes) -> bytes:
+        """PNG and JPEG as they are, others as PNG; see `files.standard_picture`."""
+        from kfusion.modalities.image.files import standard_picture
+
+        return standard_picture(content)
+
+    def file_fault(self, head: bytes, tail: bytes, size: int) -> str:
+        """Checksums of a PNG, the end of a JPEG, and whether it is a picture; see `files.fault`."""
+        from kfusion.modalities.image.files import fault
+
+        return fault(head, tail, size)
+
+    def raw_reader(self) -> FileReader:
+        """Also GIF, BMP and WebP; see `decoding.read_images`."""
         from kfusion.modalities.image.decoding import read_images
 
         return read_images
+
+    def reader(self) -> FileReader:
+        """PNG and JPEG files; see `decoding.read_standard_images`."""
+        from kfusion.modalities.image.decoding import read_standard_images
+
+        return read_standard_images
 
     def sample_file(self, values: np.ndarray, spec: ModalitySpec, seed: int = 0) -> bytes:
         """A PNG file of an image in [0, spec.scale]."""

@@ -1,0 +1,200 @@
+"""Sound files of any format -> WAV files that the exported graph reads; no TensorFlow here, so that clients can use it.
+
+A WAV file that the graph reads passes through unchanged. Everything else is decoded by libsndfile (FLAC, Ogg Vorbis,
+Opus, MP3, AIFF, CAF, AU, W64, RIFX, WAV with ADPCM or GSM) or by PyAV (M4A, AAC, WebM, the sound of a video, 3GP, AMR,
+WMA; the extra `media`), and written as a WAV of the same samples at the same rate: whole numbers of 16, 24 or 32 bits
+or floats, as the source has them.
+"""
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+from kfusion.modalities.base import text_or_unknown
+from kfusion.validation import UserError
+
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4000, 192_000
+LONGEST_S = 60
+SHORTEST_PART_S = 0.1
+"""What must be there of a sound whose last bytes are missing."""
+PCM, FLOAT, A_LAW, MU_LAW, EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
+"""Format tags; with the last one, the tag proper stands in the format chunk's extension."""
+CODINGS = ((PCM, 1), (PCM, 2), (PCM, 3), (PCM, 4), (FLOAT, 4), (FLOAT, 8), (A_LAW, 1), (MU_LAW, 1))
+"""Format tag and bytes of a sample of what the graph reads."""
+SHORT_FORMAT, EXTENDED_FORMAT = 16, 40
+"""Bytes of a format chunk, without and with that extension."""
+KINDS = (
+    (0, b"fLaC", "a FLAC file"),
+    (0, b"OggS", "an Ogg file"),
+    (0, b"ID3", "an MP3 file"),
+    *((0, b"\xff" + bytes([low]), "an MP3 file") for low in (0xE2, 0xE3, 0xF2, 0xF3, 0xFA, 0xFB)),
+    *((0, b"\xff" + bytes([low]), "an AAC file") for low in (0xF0, 0xF1, 0xF8, 0xF9)),
+    (4, b"ftypM4A", "an M4A file"),
+    (4, b"ftyp3g", "a 3GP file"),
+    (4, b"ftyphe", "a HEIC picture"),
+    (4, b"ftypmif1", "a HEIC picture"),
+    (4, b"ftypavif", "an AVIF picture"),
+    (4, b"ftyp", "an MP4 file"),
+    (0, b"\x1a\x45\xdf\xa3", "a WebM or Matroska file"),
+    (8, b"AIFF", "an AIFF file"),
+    (8, b"AIFC", "an AIFF file"),
+    (0, b"RIFX", "a RIFX file, whose numbers stand the other way round"),
+    (8, b"WEBP", "a WebP picture"),
+    (8, b"AVI ", "an AVI film"),
+    (0, b"#!AMR", "an AMR file"),
+    (0, b"caff", "a CAF file"),
+    (0, b".snd", "an AU file"),
+    (0, b"\x30\x26\xb2\x75", "a WMA file"),
+    (0, b"\x89PNG", "a PNG picture"),
+    (0, b"\xff\xd8\xff", "a JPEG picture"),
+    (0, b"GIF8", "a GIF picture"),
+    (0, b"%PDF", "a PDF file"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"\x93NUMPY", "a NumPy array"),
+)
+"""Offset, bytes there, and what such a file is; the first that fits counts."""
+
+_BY_AV = ("AAC", "M4A", "3GP", "MP4", "WebM", "AVI", "AMR", "WMA")
+"""What libsndfile does not read, or takes for something else."""
+_NO_SOUND = ("picture", "archive", "array", "PDF")
+_WRITTEN = {
+    **{f"PCM_{bits}": f"PCM_{bits}" for bits in (16, 24, 32)},
+    **{f"ALAC_{bits}": f"PCM_{max(bits, 16) if bits != 20 else 24}" for bits in (16, 20, 24, 32)},
+    **dict.fromkeys(("FLOAT", "VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III"), "FLOAT"),
+    "DOUBLE": "DOUBLE",
+}
+"""By libsndfile's name of a coding, the one in which its samples are written exactly; the others fit into 16 bits."""
+
+
+def standard_sound(content: bytes) -> bytes:
+    """A sound file that the graph reads; a WAV of the same samples, where it is another one.
+
+    Args:
+        content: a whole file of any format.
+
+    Raises:
+        UserError: the rule that the file breaks, and what was found; without the file's name.
+    """
+    if _is_plain_wav(content):
+        return content
+    kind = next((name for place, start, name in KINDS if content[place : place + len(start)] == start), "")
+    if not any(word in kind for word in _BY_AV):
+        import soundfile
+
+        try:
+            with soundfile.SoundFile(io.BytesIO(content)) as file:
+                return _rewritten(file)
+        except soundfile.LibsndfileError:
+            pass  # PyAV may know it.
+    if content[:4] in (b"RIFF", b"RF64", b"BW64") and content[8:12] == b"WAVE":
+        return content  # The graph says what is wrong with it.
+    if not kind or any(word in kind for word in _NO_SOUND):
+        raise UserError(f"must be a sound. Found: {kind or text_or_unknown(content)}")
+    return _by_av(content, kind)
+
+
+def fault(head: bytes, size: int) -> str:
+    """Why a sound file cannot be read, as far as its first bytes tell; "" where nothing speaks against it.
+
+    Args:
+        head: the file's first bytes; all of them, where it is not long.
+        size: of the file.
+    """
+    if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE":
+        names = [name for name, _, _ in _chunks(head)]
+        if b"fmt " not in names and (b"data" in names or len(head) == size):
+            return "must describe its format before its data. Found: no format chunk"
+        return "must hold a data chunk. Found: none" if b"data" not in names and len(head) == size else ""
+    kind = next((name for place, start, name in KINDS if head[place : place + len(start)] == start), "")
+    if not kind:
+        return f"must be a sound. Found: {text_or_unknown(head)}"
+    return f"must be a sound. Found: {kind}" if any(word in kind for word in _NO_SOUND) else ""
+
+
+def _chunks(wav: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Name, place and size of each chunk's body, up to the data."""
+    place = 12
+    while place + 8 <= len(wav):
+        name, size = wav[place : place + 4], int.from_bytes(wav[place + 4 : place + 8], "little")
+        yield name, place + 8, size
+        if name == b"data":
+            return
+        place += 8 + size
+        # A body of odd size is to be padded, but not every program does.
+        place += size % 2 if wav[place : place + 1] == b"\0" else 0
+
+
+def _is_plain_wav(content: bytes) -> bool:
+    """Whether a file is a WAV of a coding that the graph reads."""
+    if content[:4] not in (b"RIFF", b"RF64", b"BW64") or content[8:12] != b"WAVE":
+        return False
+    for name, place, size in _chunks(content):
+        if name == b"fmt ":
+            words = [int.from_bytes(content[at : at + 2], "little") for at in range(place, place + 26, 2)]
+            tag = words[12] if words[0] == EXTENSIBLE and size >= EXTENDED_FORMAT else words[0]
+            return (tag, (words[7] + 7) // 8) in CODINGS
+    return False
+
+
+def _require_length(num_samples: int, rate_hz: int) -> None:
+    seconds = -(-num_samples // max(rate_hz, 1))
+    if seconds > LONGEST_S:
+        raise UserError(f"must last up to {LONGEST_S} seconds. Found: {seconds} seconds")
+
+
+def _rewritten(file: Any) -> bytes:
+    """What libsndfile reads, as a WAV."""
+    if file.frames < 2**40:  # A stream does not know.
+        _require_length(file.frames, file.samplerate)
+    subtype = _WRITTEN.get(file.subtype, "PCM_16")
+    form = {"FLOAT": "float32", "DOUBLE": "float64"}.get(subtype, "int32")
+    values = file.read((LONGEST_S + 1) * file.samplerate, dtype=form, always_2d=True)
+    return _wav(values, file.samplerate, subtype)
+
+
+def _wav(values: Any, rate_hz: int, subtype: str) -> bytes:
+    import soundfile
+
+    _require_length(len(values), rate_hz)
+    written = io.BytesIO()
+    soundfile.write(written, values, rate_hz, subtype, format="WAV")
+    return written.getvalue()
+
+
+def _by_av(content: bytes, kind: str) -> bytes:
+    """What ffmpeg's libraries decode, as a WAV."""
+    broken = UserError(f"must be an undamaged sound. Found: {kind} that cannot be decoded")
+    try:
+        import av
+    except ImportError:
+        if not any(word in kind for word in _BY_AV):
+            raise broken from None
+        rule = f"{kind} needs the extra: pip install 'kfusion[media]' (from a checkout: pip install '.[media]')"
+        raise UserError(f"{rule}. Found: no package av") from None
+    import numpy as np
+
+    pieces: list[Any] = []
+    num, rate_hz = 0, 1
+    try:
+        with av.open(io.BytesIO(content), "r") as container:
+            if not container.streams.audio:
+                raise UserError(f"must hold a sound. Found: {kind} without one")
+            rate_hz = container.streams.audio[0].rate
+            for frame in container.decode(audio=0):
+                values = frame.to_ndarray()
+                channels = len(frame.layout.channels)
+                pieces.append(values.T if frame.format.is_planar else values.reshape(-1, channels))
+                num += len(pieces[-1])
+                _require_length(num, rate_hz)
+    except av.error.FFmpegError:
+        # What was decoded of a file whose last bytes are missing is used if it lasts long enough.
+        if num < SHORTEST_PART_S * rate_hz:
+            raise broken from None
+    if not pieces:
+        raise broken
+    values = np.concatenate(pieces)
+    if values.dtype == np.uint8:
+        values = (values.astype(np.int16) - 128) << 8
+    subtypes = {"int16": "PCM_16", "int32": "PCM_32", "float64": "DOUBLE"}
+    return _wav(values, rate_hz, subtypes.get(values.dtype.name, "FLOAT"))
