@@ -1,4 +1,4 @@
-"""TensorFlow's messages, read and written without TensorFlow: SavedModels, tensors, and requests for TensorFlow Serving.
+"""TensorFlow's messages, read and written without TensorFlow: SavedModels, tensors, requests for TensorFlow Serving.
 
 A message's wire form holds field numbers, not names, and a reader passes over fields that it does not know. So
 `MESSAGES` lists only the fields that are used, with the numbers of tensorflow/core (`saved_model`, `meta_graph`,
