@@ -12,11 +12,13 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from kfusion.evaluation.embeddings import contents, embed, sprite
 from kfusion.inference import load_network
-from kfusion.model.build import LAYERS
+from kfusion.model.build import embedding_layers
 from kfusion.prepared_data import load_own
 from kfusion.run_dir import open_run
+from kfusion.spec import Spec
 from tests.processes import fails, in_process
 
+LAYERS = embedding_layers(Spec().names)
 FILES = ["image.npy", "audio.npy", "fused.npy", "rows.npy", "labels.npy", "projections.npz", "embeddings.json"]
 
 
@@ -38,8 +40,7 @@ def test_rows_labels_and_embeddings_are_those_of_the_split(embedded):
     assert np.array_equal(label, parts.test.label[rows[:, 0]])
     # The kept embeddings, put through the rest of the network, give its answers.
     network = load_network(run)
-    image, audio = parts.test.read(rows[:, 0])
-    inputs = {"image": image, "audio": audio, "present": np.ones((len(rows), 2), bool)}
+    inputs = {**parts.test.read(rows[:, 0]), "present": np.ones((len(rows), 2), bool)}
     fused = np.load(run.folder / "embeddings" / "fused.npy")
     assert np.allclose(network.get_layer("probabilities")(fused), network(inputs), atol=1e-5)
     assert {name: np.load(run.folder / "embeddings" / f"{name}.npy").shape[1] for name in LAYERS} == {
@@ -50,9 +51,10 @@ def test_rows_labels_and_embeddings_are_those_of_the_split(embedded):
 def test_pairs_with_the_same_sound_hold_the_same_content(trained_run):
     source, parts = load_own(open_run(trained_run))
     train, heard = parts.train, np.array([0, 0, *range(2, len(parts.train))])
-    repeated = replace(train, audio_row=train.audio_row[heard], audio_position=train.audio_position[heard])
+    rows, positions = ({**each, "audio": each["audio"][heard]} for each in (train.rows, train.positions))
+    repeated = replace(train, rows=rows, positions=positions)
     found = contents(source, repeated)
-    image, audio = repeated.read(np.arange(len(train)))
+    image, audio = repeated.read(np.arange(len(train))).values()
     assert {name: len(np.unique(each)) for name, each in found.items()} == {
         "image": len(np.unique(image, axis=0)),
         "audio": len(np.unique(audio, axis=0)),
@@ -100,7 +102,7 @@ def test_the_projectors_files_can_be_read(embedded):
     picture = tf.io.decode_png((folder / config.embeddings[0].sprite.image_path).read_bytes()).numpy()
     assert picture.shape == (280, 280, 3)
     _, parts = load_own(open_run(embedded))
-    assert np.array_equal(picture[28:56, :28, 0], parts.test.read(np.array([10]))[0][0, ..., 0])
+    assert np.array_equal(picture[28:56, :28, 0], parts.test.read(np.array([10]))["image"][0, ..., 0])
 
 
 def test_tensorboards_own_projector_serves_them(embedded):

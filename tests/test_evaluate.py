@@ -5,7 +5,7 @@ import pytest
 
 from kfusion.data.loaders import load
 from kfusion.data.splits import split
-from kfusion.evaluation import inference as asking
+from kfusion.evaluation import inference
 from kfusion.evaluation.evaluator import Request, evaluate, robustness_of
 from kfusion.evaluation.inference import own_data
 from kfusion.inference import load_network, predict_views
@@ -13,9 +13,10 @@ from kfusion.io import read_json
 from kfusion.metrics.classification import temper
 from kfusion.model.build import Halves
 from kfusion.run_dir import Run
-from kfusion.spec import VIEWS
+from kfusion.spec import Spec
 
 QUICK = Request(grid_rows=40)
+VIEWS = Spec().views
 
 
 def test_the_command_writes_all_that_it_promises_and_prints_tables_within_80_columns(evaluated):
@@ -51,7 +52,7 @@ def test_the_figures_are_those_of_training_and_of_an_independent_count(evaluated
     assert sum(case["num_rows"] for case in cases) == len(test)
     assert cases[0]["num_rows"] == np.sum((named["image"] == test.label) & (named["audio"] == test.label))
     assert sum(entry["num_rows"] for entry in facts["negative_fusion"]["by_speaker"]) == len(test)
-    assert facts["data"]["num_sounds"] == len(np.unique(test.audio_row))
+    assert facts["data"]["num_sounds"] == len(np.unique(test.rows["audio"]))
 
 
 def test_the_conflicts_are_those_that_the_whole_network_answers(evaluated):
@@ -59,14 +60,12 @@ def test_the_conflicts_are_those_that_the_whole_network_answers(evaluated):
     run = Run(evaluated)
     with np.load(run.evaluation / "answers.npz") as kept:
         partner, conflict, label = kept["partner"], kept["conflict"], kept["label"]
-    subject = own_data(run)
-    image, audio = subject.read(subject.pairs, np.arange(len(label)))
+    samples, network = own_data(run), load_network(run)
+    values = samples.read(samples.pairs, np.arange(len(label)))
     present = np.ones((len(label), 2), bool)
-    network = load_network(run)
-    whole = network({"image": image, "audio": audio[partner[0]], "present": present}, training=False)
-    np.testing.assert_allclose(conflict[0], whole, atol=1e-5)
-    whole = network({"image": image[partner[1]], "audio": audio, "present": present}, training=False)
-    np.testing.assert_allclose(conflict[1], whole, atol=1e-5)
+    for at, name in enumerate(("audio", "image")):
+        whole = network({**values, name: values[name][partner[at]], "present": present}, training=False)
+        np.testing.assert_allclose(conflict[at], whole, atol=1e-5)
     won = read_json(run.evaluation / "evaluation.json")["decides"]["conflict"]
     assert won["audio"]["won"]["image"] == np.mean(conflict[0].argmax(axis=1) == label) == won["audio"]["accuracy"]
     assert won["image"]["won"]["image"] == np.mean(conflict[1].argmax(axis=1) == label[partner[1]])
@@ -109,7 +108,7 @@ def test_a_second_evaluation_reuses_the_answers_and_agrees_to_the_last_digit(eva
     names = ("evaluation.json", "report.txt", "robustness.json")
     before = {name: (place / name).read_bytes() for name in names}
     (place / "robustness.json").unlink()
-    monkeypatch.setattr(asking, "ask", lambda *_: pytest.fail("the forward pass ran again"))
+    monkeypatch.setattr(inference, "predict", lambda *_: pytest.fail("the forward pass ran again"))
     evaluate(evaluated_copy, QUICK)
     assert {name: (place / name).read_bytes() for name in names} == before
 
@@ -117,9 +116,9 @@ def test_a_second_evaluation_reuses_the_answers_and_agrees_to_the_last_digit(eva
 def test_a_grid_of_the_same_question_is_not_computed_again(evaluated):
     run, place = Run(evaluated), evaluated / "evaluation"
     facts, path = read_json(place / "evaluation.json"), place / "robustness.json"
-    subject, halves = own_data(run), Halves(load_network(run))
-    assert robustness_of(run, subject, halves, facts, QUICK, path, None) == read_json(path)
-    fewer = robustness_of(run, subject, halves, facts, Request(grid_rows=10), path, None)
+    samples, halves = own_data(run), Halves(load_network(run))
+    assert robustness_of(run, samples, halves, facts, QUICK, path, None) == read_json(path)
+    fewer = robustness_of(run, samples, halves, facts, Request(grid_rows=10), path, None)
     assert fewer["num_rows"] == 10
     assert fewer["clean"]["fused"]["accuracy"] * 10 == pytest.approx(round(fewer["clean"]["fused"]["accuracy"] * 10))
 
@@ -127,8 +126,8 @@ def test_a_grid_of_the_same_question_is_not_computed_again(evaluated):
 def test_answers_of_other_weights_or_a_damaged_file_are_not_reused(evaluated_copy, undrawn):
     path = evaluated_copy / "evaluation/answers.npz"
     key = read_json(evaluated_copy / "evaluation/evaluation.json")["key"]
-    assert asking.kept(path, key) is not None
-    assert asking.kept(path, key[::-1]) is None
+    assert inference.load_predictions(path, key) is not None
+    assert inference.load_predictions(path, key[::-1]) is None
     network = load_network(Run(evaluated_copy))  # Not last.keras: the last epoch may be the best one.
     network.set_weights([1.01 * values for values in network.get_weights()])
     network.save(evaluated_copy / "best.keras")
@@ -139,7 +138,7 @@ def test_answers_of_other_weights_or_a_damaged_file_are_not_reused(evaluated_cop
     assert not (evaluated_copy / "evaluation/robustness.json").exists(), "a grid of other weights must not stay"
     assert not (evaluated_copy / "evaluation/figures/robustness_ece.png").exists()
     path.write_bytes(path.read_bytes()[:1000])
-    assert asking.kept(path, facts["key"]) is None
+    assert inference.load_predictions(path, facts["key"]) is None
 
 
 def test_the_same_halves_answer_as_the_whole_network(trained_run):
@@ -149,5 +148,6 @@ def test_the_same_halves_answer_as_the_whole_network(trained_run):
     audio = rng.normal(-50, 40, (5, 507)).astype(np.float32)
     for present in VIEWS.values():
         whole = network({"image": image, "audio": audio, "present": np.tile(present, (5, 1))}, training=False)
-        found = halves.answer(halves.encode("image", image), halves.encode("audio", audio), present)
+        embedded = {"image": halves.encode("image", image), "audio": halves.encode("audio", audio)}
+        found = halves.answer(embedded, present)
         np.testing.assert_allclose(found, whole, atol=1e-5)

@@ -19,18 +19,18 @@ SOME = np.arange(0, 100, 2)
 
 def own_layout(folder: Path, run: Path, **changes: np.ndarray) -> Path:
     """Some of the run's test rows as a folder of kfusion's own layout."""
-    subject = own_data(Run(run))
-    image, audio = subject.read(subject.pairs, SOME)
-    names = np.array(subject.pairs.spec.class_names)[subject.pairs.label[SOME]]
+    samples = own_data(Run(run))
+    rows = samples.read(samples.pairs, SOME)
+    names = np.array(samples.pairs.spec.class_names)[samples.pairs.label[SOME]]
     folder.mkdir()
-    for name, values in {"images": image, "audio": audio, "labels": names, **changes}.items():
+    for name, values in {"images": rows["image"], "audio": rows["audio"], "labels": names, **changes}.items():
         np.save(folder / f"{name}.npy", values)
     return folder
 
 
 def test_other_data_is_evaluated_beside_the_runs_own(evaluated_copy, tmp_path, undrawn):
-    subject = own_data(Run(evaluated_copy))
-    image = subject.read(subject.pairs, SOME)[0]
+    samples = own_data(Run(evaluated_copy))
+    image = samples.read(samples.pairs, SOME)["image"]
     data = own_layout(tmp_path / "mine", evaluated_copy, images=image[..., 0] / 255)  # another scale of pixels
     before = (evaluated_copy / "evaluation/evaluation.json").read_bytes()
     assert evaluate(evaluated_copy, Request(data=str(data), grid=False)) == evaluated_copy / "evaluation/mine"

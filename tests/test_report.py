@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 
+from kfusion.plots.tables import p_value
 from kfusion.reporting import components as words
 from kfusion.reporting.page import report
 from kfusion.run_dir import foreign
@@ -37,7 +38,7 @@ def test_the_numbers_on_the_page_are_those_of_the_files(whole):
     assert page.row(title, len(shares) + 2)[1:-1] == [f"{100 * share:.1f}" for share in shares]
     embeddings = json.loads((whole / "embeddings/embeddings.json").read_text())
     assert embeddings["verdict"] in page.text
-    assert page.row("audio", 8)[-1] == words.percent(embeddings["embeddings"]["audio"]["probes"]["knn"])
+    assert page.row("audio", 8)[-1] == f"{embeddings['embeddings']['audio']['probes']['knn']:.4f}"
 
 
 def test_a_run_beside_another_is_tested_on_the_same_rows(whole):
@@ -48,7 +49,7 @@ def test_a_run_beside_another_is_tested_on_the_same_rows(whole):
     row = Page(whole / "report.html").row("fused", 6)
     assert row[1] == words.points(-lost / facts["views"]["fused"]["num_rows"])
     assert row[3:5] == ["0", str(lost)]
-    assert row[5] == words.p_value(2 * 0.5**lost)  # lost heads in lost throws, and as many tails
+    assert row[5] == p_value(2 * 0.5**lost)  # lost heads in lost throws, and as many tails
 
 
 def test_runs_of_other_test_rows_are_not_tested_against_each_other(whole, tmp_path):

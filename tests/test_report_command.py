@@ -120,10 +120,10 @@ def test_numbers_are_written_for_people():
     assert words.points_between((-0.01, 0.02)) == "−1.0 to +2.0"
     assert words.many(1, "error") == "1 error"
     assert words.listed(list("abcd"), most=2) == "a, b and 2 more"
-    assert words.p_value(3e-9) == "< 0.0001"
+    assert (words.in_words(3), words.in_words(12)) == ("three", "12")
 
 
 def test_findings_know_nothing_of_stages_that_have_not_been_run(bare):
     found = read_findings(bare)
-    assert (found.evaluation, found.robustness, found.embeddings, found.answers()) == (None, None, None, None)
+    assert (found.evaluation, found.robustness, found.embeddings, found.predictions()) == (None, None, None, None)
     assert len(found.history) == found.metrics["epochs"] == 12

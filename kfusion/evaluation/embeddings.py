@@ -155,19 +155,10 @@ class Description:
     clusters: np.ndarray
 
 
-def describe(
+def _describe(
     embedded: Embeddings, name: str, *, num_classes: int, seed: int, umap: bool, advance: Callable[[int], None]
 ) -> Description:
-    """Projects, clusters and probes one embedding.
-
-    Args:
-        embedded: all of them.
-        name: which.
-        num_classes: clusters to look for.
-        seed: of the projections and the first clustering; the others' follow it.
-        umap: whether UMAP is drawn too.
-        advance: is given 1 for each of three steps (four with UMAP).
-    """
+    """Projects, clusters and probes one embedding."""
     values, label = embedded.test[name], embedded.label
     pca, shares = clustering.pca(values, seed)
     points = {"pca": pca, "tsne": clustering.tsne(values, seed)}
@@ -190,16 +181,10 @@ def describe(
     return Description(numbers, points, clustering.matched(clusters[0], label, num_classes), np.stack(clusters))
 
 
-def against_each_other(
+def _against_each_other(
     label: np.ndarray, group: np.ndarray, described: Mapping[str, Description], seed: int
 ) -> dict[str, dict[str, Any]]:
     """The paper's claim that images separate better, put to the test for every two modalities on the same rows.
-
-    Args:
-        label: int64 (n,).
-        group: int64 (n,), rows that stand or fall together.
-        described: each embedding.
-        seed: decides the resamples.
 
     Returns:
         {"<first>_against_<second>": `{"score", "difference", "interval"}`}.
@@ -219,7 +204,7 @@ def _spread(values: list[float]) -> dict[str, float]:
     return {"mean": float(np.mean(values)), "std": float(np.std(values, ddof=1))}
 
 
-def write(
+def _write(
     folder: Path,
     facts: dict[str, Any],
     embedded: Mapping[str, np.ndarray],
@@ -228,17 +213,7 @@ def write(
     described: Mapping[str, Description],
     console: Console | None,
 ) -> None:
-    """Writes everything; the numbers are taken away first and written last, so that they never belong to other arrays.
-
-    Args:
-        folder: is made where it is missing.
-        facts: the content of embeddings.json, which gets the figures' names.
-        embedded: {name: (n, num_features)}.
-        test: the n samples.
-        positions: int64 (n,), their places in the test part.
-        described: each embedding.
-        console: where progress is shown.
-    """
+    """Writes everything; the numbers are removed first and written last: they never belong to other arrays."""
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     (folder / NUMBERS).unlink(missing_ok=True)
     class_names, unit = test.spec.class_names, Words.of(test.spec).unit
@@ -319,11 +294,11 @@ def embed(folder: Path, samples: int = 6000, seed: int = 0, umap: bool = False, 
             **{"format": FORMAT, "samples": samples, "umap": umap, "seed": seed},
             **_facts(run, parts, test, fit),
             "embeddings": {name: each.numbers for name, each in described.items()},
-            **against_each_other(test.label, content[names[-1]], described, seed),
+            **_against_each_other(test.label, content[names[-1]], described, seed),
         }
         words = Words.of(test.spec)
         facts["verdict"] = verdict(facts, words)
-        write(run.folder / "embeddings", facts, embedded, test, positions, described, console)
+        _write(run.folder / "embeddings", facts, embedded, test, positions, described, console)
     if console:
         console.print(separation_table({run.folder.name: facts}, words), facts["verdict"], sep="\n")
     return run.folder / "embeddings"
@@ -352,7 +327,7 @@ def _describe_all(
         progress(console, "PCA, t-SNE, clusters, probes", steps * len(names)) as advance,
         ThreadPoolExecutor(min(len(names), os.cpu_count() or 1)) as threads,
     ):
-        work = partial(describe, embedded, num_classes=num_classes, seed=seed, umap=umap, advance=advance)
+        work = partial(_describe, embedded, num_classes=num_classes, seed=seed, umap=umap, advance=advance)
         return dict(zip(names, threads.map(work, names), strict=True))
 
 

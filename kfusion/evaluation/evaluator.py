@@ -67,14 +67,8 @@ def figures(
         yield "robustness_curves", severity_curves(grid, words)
 
 
-def draw_figures(folder: Path, named: Iterator[tuple[str, Figure]], advance: Callable[[int], None]) -> list[str]:
-    """Writes the figures, each whole or not at all, and returns their names; those of an earlier evaluation go.
-
-    Args:
-        folder: where.
-        named: each figure with its name.
-        advance: is given 1 for each.
-    """
+def _draw_figures(folder: Path, named: Iterator[tuple[str, Figure]], advance: Callable[[int], None]) -> list[str]:
+    """Writes the figures, each whole or not at all, and returns their names; those of an earlier evaluation go."""
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     for name, figure in named:
@@ -143,7 +137,7 @@ def evaluate(folder: Path, request: Request, console: Console | None = None) -> 
         predictions = predicted(samples, halves, weights, request.seed, place / "answers.npz", console)
         if console and samples.notes:
             console.print(*samples.notes, sep="\n", soft_wrap=True)
-        temperature = calibrate(run, samples, predictions, halves, weights, console)
+        temperature = _calibrate(run, samples, predictions, halves, weights, console)
         facts = summarize(samples, predictions, temperature, np.array(run.data()["prior"]), request.seed)
         facts["seed"], facts["weights"] = request.seed, weights
         if request.data:
@@ -152,9 +146,9 @@ def evaluate(folder: Path, request: Request, console: Console | None = None) -> 
         if request.grid:
             grid = robustness_of(run, samples, halves, facts, request, path, console)
         else:  # An earlier grid stays where it is of these weights and rows.
-            grid = written_json(path)
+            grid = _written_json(path)
             grid = grid if grid and grid.get("key") == predictions.key else None
-        write(run, place, samples, facts, grid, console)
+        _write(run, place, samples, facts, grid, console)
     return place
 
 
@@ -178,7 +172,7 @@ def place_of(run: Run, data: str) -> Path:
 
 def _is_of(place: Path, data: str) -> bool:
     """Whether the evaluation that is kept in a folder, if any, is on these data."""
-    facts = written_json(place / "evaluation.json")
+    facts = _written_json(place / "evaluation.json")
     if facts is None:
         return True
     own = facts.get("data") or {}
@@ -219,20 +213,12 @@ def predicted(
     return predictions
 
 
-def calibrate(
+def _calibrate(
     run: Run, samples: EvaluationSet, predictions: Predictions, halves: Halves, weights: str, console: Console | None
 ) -> dict[str, float]:
     """The temperature of each view, fitted on the run's validation part and kept in calibration.json.
 
     With other data the file's are taken; where there is none for these weights, the run's own data are needed.
-
-    Args:
-        run: that is evaluated.
-        samples: the evaluation set.
-        predictions: for it.
-        halves: of the network.
-        weights: fingerprint of its file.
-        console: where progress is shown.
     """
     label, val = predictions.val_label, predictions.val
     if samples.val is None:
@@ -273,16 +259,16 @@ def robustness_of(
     temperature = {view: facts["calibration"][view]["temperature"] for view in samples.pairs.spec.views}
     question = {"format": FORMAT, "key": facts["key"], "seed": request.seed, "num_rows": len(positions)}
     question["temperature"] = temperature
-    earlier = written_json(path)
+    earlier = _written_json(path)
     if earlier and question.items() <= earlier.items():
         return earlier
-    std = {name: np.sqrt(variance) for name, (_, variance) in moments(run).items()}
+    std = {name: np.sqrt(variance) for name, (_, variance) in _moments(run).items()}
     with progress(console, "robustness grid", num_encodings(samples, len(positions))) as advance:
         grid = robustness(samples, halves, temperature, std, positions, request.seed, advance)
     return {**question, **grid}
 
 
-def moments(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _moments(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Mean and variance of each value over the training part, (num_values,), for each standardised modality."""
     facts = run.data()
     return {
@@ -292,7 +278,7 @@ def moments(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     }
 
 
-def written_json(path: Path) -> dict[str, Any] | None:
+def _written_json(path: Path) -> dict[str, Any] | None:
     """The content of a file that an evaluation wrote; None where it is missing or damaged."""
     try:
         content = read_json(path)
@@ -301,7 +287,7 @@ def written_json(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def write(
+def _write(
     run: Run,
     place: Path,
     samples: EvaluationSet,
@@ -309,25 +295,16 @@ def write(
     grid: dict[str, Any] | None,
     console: Console | None,
 ) -> None:
-    """Writes figures, robustness.json, report.txt and, last, evaluation.json; shows the tables.
-
-    Args:
-        run: that is evaluated.
-        place: the folder.
-        samples: the evaluation set.
-        facts: the content of evaluation.json, which gets the figures' names.
-        grid: the content of robustness.json, if it was made.
-        console: where progress and tables are shown.
-    """
+    """Writes figures, robustness.json, report.txt and, last, evaluation.json; shows the tables."""
     words = Words.of(samples.trained)
     # Two values, one deviation to either side of the mean, have the mean and the deviation of all.
     reference = {
         name: np.stack([mean - np.sqrt(variance), mean + np.sqrt(variance)])
-        for name, (mean, variance) in moments(run).items()
+        for name, (mean, variance) in _moments(run).items()
     }
     total = len(facts["confusion"]) + 2 + bool(facts["worst"]) + (1 + 2 * len(crossed_maps(grid)) if grid else 0)
     with progress(console, "figures", total) as advance:
-        facts["figures"] = draw_figures(place / FIGURES, figures(samples, facts, grid, reference), advance)
+        facts["figures"] = _draw_figures(place / FIGURES, figures(samples, facts, grid, reference), advance)
     if grid:
         write_json(place / "robustness.json", grid)
     else:
@@ -336,18 +313,13 @@ def write(
     text = io.StringIO()
     paper = Console(file=text, width=80, highlight=False, markup=False, emoji=False)
     for each in (paper, *([console] if console else [])):
-        each.print(heading(facts, words), *tables, facts["interval_method"], sep="\n")
+        each.print(_heading(facts, words), *tables, facts["interval_method"], sep="\n")
     write_text(place / "report.txt", "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n")
     write_json(place / "evaluation.json", facts)
 
 
-def heading(facts: dict[str, Any], words: Words) -> str:
-    """What was evaluated, in a line.
-
-    Args:
-        facts: evaluation.json.
-        words: of the run.
-    """
+def _heading(facts: dict[str, Any], words: Words) -> str:
+    """What was evaluated, in a line."""
     data, groups = facts["data"], f"{words.last}s"
     num_groups = data[f"num_{groups}"]
     return f"{data['name']}, {data['part']}: {data['num_rows']:,} {words.unit}s with {num_groups:,} {groups}"

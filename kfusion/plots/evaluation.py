@@ -385,8 +385,7 @@ def _explanation(pictures: Mapping[str, Pictures], words: Words) -> str:
 def _heading(rows: Sequence[Mapping[str, Any]], words: Words) -> str:
     num_fused = sum(row["votes"][FUSED]["class"] != row["label"] for row in rows)
     others = len(rows) - num_fused
-    answer = "wrong fused answer" if len(words.nouns) > 1 else "wrong answer"
-    lost = f"{num_fused} {answer}{'' if num_fused == 1 else 's'}"
+    lost = f"{num_fused} wrong {words.answer}{'' if num_fused == 1 else 's'}"
     alone = together([f"the {noun}" for noun in words.nouns.values()], "or")
     return lost + (f", then {others} that {alone} alone gets wrong" if others else "")
 

@@ -69,9 +69,9 @@ class Words:
         return "neither" if len(self.nouns) == 2 else "none"
 
     @property
-    def others(self) -> str:
-        """All modalities but one."""
-        return "the other" if len(self.nouns) == 2 else "the others"
+    def answer(self) -> str:
+        """The answer to all modalities."""
+        return "fused answer" if len(self.nouns) > 1 else "answer"
 
 
 def together(names: Iterable[str], last: str = "and") -> str:
@@ -265,7 +265,7 @@ def followed_table(decides: Facts, words: Words) -> Table:
         (name, str(num_rows), *(f"{won[side]:.1%}" if won else "–" for side in sides)) for name, num_rows, won in lines
     ]
     head = (f"where {together(words.nouns.values())}", f"{words.unit}s", *words.nouns.values(), words.none)
-    note = "those of one class are followed together" if len(words.nouns) > 2 else ""
+    note = "those of one class are followed together\n" if len(words.nouns) > 2 else ""
     return Table("who decides: the fused answer follows …", head, rows, note=note)
 
 

@@ -87,13 +87,8 @@ def _accuracies(runs: dict[str, Findings]) -> Intervals:
     return Intervals("Accuracy of each run, asked in each way", head, rows, axis_low(rows))
 
 
-def why_unpaired(findings: Findings, other: Findings) -> str:
-    """Why two runs cannot be tested on the same rows; "" where they can.
-
-    Args:
-        findings: of one run.
-        other: of the other.
-    """
+def _why_unpaired(findings: Findings, other: Findings) -> str:
+    """Why two runs cannot be tested on the same rows; "" where they can."""
     if findings.data["source"]["files"] != other.data["source"]["files"]:
         return "they were trained on other data"
     if findings.words.nouns != other.words.nouns:
@@ -106,7 +101,7 @@ def why_unpaired(findings: Findings, other: Findings) -> str:
 
 def _paired(name: str, findings: Findings, other_name: str, other: Findings) -> list[Block]:
     """McNemar's tests of two runs, or why there are none."""
-    why = why_unpaired(findings, other)
+    why = _why_unpaired(findings, other)
     if why:
         return [
             Text(f"{other_name} and {name} are not tested against each other: {why}. Their intervals above still hold.")

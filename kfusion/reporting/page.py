@@ -50,23 +50,19 @@ def report(folder: Path, compare: tuple[Path, ...] = (), out: Path | None = None
     require_jinja()
     runs = [read_findings(place) for place in (folder, *compare)]
     path = out or folder / "report.html"
-    own = [understood(findings, own_sections) for findings in runs]
-    beside = understood(runs[0], lambda findings: compared(findings, runs[1:]))
+    own = [_understood(findings, own_sections) for findings in runs]
+    beside = _understood(runs[0], lambda findings: _compared(findings, runs[1:]))
     last = Section("commands", "The commands that made it", list(training.commands(runs[0], runs[1:], path)))
-    top = understood(runs[0], lambda findings: heading(findings, runs[1:]))
-    write_text(path, render([*beside, *own[0], last], top))
+    top = _understood(runs[0], lambda findings: _heading(findings, runs[1:]))
+    write_text(path, _render([*beside, *own[0], last], top))
     return path
 
 
-def understood(findings: Findings, tell: Callable[[Findings], T]) -> T:
+def _understood(findings: Findings, tell: Callable[[Findings], T]) -> T:
     """What a function makes of a run, or a UserError that names the run where its files are not of this version.
 
     What a file lacks shows where it is used; so a fault of the page itself looks the same, and the error says how to
     see where it was raised.
-
-    Args:
-        findings: of the run.
-        tell: what reads them.
     """
     try:
         return tell(findings)
@@ -89,13 +85,8 @@ def require_jinja() -> None:
         )
 
 
-def render(sections: list[Section], heading: dict[str, Any]) -> str:
-    """The page as text.
-
-    Args:
-        sections: in the order in which they are read.
-        heading: from `heading`.
-    """
+def _render(sections: list[Section], heading: dict[str, Any]) -> str:
+    """The page as text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("kfusion.reporting", "templates")
@@ -106,13 +97,8 @@ def render(sections: list[Section], heading: dict[str, Any]) -> str:
     return templates.get_template("report.html.j2").render(style=style, sections=sections, **heading)
 
 
-def compared(findings: Findings, others: list[Findings]) -> list[Section]:
-    """The section on several runs, if there are several.
-
-    Args:
-        findings: of the report's run.
-        others: of the other runs.
-    """
+def _compared(findings: Findings, others: list[Findings]) -> list[Section]:
+    """The section on several runs, if there are several."""
     return [Section("compare", "Side by side", list(side_by_side(findings, others)))] if others else []
 
 
@@ -121,13 +107,8 @@ def own_sections(findings: Findings) -> list[Section]:
     return [Section(key, title, list(tell(findings))) for key, (title, tell) in SECTIONS.items()]
 
 
-def heading(findings: Findings, others: list[Findings]) -> dict[str, Any]:
-    """The title, and the figures that are seen first.
-
-    Args:
-        findings: of the report's run.
-        others: of the other runs.
-    """
+def _heading(findings: Findings, others: list[Findings]) -> dict[str, Any]:
+    """The title, and the figures that are seen first."""
     views = (findings.evaluation or findings.metrics)["views"]
     digits, words = digits_for(findings.num_rows), findings.words
     tiles = [
@@ -146,4 +127,4 @@ def heading(findings: Findings, others: list[Findings]) -> dict[str, Any]:
         f"{fusion}, {data['source']['name']} data, {config.data.split} split; {count(findings.num_rows)} test "
         f"{words.unit}s"
     )
-    return {"title": names[0], "versus": names[1:], "about": about, "tiles": tiles}
+    return {"title": names[0], "versus": names[1:], "about": about, "tiles": tiles, "unit": words.unit}

@@ -109,21 +109,14 @@ def _confusions(findings: Findings, facts: dict[str, Any] | None) -> Iterator[Bl
         title = f"Confusion, {answers}"
         if len(names) <= MAX_HEAT_CLASSES:
             caption = f"{title}: true class by row, answer by column"
-            yield confusion(matrices[view], names, caption, folded=view != FUSED)
+            yield _confusion(matrices[view], names, caption, folded=view != FUSED)
         elif facts:
             alt = f"Confusion matrix of the {answers} answers over {len(names)} classes."
             yield from drawn(findings, "evaluate", f"confusion_{view}", alt, f"{title}.", photo=True)
 
 
-def confusion(matrix: list[list[int]], names: list[str], caption: str, folded: bool = False) -> Heat:
-    """A confusion matrix; the colour is the share of the true class, errors in another one.
-
-    Args:
-        matrix: counts, true by predicted class.
-        names: of the classes.
-        caption: what it shows.
-        folded: shown only when it is opened.
-    """
+def _confusion(matrix: list[list[int]], names: list[str], caption: str, folded: bool = False) -> Heat:
+    """A confusion matrix; the colour is the share of the true class, errors in another one."""
     rows = []
     for at, (name, counts) in enumerate(zip(names, matrix, strict=True)):
         total = max(sum(counts), 1)
@@ -175,7 +168,7 @@ def calibration(findings: Findings) -> Iterator[Block]:
     views = facts["calibration"]
     fused = views[FUSED]
     text = (
-        f"The fused answer's confidence is off by {percent(fused['before']['ece'], 2)} on average, and by "
+        f"The {findings.words.answer}'s confidence is off by {percent(fused['before']['ece'], 2)} on average, and by "
         f"{percent(fused['after']['ece'], 2)} after its temperature, {fused['temperature']:.2f}, fitted on validation."
     )
     yield Text(text, strong=True)
@@ -226,7 +219,7 @@ def _alone(findings: Findings, grid: dict[str, Any], modality: str) -> Heat:
         "corruption",
         [*(f"{severity}" for severity in grid["severities"]), "mean"],
         rows,
-        f"Fused answer; clean it is {clean[FUSED]}{other}. {many(grid['num_rows'], words.unit)}.",
+        f"{words.answer.capitalize()}; clean it is {clean[FUSED]}{other}. {many(grid['num_rows'], words.unit)}.",
     )
 
 
@@ -238,17 +231,12 @@ def embeddings(findings: Findings) -> Iterator[Block]:
         return
     yield Text(facts["verdict"], strong=True)
     yield separation_table({findings.name: facts}, findings.words)
-    yield Text(how_probed(findings, facts))
+    yield Text(_how_probed(findings, facts))
     yield from _projections(findings, facts)
 
 
-def how_probed(findings: Findings, facts: dict[str, Any]) -> str:
-    """Why the probes' figures do not leak.
-
-    Args:
-        findings: of the run.
-        facts: embeddings.json.
-    """
+def _how_probed(findings: Findings, facts: dict[str, Any]) -> str:
+    """Why the probes' figures do not leak."""
     words = findings.words
     text = (
         f"{count(facts['num_rows'])} of {count(facts['num_test_rows'])} test {words.unit}s. The probes and their "
@@ -295,7 +283,7 @@ def errors(findings: Findings) -> Iterator[Block]:
         f"{samples[0].upper()}{samples[1:]} of {many(len(facts['worst']), words.unit)} with the votes, as in the table "
         "below the picture."
     )
-    caption = "The worst errors, those of the fused answer first."
+    caption = f"The worst errors, those of the {words.answer} first."
     yield from drawn(findings, "evaluate", "worst_errors", alt, caption, photo=True, wide=True)
     titles = view_titles(facts["worst"][0]["votes"])
     rows = [
