@@ -194,7 +194,7 @@ class Samples:
         scaled = {name: self.values[name][rows] / np.float32(self.spec[name].scale) for name in names}
         if taken := array_signatures(names).get(signature):
             return {name: scaled[name] for name in taken}
-        present = np.ones((size, len(names)), bool) if whole else self.present(signature, size)
+        present = np.ones((size, len(names)), bool) if whole else self._present(signature, size)
         inputs = {}
         for index, name in enumerate(names):
             if name in self.files:
@@ -203,28 +203,15 @@ class Samples:
                 inputs[name] = np.where(_as_rows(present[:, index], scaled[name]), scaled[name], np.float32(np.nan))
         return inputs
 
-    def present(self, signature: str, size: int) -> np.ndarray:
-        """Which modalities a request holds.
-
-        Args:
-            signature, size: as for `request`.
-
-        Returns:
-            bool (size, modalities).
-        """
-        if taken := array_signatures(self.spec.names).get(signature):
-            return np.tile([[name in taken for name in self.spec.names]], (size, 1))
-        views = list(self.spec.views.values())
-        return np.array(views)[np.arange(size) % len(views)]
-
     def expected(self, signature: str, size: int, expected: Expected) -> Arrays:
         """What the network itself says to a request.
 
         Args:
-            signature, size: as for `request`.
+            signature: an endpoint's name.
+            size: number of rows.
             expected: the network.
         """
-        rows, present = self._rows(size), self.present(signature, size)
+        rows, present = self._rows(size), self._present(signature, size)
         from_arrays = signature in array_signatures(self.spec.names)
         values = {name: each[rows] for name, each in (self.values if from_arrays else self.read).items()}
         if signature != READ_BYTES:
@@ -234,6 +221,12 @@ class Samples:
             there = _as_rows(present[:, index], values[name])
             read[name] = np.where(there, values[name] / np.float32(shape.scale), np.float32(0))
         return read | {"present": present}
+
+    def _present(self, signature: str, size: int) -> np.ndarray:
+        """Which modalities a request holds, bool (size, modalities); of files, each view's in turn."""
+        taken = array_signatures(self.spec.names).get(signature)
+        views = list(self.spec.views.values()) if taken is None else [[name in taken for name in self.spec.names]]
+        return np.array(views)[np.arange(size) % len(views)]
 
     def _rows(self, size: int) -> np.ndarray:
         return np.arange(size) % len(next(iter(self.values.values())))

@@ -21,7 +21,7 @@ parts the checked from the unchecked.
 """
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial, reduce
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,8 @@ def one_or_all(nouns: Sequence[str], before: str = "", after: str = "") -> str:
 
     Args:
         nouns: one for each modality.
-        before, after: more words, as in "of an image, of a sound, or of both together".
+        before: more words, as in "of an image, of a sound, or of both together".
+        after: the same.
     """
     each = [f"{before}a{'n' if noun[0] in 'aeiou' else ''} {noun}" for noun in nouns]
     together = "both" if len(nouns) == 2 else "all"
@@ -93,7 +94,8 @@ def nothing_in(file_inputs: Sequence[str], array_inputs: Sequence[str]) -> str:
     """What a row of `raw_bytes` holds if it holds no modality at all, in words.
 
     Args:
-        file_inputs, array_inputs: the names of the inputs of each sort.
+        file_inputs: names of the inputs that take files.
+        array_inputs: names of those that take arrays.
     """
     if array_inputs:
         return "empty strings and NaN"
@@ -103,71 +105,50 @@ def nothing_in(file_inputs: Sequence[str], array_inputs: Sequence[str]) -> str:
 Text = Callable[[], tf.Tensor]
 
 
-def demand(rule: tf.Tensor, text: Text) -> tf.Operation:
-    """Fails with a sentence, composed only then, unless the rule holds.
-
-    Args:
-        rule: bool ().
-        text: gives the sentence, string ().
-    """
+def _demand(rule: tf.Tensor, text: Text) -> tf.Operation:
+    """Fails with a sentence, composed only then, unless the rule holds: bool (), and what gives string ()."""
     return tf.debugging.Assert(rule, [text()], summarize=1)
 
 
-def listed(values: tf.Tensor) -> tf.Tensor:
+def _listed(values: tf.Tensor) -> tf.Tensor:
     """A shape in words: int32 (n,) -> "(3, 28, 28)"."""
     return tf.strings.join(["(", tf.strings.reduce_join(tf.strings.as_string(values), separator=", "), ")"])
 
 
-def shaped(name: str, values: tf.Tensor, sizes: Sequence[int]) -> tf.Tensor:
-    """The values, if they have the shape (batch, *sizes); else the request fails.
-
-    Args:
-        name: of the input.
-        values: of any shape.
-        sizes: of one row.
-    """
-    shape = tf.shape(values)
+def _shaped(name: str, values: tf.Tensor, sizes: Iterable[Any]) -> tf.Tensor:
+    """The values, if they have the shape (batch, *sizes); else the request fails."""
+    sizes, shape = list(sizes), tf.shape(values)
     # Padded, so that one comparison tells a wrong rank and a wrong size without looking past the end.
     padded = tf.concat([shape, tf.fill([len(sizes) + 2], -1)], axis=0)
     rule = tf.reduce_all(tf.equal(padded[1 : len(sizes) + 2], tf.constant([*sizes, -1])), axis=0)
     rule = tf.logical_and(rule, padded[0] >= 0)
     right = f"({', '.join(['batch', *map(str, sizes)])})" if sizes else "(batch,)"
     text = f"{name} must have the shape {right}. Received: "
-    with tf.control_dependencies([demand(rule, lambda: tf.strings.join([text, listed(shape)]))]):
+    with tf.control_dependencies([_demand(rule, lambda: tf.strings.join([text, _listed(shape)]))]):
         return tf.ensure_shape(tf.reshape(values, [-1, *sizes]), [None, *sizes])
 
 
-def same_batch(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+def _same_batch(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
     """The inputs, if all have the same number of rows, and one at least; else the request fails."""
     sizes = [tf.shape(values)[0] for values in inputs.values()]
     names = " and ".join(inputs)
     received = tf.strings.reduce_join(tf.strings.as_string(tf.stack(sizes)), separator=" and ")
     text = f"{names} must have the same number of rows. Received: "
-    rules = [demand(tf.equal(sizes[0], size), lambda: tf.strings.join([text, received])) for size in sizes[1:]]
-    rules.append(demand(sizes[0] > 0, lambda: tf.constant(f"{names} must have one row or more. Received: 0")))
+    rules = [_demand(tf.equal(sizes[0], size), lambda: tf.strings.join([text, received])) for size in sizes[1:]]
+    rules.append(_demand(sizes[0] > 0, lambda: tf.constant(f"{names} must have one row or more. Received: 0")))
     with tf.control_dependencies(rules):
         return {name: tf.identity(values) for name, values in inputs.items()}
 
 
-def finite(name: str, values: tf.Tensor) -> tf.Tensor:
-    """The values, if none is NaN or infinite; else the request fails, naming the first such row.
-
-    Args:
-        name: of the input.
-        values: float32 (batch, …).
-    """
+def _finite(name: str, values: tf.Tensor) -> tf.Tensor:
+    """float32 (batch, …), if none is NaN or infinite; else the request fails, naming the first such row."""
     flat = tf.reshape(values, [tf.shape(values)[0], -1])
-    return _each_row(name, values, tf.reduce_all(tf.math.is_finite(flat), axis=1), "be finite", "NaN or infinity")
+    good, text = tf.reduce_all(tf.math.is_finite(flat), axis=1), f"{name} must be finite. Received: NaN or infinity"
+    return _for_each_row(values, good, lambda: tf.strings.join([text, ", in row ", _first(good)]))
 
 
-def within(name: str, values: tf.Tensor, limit: float) -> tf.Tensor:
-    """The values, if none is farther from zero than the limit; else the request fails, naming the first row.
-
-    Args:
-        name: of the input.
-        values: float32 (batch, …).
-        limit: the largest magnitude.
-    """
+def _within(name: str, values: tf.Tensor, limit: float) -> tf.Tensor:
+    """float32 (batch, …), if none is farther from zero than the limit; else the request fails, naming the first row."""
     flat = tf.reshape(values, [tf.shape(values)[0], -1])
     good = tf.reduce_max(tf.abs(flat), axis=1) <= limit
 
@@ -175,37 +156,31 @@ def within(name: str, values: tf.Tensor, limit: float) -> tf.Tensor:
         row = tf.gather(flat, tf.argmin(tf.cast(good, tf.int32), axis=0))
         value = tf.strings.as_string(tf.gather(row, tf.argmax(tf.abs(row), axis=0)), shortest=True)
         rule = f"{name} must be within {-limit:g} and {limit:g}. Received: "
-        return tf.strings.join([rule, value, ", in row ", first(good)])
+        return tf.strings.join([rule, value, ", in row ", _first(good)])
 
-    with tf.control_dependencies([demand(tf.reduce_all(good, axis=0), text)]):
-        return tf.identity(values)
+    return _for_each_row(values, good, text)
 
 
-def within_unit(name: str, values: tf.Tensor) -> tf.Tensor:
-    """The values, if all are in [0, 1]; else the request fails, naming the first row that is not.
-
-    Args:
-        name: of the input.
-        values: float32 (batch, …).
-    """
+def _within_unit(name: str, values: tf.Tensor) -> tf.Tensor:
+    """float32 (batch, …), if all are in [0, 1]; else the request fails, naming the first row that is not."""
     flat = tf.reshape(values, [tf.shape(values)[0], -1])
     inside = tf.reduce_all(tf.logical_and(flat >= 0.0, flat <= 1.0), axis=1)
-    return _each_row(name, values, inside, "be in [0, 1]", "values outside; divide 0-255 by 255")
+    text = f"{name} must be in [0, 1]. Received: values outside; divide 0-255 by 255, in row "
+    return _for_each_row(values, inside, lambda: tf.strings.join([text, _first(inside)]))
 
 
-def _each_row(name: str, values: tf.Tensor, good: tf.Tensor, rule: str, found: str) -> tf.Tensor:
-    """The values, if `good`, bool (batch,), is true for each row."""
-    text = f"{name} must {rule}. Received: {found}, in row "
-    with tf.control_dependencies([demand(tf.reduce_all(good, axis=0), lambda: tf.strings.join([text, first(good)]))]):
+def _for_each_row(values: tf.Tensor, good: tf.Tensor, text: Text) -> tf.Tensor:
+    """The values, if `good`, bool (batch,), is true for each row; else the request fails with the sentence."""
+    with tf.control_dependencies([_demand(tf.reduce_all(good, axis=0), text)]):
         return tf.identity(values)
 
 
-def first(good: tf.Tensor) -> tf.Tensor:
+def _first(good: tf.Tensor) -> tf.Tensor:
     """The number of the first row that is not good, as a string."""
     return tf.strings.as_string(tf.argmin(tf.cast(good, tf.int32), axis=0))
 
 
-def one_present(inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+def _one_present(inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """Which modalities each row holds; the request fails where one holds none.
 
     Args:
@@ -222,8 +197,7 @@ def one_present(inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
     rule = f"{must} must hold a file{' or numbers' if arrays else ''}"
     text = f"{rule}. Received: {nothing_in(files, arrays)}, in row "
     good = tf.reduce_any(present, axis=1)
-    with tf.control_dependencies([demand(tf.reduce_all(good, axis=0), lambda: tf.strings.join([text, first(good)]))]):
-        return tf.identity(present)
+    return _for_each_row(present, good, lambda: tf.strings.join([text, _first(good)]))
 
 
 def _is_present(values: tf.Tensor) -> tf.Tensor:
@@ -234,20 +208,13 @@ def _is_present(values: tf.Tensor) -> tf.Tensor:
     return tf.reduce_any(tf.equal(flat, flat), axis=1)
 
 
-def readable(name: str, values: tf.Tensor, reason: tf.Tensor) -> tf.Tensor:
-    """What was read from files, if all could be read; else the request fails, with the first one's reason.
-
-    Args:
-        name: of the input.
-        values: float32 (batch, …).
-        reason: string (batch,), why a file could not be read; "" where it could.
-    """
+def _readable(name: str, values: tf.Tensor, reason: tf.Tensor) -> tf.Tensor:
+    """What was read from files, if no row has a reason, string (batch,), why not; else the request fails with it."""
     good = tf.equal(reason, "")
     why = tf.gather(reason, tf.argmin(tf.cast(good, tf.int32), axis=0))
     # Anything but ASCII comes out of TensorFlow as numbers.
-    text = [f"{name}, row ", first(good), ": ", tf.strings.regex_replace(why, "×", "x")]
-    with tf.control_dependencies([demand(tf.reduce_all(good, axis=0), lambda: tf.strings.join(text))]):
-        return tf.identity(values)
+    text = [f"{name}, row ", _first(good), ": ", tf.strings.regex_replace(why, "×", "x")]
+    return _for_each_row(values, good, lambda: tf.strings.join(text))
 
 
 ANY_SHAPE: Any = None
@@ -304,10 +271,8 @@ class Endpoints:
             signature: its name.
             inputs: its inputs, of any shape; what breaks a rule fails the request.
         """
-        values = {
-            name: shaped(name, inputs[name], spec.shape[1:].as_list()) for name, spec in self.inputs(signature).items()
-        }
-        values = same_batch(**values)
+        specs = self.inputs(signature).items()
+        values = _same_batch(**{name: _shaped(name, inputs[name], spec.shape[1:]) for name, spec in specs})
         if signature in self.arrays:
             return self._predicted({name: self._in_own_unit(name, each) for name, each in values.items()})
         read, present = self._read(values)
@@ -321,12 +286,12 @@ class Endpoints:
 
     def _read(self, inputs: Tensors) -> tuple[Tensors, tf.Tensor]:
         """Files and arrays -> each modality in the network's unit, zeros where it is absent; and what is present."""
-        present, read = one_present(inputs), {}
+        present, read = _one_present(inputs), {}
         with tf.control_dependencies([present]):
             for index, name in enumerate(self.spec.names):
                 if name in self.readers:
                     values, reason = self.readers[name](tf.identity(inputs[f"{name}_bytes"]))
-                    read[name] = readable(f"{name}_bytes", values, reason)
+                    read[name] = _readable(f"{name}_bytes", values, reason)
                 else:
                     there = tf.reshape(present[:, index], [-1] + [1] * len(self.spec[name].shape))
                     read[name] = self._in_own_unit(name, tf.where(there, inputs[name], tf.zeros_like(inputs[name])))
@@ -334,11 +299,11 @@ class Endpoints:
 
     def _in_own_unit(self, name: str, values: tf.Tensor) -> tf.Tensor:
         """A request's values in the network's unit; those that are not finite or too large fail the request."""
-        scale, values = float(self.spec[name].scale), finite(name, values)
+        scale, values = float(self.spec[name].scale), _finite(name, values)
         if modality(self.spec[name]).is_bounded():
-            values = within_unit(name, values)
+            values = _within_unit(name, values)
         else:
-            values = within(name, values, self.limits.get(name, MAX_MAGNITUDE) / scale)
+            values = _within(name, values, self.limits.get(name, MAX_MAGNITUDE) / scale)
         return values if scale == 1 else values * scale
 
     def _predicted(self, values: Mapping[str, tf.Tensor], present: tf.Tensor | None = None) -> Tensors:
@@ -353,15 +318,15 @@ class Endpoints:
         zeros = tf.zeros_like(next(iter(embedded.values())))
         steps = tf.stack([embedded.get(name, zeros) for name in names], axis=1)
         batch = tf.shape(steps)[0]
-        if present is None:
-            present = tf.repeat(tf.constant([[name in values for name in names]]), batch, axis=0)
+        everywhere = tf.constant([[name in values for name in names]])
+        there: Any = tf.repeat(everywhere, batch, axis=0) if present is None else present
         if len(values) < len(names):
             views = {FUSED: views[FUSED]}
         # One call of the head for all views: at a batch of one, the number of ops is what takes the time.
-        seen = tf.concat([tf.logical_and(present, tf.constant([view])) for view in views.values()], axis=0)
+        seen = tf.concat([tf.logical_and(there, tf.constant([view])) for view in views.values()], axis=0)
         probabilities, state = self.head([tf.tile(steps, [len(views), 1, 1]), seen], training=False)
         by_view = dict(zip(views, tf.split(probabilities, len(views)), strict=True))
-        return self._named(by_view, state[:batch], present)
+        return self._named(by_view, state[:batch], there)
 
     def _named(self, by_view: Mapping[str, tf.Tensor], embedding: tf.Tensor, present: Any) -> Tensors:
         """The outputs, from the probabilities of each view; where one modality is given, the fused ones are its own."""

@@ -1,4 +1,4 @@
-"""A SavedModel asked in a process of its own, since what goes wrong there may abort it.
+"""A SavedModel in a process of its own, since what goes wrong there may abort it.
 
 `ask_apart` starts this file as `python -m kfusion.exporting.subprocess_runner FOLDER`, which imports no Python
 TensorFlow. Requests come on its standard input, and each reply leaves as soon as it is there: a line of JSON each, an
@@ -61,25 +61,25 @@ class Session:
 
 
 def ask_apart(folder: Path, requests: Sequence[Request], timeout_s: float = TIMEOUT_SECONDS) -> Session:
-    """Loads a SavedModel in a new process and asks it everything, one after the other.
+    """Loads a SavedModel in a new process and sends it all requests, one after the other.
 
     Args:
         folder: a SavedModel.
-        requests: what it is asked.
+        requests: to it.
         timeout_s: longest time for all of it, after which the process is killed.
     """
     command = [sys.executable, "-m", "kfusion.exporting.subprocess_runner", str(folder)]
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     env = {**BEFORE_TENSORFLOW, **os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    asked = b"".join(_line({**vars(request), "inputs": _packed(request.inputs)}) for request in requests)
+    lines = b"".join(_line({**vars(request), "inputs": _packed(request.inputs)}) for request in requests)
     try:
-        done = subprocess.run(command, input=asked, capture_output=True, env=env, timeout=timeout_s)
-        said, status = done.stdout, done.returncode
+        done = subprocess.run(command, input=lines, capture_output=True, env=env, timeout=timeout_s)
+        output, status = done.stdout, done.returncode
         end = "" if status == 0 else _last_words(status, done.stderr.decode("utf-8", "replace"))
     except subprocess.TimeoutExpired as error:  # The process has been killed.
-        said, end = error.stdout or b"", f"not answered within {timeout_s:g} s"
+        output, end = error.stdout or b"", f"not answered within {timeout_s:g} s"
     # The last line may have been cut off by the end of the process.
-    start, *replies = [json.loads(line) for line in said.splitlines(keepends=True) if line.endswith(b"\n")] or [{}]
+    start, *replies = [json.loads(line) for line in output.splitlines(keepends=True) if line.endswith(b"\n")] or [{}]
     return Session(
         [Reply(_unpacked(reply["outputs"]), reply["code"], reply["text"]) for reply in replies],
         start.get("load_seconds", float("nan")),
@@ -114,21 +114,22 @@ def _last_words(status: int, text: str) -> str:
 
 
 def main() -> None:
+    """Answers the requests on standard input."""
     from kfusion.runtime.c_api import Refused, ServedModel
 
-    asked = [json.loads(line) for line in sys.stdin.buffer]
+    requests = [json.loads(line) for line in sys.stdin.buffer]
     began = time.perf_counter()
     with ServedModel(Path(sys.argv[1])) as model:
-        _say({"load_seconds": time.perf_counter() - began, "modules": sorted(sys.modules)})
-        for each in asked:
+        _write({"load_seconds": time.perf_counter() - began, "modules": sorted(sys.modules)})
+        for request in requests:
             try:
-                reply = Reply(model.ask(each["signature"], _unpacked(each["inputs"]), each["outputs"]))
+                reply = Reply(model.ask(request["signature"], _unpacked(request["inputs"]), request["outputs"]))
             except Refused as error:
                 reply = Reply(code=error.code, text=str(error))
-            _say({**vars(reply), "outputs": _packed(reply.outputs)})
+            _write({**vars(reply), "outputs": _packed(reply.outputs)})
 
 
-def _say(values: Mapping[str, Any]) -> None:
+def _write(values: Mapping[str, Any]) -> None:
     sys.stdout.buffer.write(_line(values))
     sys.stdout.buffer.flush()
 

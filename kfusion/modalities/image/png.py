@@ -8,7 +8,12 @@ Chunks = tuple[tuple[bytes, bytes], ...]
 
 
 def png_chunk(name: bytes, data: bytes) -> bytes:
-    """Length, name, data and checksum."""
+    """A chunk of a PNG file: length, name, data and checksum.
+
+    Args:
+        name: four letters.
+        data: what it holds.
+    """
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
@@ -18,7 +23,8 @@ def png_file(header: tuple[int, ...], rows: bytes, before: Chunks = (), after: C
     Args:
         header: seven numbers: width, height, bits a value, colour type, compression, filter, interlacing.
         rows: the pixels of each row after the number of its filter.
-        before, after: names and data of chunks before the pixels and after them.
+        before: names and data of chunks before the pixels.
+        after: those after the pixels.
     """
     pixels = (b"IDAT", zlib.compress(rows))
     chunks = ((b"IHDR", struct.pack(">IIBBBBB", *header)), *before, pixels, *after, (b"IEND", b""))
