@@ -20,7 +20,19 @@ from typing import Any
 import numpy as np
 
 from kfusion.modalities import kind_of_file
-from kfusion.transport import USUAL, ClientError, Model, Rejected, Rest, TooLate, Unreachable, read_inputs, with_retries
+from kfusion.transport import (
+    PAIR,
+    USUAL,
+    ClientError,
+    Model,
+    ModelInputs,
+    Rejected,
+    Rest,
+    TooLate,
+    Unreachable,
+    read_inputs,
+    with_retries,
+)
 from kfusion.validation import UserError, require
 
 __all__ = ["Client", "ClientError", "Prediction", "Rejected", "TooLate", "Unreachable"]
@@ -64,8 +76,8 @@ class Client:
     Args:
         url: http://, https://, grpc:// or grpcs://, then host:port; ports 8501 and 8500 where none is given.
         model: the model's name.
-        modalities: the names of the model's modalities; None: image and audio, or, once a sample of another name comes,
-            those that the server names, over REST.
+        modalities: the names of the model's modalities; None: those that the server names, over REST, for files and for
+            samples other than image and audio; else image and audio.
         version, label: which version; neither: the latest.
         timeout_s: longest time for a prediction, retries included, in seconds.
         retries: how often a request is sent again where no connection could be made, or the server had closed the one
@@ -93,7 +105,7 @@ class Client:
         if retries < 0:
             raise UserError(f"'retries' must be ≥ 0. Received: {retries}")
         self._model, self._timeout_s, self._retries = Model(model, version, label), timeout_s, retries
-        self._modalities = tuple(modalities or ())
+        self._inputs = ModelInputs(tuple(modalities)) if modalities else None
         scheme, _, target = url.partition("://")
         if scheme in ("grpc", "grpcs"):
             from kfusion.grpc_transport import Grpc
@@ -123,13 +135,16 @@ class Client:
             samples: those of other modalities, by name: files likewise, or numbers (size,) or (batch, size).
 
         Raises:
-            UserError: nothing is given, files and arrays are mixed, arrays are of some of the modalities, but neither
-                of one nor of all, or a file cannot be read or is empty.
+            UserError: nothing is given, no endpoint takes such files and arrays together, or a file cannot be read.
             ClientError: `Unreachable`, `TooLate` or `Rejected`.
         """
         samples = {**dict(zip(USUAL, (image, audio), strict=True)), **samples}
-        modalities = self._names([name for name, value in samples.items() if value is not None])
-        signature, inputs = read_inputs(samples, modalities)
+        samples = {name: value for name, value in samples.items() if value is not None}
+        model = self._inputs or (PAIR if samples.keys() <= set(USUAL) else self._learned_inputs(samples))
+        signature, inputs = read_inputs(samples, model)
+        if signature == "raw_bytes" and not self._inputs and isinstance(self._transport, Rest):
+            model = self._learned_inputs(samples)
+            signature, inputs = read_inputs(samples, model)
         response = with_retries(
             lambda left: self._transport.predict(self._model, signature, inputs, left),
             self._transport.where,
@@ -140,19 +155,14 @@ class Client:
         missing = [name for name in ("label", "probabilities") if name not in outputs]
         if missing:
             raise Rejected(200, f"the model gives no {' and no '.join(missing)}; is it one of kfusion's?")
-        return Prediction(outputs["label"], outputs["probabilities"].astype(np.float32), outputs, modalities)
+        return Prediction(outputs["label"], outputs["probabilities"].astype(np.float32), outputs, model.names)
 
-    def _names(self, names: list[str]) -> tuple[str, ...]:
-        """All modalities of the model, for a sample that has those of `names`."""
-        if not self._modalities:
-            if set(names) <= set(USUAL):
-                return USUAL
-            if not isinstance(self._transport, Rest):
-                raise UserError(f"'modalities' must name all of the model's over gRPC. Received: {', '.join(names)}")
-            inputs = self.metadata()["serving_default"]["inputs"]
-            usual = [name for name in USUAL if name in inputs]
-            self._modalities = (*usual, *(name for name in inputs if name not in USUAL))
-        return self._modalities
+    def _learned_inputs(self, samples: dict[str, Any]) -> ModelInputs:
+        """What the model takes, from the server's metadata."""
+        if not isinstance(self._transport, Rest):
+            raise UserError(f"'modalities' must name all of the model's over gRPC. Received: {', '.join(samples)}")
+        self._inputs = ModelInputs.from_metadata(self.metadata())
+        return self._inputs
 
     def status(self) -> list[dict[str, Any]]:
         """State of the model's versions; over REST only."""

@@ -11,8 +11,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -33,12 +33,38 @@ CHUNK = 1 << 16
 REST_PORT, GRPC_PORT = 8501, 8500
 
 
-def read_inputs(values: Mapping[str, Any], names: Sequence[str] = USUAL) -> tuple[str, dict[str, np.ndarray]]:
+@dataclass(frozen=True)
+class ModelInputs:
+    """What a model's endpoints take.
+
+    Args:
+        names: of all its modalities.
+        numbers: of the modalities that `raw_bytes` takes as arrays, since they have no files: the shape of one sample.
+    """
+
+    names: tuple[str, ...] = USUAL
+    numbers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def from_metadata(cls, signatures: Mapping[str, Any]) -> "ModelInputs":
+        """Those of a model whose signatures the server describes in its metadata."""
+        names = list(signatures["serving_default"]["inputs"])
+        raw = signatures.get("raw_bytes", {"inputs": {}})["inputs"]
+        sizes = {name: [int(dim["size"]) for dim in raw[name]["tensor_shape"]["dim"]] for name in names if name in raw}
+        usual = [name for name in USUAL if name in names]
+        numbers = {name: tuple(shape[1:]) for name, shape in sizes.items()}
+        return cls((*usual, *(name for name in names if name not in usual)), numbers)
+
+
+PAIR = ModelInputs()
+
+
+def read_inputs(values: Mapping[str, Any], model: ModelInputs = PAIR) -> tuple[str, dict[str, np.ndarray]]:
     """The endpoint for some samples, and its inputs.
 
     Args:
         values: files or arrays of some modalities, by name; None stands for a modality that is left out.
-        names: all modalities of the model.
+        model: what the model takes.
 
     Returns:
         The signature's name, and its inputs: object arrays of bytes for files, float32 arrays for arrays.
@@ -46,34 +72,60 @@ def read_inputs(values: Mapping[str, Any], names: Sequence[str] = USUAL) -> tupl
     Raises:
         UserError: there are no values, or no endpoint takes them, or a file cannot be read.
     """
-    values = {name: value for name, value in values.items() if value is not None}
+    values, names = {name: value for name, value in values.items() if value is not None}, model.names
     unknown = values.keys() - set(names)
     if unknown:
         raise UserError(f"a modality must be one of {', '.join(names)}. Received: {', '.join(sorted(unknown))}")
     if not values:
         nothing = "neither" if len(names) == 2 else "none"
         raise UserError(f"{' or '.join(map(repr, names))} must be given. Received: {nothing}")
-    files = [name for name in values if _is_files(values[name])]
-    if len(files) == len(values):
-        contents = {name: _contents(name, value) for name, value in values.items()}
-        size = max(map(len, contents.values()))
-        inputs = {f"{name}_bytes": contents.get(name, _object([b""] * size)) for name in names}
-        signature = "raw_bytes"
-    elif files:
-        *first, last = map(repr, values)
-        all_of, received = ("both", "one of each") if len(values) == 2 else ("all", f"files for {', '.join(files)}")
-        rule = f"{', '.join(first)} and {last} must {all_of} be files or {all_of} be arrays"
-        raise UserError(f"{rule}. Received: {received}")
-    elif 1 < len(values) < len(names):
-        rule = f"arrays must be of one modality or of all of {', '.join(names)}"
-        raise UserError(f"{rule}. Received: {' and '.join(values)}")
-    else:
+    files = [name for name, value in values.items() if _are_files(value)]
+    if not files and len(values) in (1, len(names)):
         inputs = {name: _kind(name).request(name, value) for name, value in values.items()}
         signature = f"{next(iter(values))}_only" if len(values) == 1 else "serving_default"
+    else:
+        _check_raw(values, files, model)
+        inputs, signature = _raw_inputs(values, model), "raw_bytes"
     sizes = {name: len(array) for name, array in inputs.items()}
     if len(set(sizes.values())) > 1:
         raise UserError(f"all inputs must have the same number of rows. Received: {sizes}")
     return signature, inputs
+
+
+def _check_raw(values: Mapping[str, Any], files: list[str], model: ModelInputs) -> None:
+    """Files where the model reads files, and arrays where it has none.
+
+    Raises:
+        UserError: it is otherwise.
+    """
+    arrays = [name for name in values if name not in files and name not in model.numbers]
+    wrong = [name for name in files if name in model.numbers]
+    if wrong:
+        raise UserError(f"{wrong[0]!r} must be numbers. Received: a file")
+    if arrays and files:
+        *first, last = (repr(name) for name in values if name not in model.numbers)
+        all_of, received = ("both", "one of each") if len(first) == 1 else ("all", f"files for {', '.join(files)}")
+        rule = f"{', '.join(first)} and {last} must {all_of} be files or {all_of} be arrays"
+        raise UserError(f"{rule}. Received: {received}")
+    if arrays:
+        rule = f"arrays must be of one modality or of all of {', '.join(model.names)}"
+        raise UserError(f"{rule}. Received: {' and '.join(values)}")
+
+
+def _raw_inputs(values: Mapping[str, Any], model: ModelInputs) -> dict[str, np.ndarray]:
+    """The inputs of `raw_bytes`: an absent modality is an empty file, or a row of NaN."""
+    contents = {
+        name: _kind(name).request(name, value) if name in model.numbers else _contents(name, value)
+        for name, value in values.items()
+    }
+    size = max(map(len, contents.values()))
+    inputs = {}
+    for name in model.names:
+        if name in model.numbers:
+            inputs[name] = contents.get(name, np.full((size, *model.numbers[name]), np.nan, np.float32))
+        else:
+            inputs[f"{name}_bytes"] = contents.get(name, _object([b""] * size))
+    return inputs
 
 
 def _kind(name: str) -> Modality:
@@ -81,7 +133,8 @@ def _kind(name: str) -> Modality:
     return modality(name) if name in kinds() else Modality()
 
 
-def _is_files(value: Any) -> bool:
+def _are_files(value: Any) -> bool:
+    """Whether a sample is a file or a list of files, each a path, its bytes, or None; else it is an array."""
     if isinstance(value, list | tuple):
         return any(isinstance(part, str | os.PathLike | bytes) for part in value)
     return isinstance(value, str | os.PathLike | bytes)

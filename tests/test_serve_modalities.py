@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from kfusion.client import Client
-from kfusion.transport import read_inputs
+from kfusion.transport import ModelInputs, read_inputs
 from kfusion.validation import UserError
-from tests.page.visitor import Page
+from tests.page.visitor import THREE, Page
 from tests.processes import fails, in_process
 from tests.servers import serve
 from tests.tiny_models import SHAPES, export_modalities, write_examples
@@ -30,7 +30,8 @@ def example() -> dict:
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
     folder = tmp_path_factory.mktemp("three")
-    write_examples(export_modalities(folder / "made" / "1", ("image", "audio", "vector")), [example()])
+    version = export_modalities(folder / "made" / "1", ("image", "audio", "vector"), ("image", "audio"))
+    write_examples(version, [example()])
     with serve(folder / "made", folder / "log.txt") as server:
         yield server
 
@@ -47,7 +48,7 @@ def test_the_page_is_told_each_modality_and_its_shape(three, one):
     info = three.get("/model.json")[1]
     shapes = {modality["name"]: modality["shape"] for modality in info["modalities"]}
     assert shapes == {name: list(shape) for name, shape in SHAPES.items()}
-    assert not any(modality["takes_files"] for modality in info["modalities"])
+    assert [modality["takes_files"] for modality in info["modalities"]] == [True, True, False]
     assert info["image_shape"] == [4, 4, 1] and info["examples"] == [example()]
     info = one.get("/model.json")[1]
     assert info["modalities"] == [{"name": "vector", "shape": [3], "takes_files": False}]
@@ -64,6 +65,12 @@ def test_the_client_sends_any_modality_and_reads_each_vote(three, one):
         found = client.predict(np.zeros((4, 4)), np.eye(26)[0], vector=VECTOR)
         assert {name: int(vote[0]) for name, vote in found.votes.items()} == {"image": 0, "audio": 0, "vector": 1}
         assert list(found.votes) == ["image", "audio", "vector"]
+        found = client.predict([b"png", None], vector=[[np.nan] * 3, VECTOR])
+        assert found.outputs["present"].tolist() == [[True, False, False], [False, False, True]]
+        np.testing.assert_allclose(found.probabilities[1], VOTES, atol=1e-6)
+        assert client.predict(audio=b"wav").votes["vector"].tolist() == [-1]
+        with pytest.raises(UserError, match=r"'vector' must be numbers\. Received: a file"):
+            client.predict(vector=b"x")
         with pytest.raises(UserError, match=r"or of all of image, audio, vector\. Received: image and v"):
             client.predict(np.zeros((4, 4)), vector=VECTOR)
         with pytest.raises(UserError, match=r"must be one of image, audio, vector\. Received: smell"):
@@ -73,15 +80,20 @@ def test_the_client_sends_any_modality_and_reads_each_vote(three, one):
 
 
 def test_files_of_some_modalities_leave_the_others_empty():
-    names = ("image", "audio", "vector")
-    signature, inputs = read_inputs({"image": [b"png", b""], "vector": [b"", b"1,2"]}, names)
+    model = ModelInputs(("image", "audio", "vector"), {"vector": (3,)})
+    signature, inputs = read_inputs({"image": [b"png", b""]}, model)
     assert signature == "raw_bytes" and inputs["audio_bytes"].tolist() == [b"", b""]
-    assert list(inputs) == ["image_bytes", "audio_bytes", "vector_bytes"]
-    with pytest.raises(UserError, match="'image', 'audio' and 'vector' must all be files or all be arrays"):
-        read_inputs({"image": b"png", "audio": b"wav", "vector": VECTOR}, names)
+    assert list(inputs) == ["image_bytes", "audio_bytes", "vector"]
+    assert inputs["vector"].shape == (2, 3) and np.isnan(inputs["vector"]).all()
+    with pytest.raises(
+        UserError, match=r"'image' and 'audio' must both be files or both be arrays\. Received: one of e"
+    ):
+        read_inputs({"image": b"png", "audio": np.zeros(26), "vector": VECTOR}, model)
     with pytest.raises(UserError, match=r"'image' or 'audio' or 'vector' must be given\. Received: none"):
-        read_inputs({}, names)
-    assert read_inputs({"vector": b"x"}, ("vector",))[1]["vector_bytes"].tolist() == [b"x"]
+        read_inputs({}, model)
+    four = ModelInputs(("image", "audio", "smell"))
+    with pytest.raises(UserError, match="'image', 'audio' and 'smell' must all be files or all be arrays"):
+        read_inputs({"image": b"png", "audio": b"wav", "smell": VECTOR}, four)
 
 
 def test_the_command_line_takes_numbers_and_files_of_numbers(three, tmp_path):
@@ -114,7 +126,7 @@ def test_the_page_has_a_card_for_each_modality(browser, three):
         page.wait_for("By the vector alone, 63 % sure.", "#verdict")
         assert page.bars("tür")[1:] == ["–", "–", "63"]
         page.example("picture", "tür")
-        page.wait_for("one of its inputs or to all of them. Missing: audio.", "#answer-problem")
+        page.wait_for("answers to one such input or to all of them. Missing: audio.", "#answer-problem")
         row, _ = page.asked("serving_default", lambda: page.example("sound", "tür"))
         page.wait_for("They disagree: the picture says hut, the sound says hut, the vector says tür.", "#verdict")
         assert row["vector"] == VECTOR and np.shape(row["image"]) == (4, 4, 1) and len(row["audio"]) == 26
@@ -128,6 +140,18 @@ def test_the_page_has_a_card_for_each_modality(browser, three):
         page.wait_for("They disagree", "#verdict")
         assert text.input_value() == "0.5, 2, 1" and page.overflow() == 0
         assert [line for line in page.complaints if "400" not in line] == []
+
+
+def test_the_page_sends_files_and_numbers_together(browser, three):
+    with Page(browser, three.url, named="made") as page:
+        row, outputs = page.asked("raw_bytes", lambda: page.draw(THREE))
+        assert np.isnan(row["vector"]).all() and outputs["present"] == [True, False, False]
+        page.wait_for("By the picture alone", "#verdict")
+        text = page.page.get_by_label("3 numbers, separated by commas")
+        row, outputs = page.asked("raw_bytes", lambda: text.fill("0.5, 2, 1"))
+        assert row["vector"] == VECTOR and outputs["present"] == [True, False, True]
+        page.wait_for("agree", "#verdict")
+        assert page.peaceful()
 
 
 def test_the_page_hides_the_cards_of_modalities_that_the_model_lacks(browser, one):

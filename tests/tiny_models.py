@@ -42,8 +42,8 @@ def export_tiny(folder: Path, factor: float) -> Path:
     return folder
 
 
-def export_modalities(folder: Path, names: tuple[str, ...]) -> Path:
-    """A version of some of the modalities in `SHAPES`, without `raw_bytes`.
+def export_modalities(folder: Path, names: tuple[str, ...], files: tuple[str, ...] = ()) -> Path:
+    """A version of some of the modalities in `SHAPES`.
 
     A modality's probabilities are the softmax of three sums: of every third of its values from the first, the second
     and the third on. The fused ones are the mean of those of the modalities that are there.
@@ -51,8 +51,12 @@ def export_modalities(folder: Path, names: tuple[str, ...]) -> Path:
     Args:
         folder: where it is written.
         names: of the modalities.
+        files: those that `raw_bytes` and `read_bytes` read from files, as the first bytes of a file; none: there are no
+            such endpoints. They take the others as arrays, in which a row of NaN is absent.
     """
     module: Any = tf.Module()
+    raw = {f"{name}_bytes": tf.TensorSpec((None,), tf.string, f"{name}_bytes") for name in files}
+    raw |= {name: tf.TensorSpec((None, *SHAPES[name]), tf.float32, name) for name in names if name not in files}
     arrays = {name: tf.TensorSpec((None, *SHAPES[name]), tf.float32, name) for name in names}
 
     def outputs(values: dict[str, tf.Tensor], present: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -75,9 +79,29 @@ def export_modalities(folder: Path, names: tuple[str, ...]) -> Path:
         size = tf.shape(next(iter(values.values())))[0]
         return outputs(values, tf.repeat(tf.constant([[name in values for name in names]]), size, axis=0))
 
+    def read(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        values, present = {}, []
+        for name in names:
+            if name in files:
+                content, size = inputs[f"{name}_bytes"], int(np.prod(SHAPES[name]))
+                numbers = tf.io.decode_raw(content, tf.uint8, fixed_length=size)
+                values[name] = tf.reshape(tf.cast(numbers, tf.float32) / 255.0, [-1, *SHAPES[name]])
+                present.append(tf.not_equal(content, ""))
+            else:
+                present.append(tf.reduce_any(tf.math.is_finite(inputs[name]), axis=1))
+                values[name] = tf.where(present[-1][:, None], inputs[name], 0.0)
+        return {**values, "present": tf.stack(present, axis=1)}
+
+    def by_files(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        values = read(**inputs)
+        return outputs(values, values["present"])
+
     signatures = {"serving_default": tf.function(by_arrays).get_concrete_function(**arrays)}
     for name in names:
         signatures[f"{name}_only"] = tf.function(by_arrays).get_concrete_function(**{name: arrays[name]})
+    if files:
+        signatures["raw_bytes"] = tf.function(by_files).get_concrete_function(**raw)
+        signatures["read_bytes"] = tf.function(read).get_concrete_function(**raw)
     tf.saved_model.save(module, str(folder), signatures=signatures)
     write_warmup(folder, "serving_default", {name: np.ones((1, *SHAPES[name]), np.float32) for name in names})
     (folder / "assets.extra" / "labels.txt").write_text("".join(f"{name}\n" for name in CLASSES), encoding="utf-8")

@@ -10,7 +10,11 @@ export function modelInfo() {
 
 // One row to one endpoint -> its outputs. The version is named, so that the answer fits the class names.
 export async function predict(model, signature, inputs, signal) {
-  const body = JSON.stringify({ signature_name: signature, instances: [inputs] });
+  // TensorFlow Serving reads NaN in JSON, which the standard has not.
+  const text = JSON.stringify({ signature_name: signature, instances: [inputs] }, (_, value) =>
+    Number.isNaN(value) ? "NaN" : value,
+  );
+  const body = text.replaceAll('"NaN"', "NaN");
   const path = `v1/models/${encodeURIComponent(model.name)}/versions/${model.version}:predict`;
   const headers = { "Content-Type": "application/json" };
   const { predictions } = await request(path, { method: "POST", headers, body, signal });
@@ -44,25 +48,39 @@ async function request(path, options) {
 // samples: for each modality that is there {file: base64} or {values: as the network takes it}.
 // Returns outputs: the endpoint's; milliseconds: until they were here; inputs: what the network took, by modality.
 export async function ask(model, samples, signal) {
-  const names = model.modalities.map(({ name }) => name);
+  const { modalities, signatures } = model;
   const present = Object.keys(samples);
-  const isFile = (name) => samples[name]?.file !== undefined;
-  const fileNames = model.modalities.filter((modality) => modality.takes_files).map(({ name }) => name);
-  const files = Object.fromEntries(fileNames.map((name) => [`${name}_bytes`, { b64: samples[name]?.file ?? "" }]));
-  const read = () => (present.some(isFile) ? predict(model, "read_bytes", files, signal) : {});
-  if (present.every(isFile)) {
-    const timedOutputs = await timed(() => predict(model, "raw_bytes", files, signal));
-    return { ...timedOutputs, inputs: await read() };
+  const hasFiles = present.some((name) => samples[name].file !== undefined);
+  const row = rawRow(modalities, samples);
+  const read = () => (hasFiles ? predict(model, "read_bytes", row, signal) : {});
+  const takesArrays = present.length === 1 || present.length === modalities.length;
+  // Examples of pictures and sounds come as the network takes them, not as files.
+  const isRaw = modalities.every(({ name, takes_files }) => !takes_files || samples[name]?.values === undefined);
+  if (isRaw && (hasFiles || !takesArrays) && signatures.includes("raw_bytes")) {
+    const answer = await timed(() => predict(model, "raw_bytes", row, signal));
+    return { ...answer, inputs: await read() };
   }
-  if (present.length > 1 && present.length < names.length) {
-    const missing = names.filter((name) => !samples[name]).join(", ");
-    throw new Error(`This model answers to one of its inputs or to all of them. Missing: ${missing}.`);
+  if (!takesArrays) {
+    const missing = modalities.map(({ name }) => name).filter((name) => !samples[name]).join(", ");
+    throw new Error(`This model answers to one such input or to all of them. Missing: ${missing}.`);
   }
-  // An example comes as the network takes it, so files beside it have to be read first.
-  const contents = await read();
+  const contents = await read(); // Files beside an example have to be read first.
   const inputs = Object.fromEntries(present.map((name) => [name, samples[name].values ?? contents[name]]));
-  const signature = present.length === names.length ? "serving_default" : `${present[0]}_only`;
+  const signature = present.length === modalities.length ? "serving_default" : `${present[0]}_only`;
   return { ...(await timed(() => predict(model, signature, inputs, signal))), inputs };
+}
+
+// A row of raw_bytes: files, and numbers of modalities that have no files; "" and NaN for what is absent.
+function rawRow(modalities, samples) {
+  const entry = ({ name, shape, takes_files }) =>
+    takes_files
+      ? [`${name}_bytes`, { b64: samples[name]?.file ?? "" }]
+      : [name, samples[name]?.values ?? filled(shape, NaN)];
+  return Object.fromEntries(modalities.map(entry));
+}
+
+function filled([length, ...rest], value) {
+  return Array.from({ length }, () => (rest.length ? filled(rest, value) : value));
 }
 
 async function timed(request) {
