@@ -14,6 +14,7 @@ import pytest
 
 from tests.pages import browser  # noqa: F401
 from tests.processes import TRAINED, once, run_export, run_train, run_verb
+from tests.servers import Server, serve
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
@@ -100,6 +101,14 @@ def served_model(exported_model: Path, shared: Path) -> Path:
         (shared / "served" / "copy").rename(shared / "served" / "kfusion")
 
     return once(shared, shared / "served" / "kfusion", make)
+
+
+@pytest.fixture(scope="session")
+def server(served_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of the trained run's model: for the tests of the server and of its page, which leave it as it is."""
+    flags = ("--label", "stable=1", "--max-body-mib", "4", "--max-batch", "20")
+    with serve(served_model, tmp_path_factory.mktemp("server") / "log.txt", *flags) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

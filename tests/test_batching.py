@@ -1,4 +1,4 @@
-"""Micro-batching by itself, on a real exported model: who shares a run, and who is spared a neighbour's fault."""
+"""Micro-batching by itself, on a small model: which requests share a run, and that one bad request fails alone."""
 
 import asyncio
 import threading
@@ -12,11 +12,14 @@ import pytest
 from kfusion.runtime.c_api import Refused
 from kfusion.serving.batching import Batcher
 from kfusion.serving.model_manager import Version
+from tests.tiny_models import export_modalities
 
 
 @pytest.fixture(scope="module")
-def version(served_model):
-    loaded = Version(served_model, 1)
+def version(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("batching")
+    export_modalities(folder / "1", ("audio",))
+    loaded = Version(folder, 1)
     loaded.load()
     yield loaded
     loaded.close()
@@ -46,7 +49,7 @@ def answers(version, jobs, max_joined=64):
 
 def sounds(*sizes):
     rng = np.random.default_rng(0)
-    return [("audio_only", rng.normal(size=(size, 507)).astype(np.float32)) for size in sizes]
+    return [("audio_only", rng.normal(size=(size, 26)).astype(np.float32)) for size in sizes]
 
 
 def test_jobs_that_wait_share_a_run_and_get_their_own_rows(version):

@@ -1,5 +1,6 @@
 """`python -m kfusion.serve` as its users meet it: a real process, a real exported model, real pairs."""
 
+import base64
 import gzip
 import http.client
 import json
@@ -7,19 +8,12 @@ import json
 import numpy as np
 import pytest
 
-from kfusion.data.loaders import load
+from kfusion.data.loaders import load, load_builtin
 from kfusion.data.splits import split
 from kfusion.inference import load_network, predict_views
 from kfusion.run_dir import open_run
+from tests.media import encoded
 from tests.processes import ROOT, fails, in_process, run_python, wait_for
-from tests.servers import serve
-
-
-@pytest.fixture(scope="module")
-def server(served_model, tmp_path_factory):
-    log = tmp_path_factory.mktemp("serve") / "log.txt"
-    with serve(served_model, log, "--label", "stable=1", "--max-body-mib", "1", "--max-batch", "20") as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +58,17 @@ def test_one_modality_alone_by_version_by_label_and_compressed(server, pairs):
     np.testing.assert_allclose(json.loads(text)["outputs"]["probabilities"], answers["audio"], atol=1e-5)
 
 
+def test_a_file_is_answered_as_its_pixels_are(server):
+    """A digit of 28 × 28 passes through the reader unchanged."""
+    digit = np.asarray(load_builtin()["image"].values[0], np.uint8).reshape(28, 28)
+    file = {"image_bytes": {"b64": base64.b64encode(encoded(digit)).decode()}, "audio_bytes": ""}
+    status, answer = server.predict({"signature_name": "raw_bytes", "instances": [file]})
+    assert status == 200 and answer["predictions"][0]["present"] == [True, False]
+    pixels = (digit / 255)[..., np.newaxis].tolist()
+    expected = server.predict({"signature_name": "image_only", "instances": [pixels]})[1]["predictions"][0]
+    np.testing.assert_allclose(answer["predictions"][0]["probabilities"], expected["probabilities"], atol=1e-5)
+
+
 def test_status_and_metadata_have_tensorflow_servings_form(server):
     available = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
     for where in ("", "/versions/1", "/labels/stable"):
@@ -84,7 +89,7 @@ def test_status_and_metadata_have_tensorflow_servings_form(server):
         ("/v1/models/kfusion/labels/canary", {}, 400, "Unrecognized servable version label: canary"),
         ("/v1/models/kfusion", b"{", 400, "JSON Parse error"),
         ("/v1/models/kfusion", {"signature_name": "secret", "inputs": 1}, 400, '"secret" not found in signature def'),
-        ("/v1/models/kfusion", b" " * (1 << 21), 413, "at most 1 MiB; send fewer rows"),
+        ("/v1/models/kfusion", b" " * (5 << 20), 413, "at most 4 MiB; send fewer rows"),
         ("/v1/models/kfusion", {"signature_name": "audio_only", "inputs": [[0.0] * 507] * 21}, 400, "at most 20 rows"),
         ("/v1/models/kfusion", {"signature_name": "audio_only", "inputs": [[0.0] * 506]}, 400, "shape (batch, 507)"),
         ("/v1/models/%2e%2e%2f%2e%2e%2fetc%2fpasswd", {}, 404, "Servable not found"),

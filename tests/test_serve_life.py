@@ -14,8 +14,10 @@ import pytest
 
 from tests.processes import wait_for
 from tests.servers import serve
+from tests.tiny_models import export_tiny
 
 SILENCE = json.dumps({"signature_name": "audio_only", "inputs": [[0.0] * 507]}).encode()
+TWO = b'{"inputs": [2.0]}'
 PATH = "/v1/models/kfusion:predict"
 
 
@@ -24,6 +26,14 @@ def shelf(served_model, tmp_path):
     """A model's folder of one's own, with version 1."""
     folder = tmp_path / "kfusion"
     shutil.copytree(served_model, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A model that loads at once, in a folder of the same name."""
+    folder = tmp_path_factory.mktemp("tiny") / "kfusion"
+    export_tiny(folder / "1", 2)
     return folder
 
 
@@ -113,32 +123,32 @@ def test_a_broken_version_is_told_and_the_old_one_goes_on(shelf, tmp_path):
         assert server.predict(SILENCE, "/v1/models/kfusion/labels/old")[0] == 200
 
 
-def test_sigterm_finishes_what_is_in_flight(served_model, tmp_path):
+def test_sigterm_finishes_what_is_in_flight(tiny, tmp_path):
     """A request whose body is still arriving when the signal comes is answered; then the process ends with status 0."""
-    with serve(served_model, tmp_path / "log.txt") as server:
+    with serve(tiny, tmp_path / "log.txt") as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=60) as late:
-            head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(SILENCE)}\r\n\r\n".encode()
-            late.sendall(head + SILENCE[:100])
+            head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(TWO)}\r\n\r\n".encode()
+            late.sendall(head + TWO[:10])
             wait_for(lambda: server.metric("kfusion_serving_requests_in_work") == 1)
             ending = ThreadPoolExecutor(1).submit(server.terminate)
             time.sleep(0.5)
             with pytest.raises(OSError):
                 socket.create_connection(("127.0.0.1", server.port), timeout=5).close()
-            late.sendall(SILENCE[100:])
+            late.sendall(TWO[10:])
             answer = late.makefile("rb").read()
-        assert answer.startswith(b"HTTP/1.1 200 OK") and b"probabilities" in answer
+        assert answer.startswith(b"HTTP/1.1 200 OK") and answer.endswith(b'{"outputs":[4.0]}')
         assert ending.result(60) == 0
     assert "Traceback" not in server.log.read_text()
 
 
-def test_limits_refuse_with_a_sentence_and_the_server_goes_on(served_model, tmp_path):
+def test_limits_refuse_with_a_sentence_and_the_server_goes_on(tiny, tmp_path):
     flags = ("--max-requests", "2", "--max-connections", "6", "--timeout-s", "1.5")
-    with serve(served_model, tmp_path / "log.txt", *flags) as server:
+    with serve(tiny, tmp_path / "log.txt", *flags) as server:
         slow = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(2)]
         for each in slow:
             each.sendall(f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\n".encode())
         wait_for(lambda: server.metric("kfusion_serving_requests_in_work") == 2)
-        status, body, headers = server.ask("POST", PATH, SILENCE)
+        status, body, headers = server.ask("POST", PATH, TWO)
         assert status == 503 and headers["retry-after"] == "1"
         assert json.loads(body)["error"] == "2 requests are in work, as many as may be; come back later"
         for each in slow:
@@ -151,7 +161,7 @@ def test_limits_refuse_with_a_sentence_and_the_server_goes_on(served_model, tmp_
         assert b"408 Request Timeout" in links[0].makefile("rb").read()
         for link in links:
             link.close()
-        assert wait_for(lambda: server.predict(SILENCE)[0] == 200)
+        assert wait_for(lambda: server.predict(TWO)[0] == 200)
 
 
 @pytest.mark.slow  # In one process, by test_batching.py.

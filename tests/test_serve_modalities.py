@@ -22,7 +22,7 @@ VOTES = np.exp(VECTOR) / np.exp(VECTOR).sum()
 def example() -> dict:
     """A black image, a silent sound, and a vector."""
     file = io.BytesIO()
-    Image.new("L", (4, 4)).save(file, "PNG")
+    Image.new("L", (5, 6)).save(file, "PNG")
     image = base64.b64encode(file.getvalue()).decode()
     return {"class_name": "tür", "image": image, "audio": [0.0] * 26, "vector": VECTOR}
 
@@ -49,7 +49,7 @@ def test_the_page_is_told_each_modality_and_its_shape(three, one):
     shapes = {modality["name"]: modality["shape"] for modality in info["modalities"]}
     assert shapes == {name: list(shape) for name, shape in SHAPES.items()}
     assert [modality["takes_files"] for modality in info["modalities"]] == [True, True, False]
-    assert info["image_shape"] == [4, 4, 1] and info["examples"] == [example()]
+    assert info["image_shape"] == [6, 5, 1] and info["examples"] == [example()]
     info = one.get("/model.json")[1]
     assert info["modalities"] == [{"name": "vector", "shape": [3], "takes_files": False}]
     assert info["image_shape"] == [] and info["class_names"] == ["hut", "tür", "zaun"]
@@ -62,17 +62,17 @@ def test_the_client_sends_any_modality_and_reads_each_vote(three, one):
         np.testing.assert_allclose(found.probabilities, [VOTES], atol=1e-6)
         assert found.class_name == ["tür"] and found.votes["vector"].tolist() == [1]
     with Client(three.url, "made") as client:
-        found = client.predict(np.zeros((4, 4)), np.eye(26)[0], vector=VECTOR)
+        found = client.predict(np.zeros((6, 5)), np.eye(26)[0], vector=VECTOR)
         assert {name: int(vote[0]) for name, vote in found.votes.items()} == {"image": 0, "audio": 0, "vector": 1}
         assert list(found.votes) == ["image", "audio", "vector"]
-        found = client.predict([b"png", None], vector=[[np.nan] * 3, VECTOR])
+        found = client.predict([bytes(30), None], vector=[[np.nan] * 3, VECTOR])
         assert found.outputs["present"].tolist() == [[True, False, False], [False, False, True]]
         np.testing.assert_allclose(found.probabilities[1], VOTES, atol=1e-6)
-        assert client.predict(audio=b"wav").votes["vector"].tolist() == [-1]
+        assert client.predict(audio=bytes(26)).votes["vector"].tolist() == [-1]
         with pytest.raises(UserError, match=r"'vector' must be numbers\. Received: a file"):
             client.predict(vector=b"x")
         with pytest.raises(UserError, match=r"or of all of image, audio, vector\. Received: image and v"):
-            client.predict(np.zeros((4, 4)), vector=VECTOR)
+            client.predict(np.zeros((6, 5)), vector=VECTOR)
         with pytest.raises(UserError, match=r"must be one of image, audio, vector\. Received: smell"):
             client.predict(smell=VECTOR)
     with Client("grpc://localhost:1") as client, pytest.raises(UserError, match="'modalities' must name all"):
@@ -103,7 +103,7 @@ def test_the_command_line_takes_numbers_and_files_of_numbers(three, tmp_path):
     for value in ("vector=0.5,2,1", "vector=row.npy", "vector=row.txt"):
         assert in_process(*flags, value, cwd=tmp_path).stdout == f"tür  ({VOTES[1]:.1%} sure)\n"
     sounds = ",".join(["0"] * 26)
-    np.save(tmp_path / "image.npy", np.zeros((4, 4)))
+    np.save(tmp_path / "image.npy", np.zeros((6, 5)))
     done = in_process(
         *flags, "vector=0.5,2,1", "--input", f"audio={sounds}", "--input", "image=image.npy", cwd=tmp_path
     )
@@ -129,7 +129,7 @@ def test_the_page_has_a_card_for_each_modality(browser, three):
         page.wait_for("answers to one such input or to all of them. Missing: audio.", "#answer-problem")
         row, _ = page.asked("serving_default", lambda: page.example("sound", "tür"))
         page.wait_for("They disagree: the picture says hut, the sound says hut, the vector says tür.", "#verdict")
-        assert row["vector"] == VECTOR and np.shape(row["image"]) == (4, 4, 1) and len(row["audio"]) == 26
+        assert row["vector"] == VECTOR and np.shape(row["image"]) == (6, 5, 1) and len(row["audio"]) == 26
         assert page.violations() == []
         text.fill("1, 2")
         text.blur()

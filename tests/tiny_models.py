@@ -10,7 +10,7 @@ import tensorflow as tf
 from kfusion.runtime.protos import fill_tensor, message
 
 CLASSES = ("hut", "tür", "zaun")
-SHAPES = {"image": (4, 4, 1), "audio": (26,), "vector": (3,)}
+SHAPES = {"image": (6, 5, 1), "audio": (26,), "vector": (3,)}
 
 
 class Tiny(tf.Module):
@@ -84,6 +84,10 @@ def export_modalities(folder: Path, names: tuple[str, ...], files: tuple[str, ..
         for name in names:
             if name in files:
                 content, size = inputs[f"{name}_bytes"], int(np.prod(SHAPES[name]))
+                lengths = tf.strings.length(content)
+                rule = tf.reduce_all(tf.logical_or(lengths >= size, lengths == 0))
+                with tf.control_dependencies([tf.debugging.Assert(rule, [f"{name}_bytes, row 0: must be longer"])]):
+                    content = tf.identity(content)
                 numbers = tf.io.decode_raw(content, tf.uint8, fixed_length=size)
                 values[name] = tf.reshape(tf.cast(numbers, tf.float32) / 255.0, [-1, *SHAPES[name]])
                 present.append(tf.not_equal(content, ""))

@@ -1,4 +1,4 @@
-"""For the tests of the page: a real server with the trained model, the page in a real browser, a voice."""
+"""For the tests of the page: the page in a real browser, and a voice."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,13 +11,6 @@ from scipy.signal import resample_poly
 from tests.media import FSDD, SPEAKERS, Recordings, wav_bytes
 from tests.page.visitor import RATE_HZ, Page
 from tests.pages import CHROMIUM, FLAGS
-from tests.servers import serve
-
-
-@pytest.fixture(scope="session")
-def server(served_model, tmp_path_factory):
-    with serve(served_model, tmp_path_factory.mktemp("page") / "log.txt") as running:
-        yield running
 
 
 @pytest.fixture
