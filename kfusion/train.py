@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from kfusion import run_dir as runs
+from kfusion import run_dir
 from kfusion.cli import Starting, console, parse, quiet, run_main, starting_settings
 from kfusion.config import Config
 from kfusion.validation import UserError
@@ -42,7 +42,7 @@ def folder_of(command: Command) -> Path:
     """The run folder that the command means."""
     if command.out is not None:
         return command.out
-    return runs.unfinished_folder(command.name) if command.resume else runs.default_folder(command.name)
+    return run_dir.unfinished_folder(command.name) if command.resume else run_dir.default_folder(command.name)
 
 
 def main() -> None:

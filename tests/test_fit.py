@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from kfusion.config import TrainingConfig
 from kfusion.io import write_atomically
-from kfusion.training import optimizers as compiling
+from kfusion.training import optimizers
 from kfusion.training.callbacks import TrainingState, read_history
 from kfusion.training.fit import Task, fit, one_epoch
 
@@ -68,7 +68,7 @@ def figures(progress: TrainingState) -> list[tuple[float, ...]]:
 def test_a_prime_number_of_steps_runs_in_few_pieces_to_the_same_weights(tmp_path, monkeypatch):
     weights, progress, returns = trained(tmp_path)
     assert returns == [31, 63] * EPOCHS
-    monkeypatch.setattr(compiling, "STEPS_PER_EXECUTION", 1)
+    monkeypatch.setattr(optimizers, "STEPS_PER_EXECUTION", 1)
     (tmp_path / "singly").mkdir()
     same_weights, same, singly = trained(tmp_path / "singly")
     assert singly == [*range(STEPS)] * EPOCHS

@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from kfusion.config import TrainingConfig
-from kfusion.training.optimizers import ViewsLoss
+from kfusion.training.optimizers import ViewsLoss, compile_model
 
 RNG = np.random.default_rng(3)
 ANSWERS = RNG.dirichlet(np.ones(4), size=(5, 3)).astype("float32")
@@ -49,6 +50,13 @@ def test_the_teacher_draws_the_fused_answer_only():
     gradient = np.asarray(tape.gradient(taught, answers))
     assert np.abs(gradient[:, FUSED]).min() > 1e-3
     assert np.abs(np.delete(gradient, FUSED, axis=1)).max() < 1e-6
+
+
+def test_a_single_modality_has_no_late_fusion_to_learn_from():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(4, activation="softmax")])
+    config = TrainingConfig(views="all", late_teacher=2.0)
+    assert isinstance(compile_model(model, config, 1, PRIOR, TEMPERATURE).loss, ViewsLoss)
+    assert not isinstance(compile_model(model, config, 1, PRIOR, ()).loss, ViewsLoss)
 
 
 def test_an_answer_of_zero_is_no_infinite_loss():

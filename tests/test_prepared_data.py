@@ -9,8 +9,9 @@ from kfusion.config import Config, DataConfig
 from kfusion.exporting.exporter import Options, export
 from kfusion.exporting.model_store import ModelStore
 from kfusion.io import read_json
-from kfusion.prepared_data import gather, load_own, regather
+from kfusion.prepared_data import MissingData, gather, load_own, regather
 from kfusion.run_dir import Run
+from kfusion.validation import UserError
 from tests.exports import EXTRAS
 from tests.folders import write_digits, write_own
 
@@ -21,8 +22,8 @@ def own(tmp_path) -> Config:
     return Config(data=DataConfig(data=str(tmp_path / "data")))
 
 
-def rows(material):
-    return {name: values.tolist() for name, values in material.rows().items()}
+def rows(prepared):
+    return {name: values.tolist() for name, values in prepared.rows().items()}
 
 
 def seeded(config: Config, seed: int, split_seed: int = -1) -> Config:
@@ -37,29 +38,29 @@ def test_the_split_seed_decides_the_split_alone(own):
 
 
 def test_the_same_data_are_not_read_again(own):
-    material = gather(seeded(own, 0))
+    prepared = gather(seeded(own, 0))
     config = seeded(replace(own, model=replace(own.model, hidden_dim=8)), 3, split_seed=0)
-    again = regather(material, config)
-    assert again.source is material.source and again.parts is material.parts
+    again = regather(prepared, config)
+    assert again.source is prepared.source and again.parts is prepared.parts
     assert again.config == config
     assert rows(again) == rows(gather(config))
 
 
 def test_another_split_or_another_normalisation_is_gathered_anew(own):
-    material = gather(seeded(own, 0))
-    assert rows(regather(material, seeded(own, 1))) == rows(gather(seeded(own, 1)))
+    prepared = gather(seeded(own, 0))
+    assert rows(regather(prepared, seeded(own, 1))) == rows(gather(seeded(own, 1)))
     trimmed = replace(own, model=replace(own.model, utterance_trim=0.3))
-    again = regather(material, trimmed)
-    assert not np.allclose(again.statistics.prepared_mean["audio"], material.statistics.prepared_mean["audio"])
+    again = regather(prepared, trimmed)
+    assert not np.allclose(again.statistics.prepared_mean["audio"], prepared.statistics.prepared_mean["audio"])
 
 
 @pytest.fixture
 def run(own, tmp_path) -> Run:
     """A run folder with what is known before the first step."""
-    material, run = gather(own), Run(tmp_path / "run")
+    prepared, run = gather(own), Run(tmp_path / "run")
     run.folder.mkdir()
-    run.write_arrays("split.npz", material.rows())
-    run.write_json("data.json", material.facts())
+    run.write_arrays("split.npz", prepared.rows())
+    run.write_json("data.json", prepared.facts())
     run.write_json("config.json", own.to_json())
     return run
 
@@ -76,7 +77,7 @@ def lengthen(data):
 
 
 @pytest.mark.parametrize(("change", "found"), [(brighten, "another image_range"), (lengthen, "another files")])
-def test_an_export_of_changed_data_is_one_line_and_publishes_nothing(run, tmp_path, change, found):
+def test_changed_data_are_refused(run, tmp_path, change, found):
     assert load_own(run)[1].test.rows["image"].tolist() == run.split()["test_image"].tolist()
     change(tmp_path / "data")
     line = f"the data must be those that the run was trained on\\. Found: {found}$"
@@ -95,6 +96,12 @@ def test_a_file_for_another_runtime_is_not_made_of_changed_data_either(run, tmp_
     with pytest.raises(ValueError, match=r"the data must be those that the run was trained on\. Found: another files$"):
         export(run, nothing, store, Options(format=extra))  # pyright: ignore[reportArgumentType]
     assert not store.root.exists()
+
+
+def test_data_that_are_gone_are_told_apart_from_other_data(run, tmp_path):
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    with pytest.raises(MissingData, match="the run's data must be where they were at training"):
+        load_own(run)
 
 
 def test_what_is_only_remarked_of_the_data_may_change(run):

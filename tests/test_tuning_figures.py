@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from tests.searches import completed, failed, plan, running
 from tests.test_figures import overlaps, sweep, texts
-from tuning import plots as figures
+from tuning import plots
 from tuning.plots import Scale, scale_of, scores_of
 from tuning.space import SPACE, as_text
 from tuning.trials import Trial
@@ -35,11 +35,11 @@ def drawn(draw, names, num: int, **settings) -> Figure:
 
 TWO, ALL = ("hidden_dim", "embed_dim"), tuple(SPACE)
 DRAWN = {
-    "one parameter": lambda: drawn(figures.score_by_parameter, TWO[:1], 20),
-    "one trial": lambda: drawn(figures.score_by_parameter, TWO, 1, objective="val_loss"),
-    "eleven parameters": lambda: drawn(figures.score_by_parameter, ALL, 60),
-    "claim": lambda: drawn(figures.paper_claim, TWO, 20, repeats=2),
-    "progress of hyperband": lambda: drawn(figures.progress, TWO, 60, tuner="hyperband", epochs=(3, 20)),
+    "one parameter": lambda: drawn(plots.score_by_parameter, TWO[:1], 20),
+    "one trial": lambda: drawn(plots.score_by_parameter, TWO, 1, objective="val_loss"),
+    "eleven parameters": lambda: drawn(plots.score_by_parameter, ALL, 60),
+    "claim": lambda: drawn(plots.paper_claim, TWO, 20, repeats=2),
+    "progress of hyperband": lambda: drawn(plots.progress, TWO, 60, tuner="hyperband", epochs=(3, 20)),
 }
 
 
@@ -50,14 +50,14 @@ def test_no_texts_overlap_and_none_is_tiny(draw):
     assert min(float(text.get_fontsize()) for text in texts(figure)) >= 9
 
 
-@pytest.mark.parametrize("draw", [figures.score_by_parameter, figures.paper_claim, figures.progress])
+@pytest.mark.parametrize("draw", [plots.score_by_parameter, plots.paper_claim, plots.progress])
 @pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
 def test_equal_scores_can_be_drawn(draw, objective):
     trials = [completed(at, 0.5, hidden_dim=size, embed_dim=32) for at, size in enumerate((64, 128))]
     FigureCanvasAgg(draw(trials, plan(objective=objective))).draw()
 
 
-@pytest.mark.parametrize("draw", [figures.score_by_parameter, figures.paper_claim, figures.progress])
+@pytest.mark.parametrize("draw", [plots.score_by_parameter, plots.paper_claim, plots.progress])
 def test_figures_of_no_completed_trial_name_the_rule(draw):
     with pytest.raises(ValueError, match=r"^'trials' must be completed, one or more\. Received: none$"):
         draw([failed(0, "no"), running(1, 2)], plan())
@@ -84,7 +84,7 @@ def test_a_panel_shows_every_trial_and_repeat_and_the_means():
         completed(1, 0.94, 0.96, hidden_dim=128),
         completed(2, 0.98, 1.00, hidden_dim=128),
     ]
-    axes = figures.score_by_parameter(trials, plan("hidden_dim")).axes[0]
+    axes = plots.score_by_parameter(trials, plan("hidden_dim")).axes[0]
     assert sorted(score for _, score in marks(axes, "trial")) == pytest.approx([0.91, 0.95, 0.99])
     assert sorted(score for _, score in marks(axes, "repeat")) == pytest.approx([0.9, 0.92, 0.94, 0.96, 0.98, 1.0])
     (means,) = bars(axes).values()
@@ -96,7 +96,7 @@ def test_a_panel_shows_every_trial_and_repeat_and_the_means():
 
 def test_a_trial_far_below_the_others_stands_at_the_edge_and_out_of_the_means():
     trials = [completed(at, 0.98 + 0.001 * at, hidden_dim=64 << at % 2) for at in range(9)]
-    figure = figures.score_by_parameter([*trials, completed(9, 0.1, hidden_dim=64)], plan("hidden_dim"))
+    figure = plots.score_by_parameter([*trials, completed(9, 0.1, hidden_dim=64)], plan("hidden_dim"))
     axes = figure.axes[0]
     assert axes.get_ylim()[0] > 0.97
     assert min(mean for means in bars(axes).values() for _, mean, _ in means) > 0.98
@@ -137,7 +137,7 @@ def test_ticks_are_the_tried_values_and_labels_without_room_are_left_out():
 def test_the_claim_has_a_line_per_embed_size_and_bars_over_repeats():
     grid = itertools.product((128, 256), (64, 128))
     trials = [completed(at, 0.9, 0.92 + 0.02 * at, hidden_dim=h, embed_dim=e) for at, (h, e) in enumerate(grid)]
-    figure = figures.paper_claim(trials, plan(repeats=2))
+    figure = plots.paper_claim(trials, plan(repeats=2))
     assert figure is not None
     found = bars(figure.axes[0])
     assert set(found) == {"embed_dim 64", "embed_dim 128"}
@@ -148,7 +148,7 @@ def test_the_claim_has_a_line_per_embed_size_and_bars_over_repeats():
 
 def test_the_claim_pools_trials_that_differ_in_other_parameters():
     trials = [completed(at, score, hidden_dim=128) for at, score in enumerate((0.90, 0.94))]
-    figure = figures.paper_claim([*trials, completed(2, 0.95, hidden_dim=256)], plan("hidden_dim", "dropout"))
+    figure = plots.paper_claim([*trials, completed(2, 0.95, hidden_dim=256)], plan("hidden_dim", "dropout"))
     assert figure is not None
     (line,) = bars(figure.axes[0]).values()
     assert line[0] == pytest.approx((128, 0.92, 0.02))
@@ -158,7 +158,7 @@ def test_the_claim_pools_trials_that_differ_in_other_parameters():
 
 
 def test_the_claim_marks_the_papers_sizes_even_where_they_were_not_tried():
-    figure = figures.paper_claim([completed(0, 0.9, hidden_dim=64)], plan("hidden_dim"))
+    figure = plots.paper_claim([completed(0, 0.9, hidden_dim=64)], plan("hidden_dim"))
     assert figure is not None
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["64", "128", "256"]
     written = [text.get_text() for text in texts(figure)]
@@ -167,13 +167,13 @@ def test_the_claim_marks_the_papers_sizes_even_where_they_were_not_tried():
 
 
 def test_there_is_no_claim_where_the_hidden_size_is_not_tuned():
-    assert figures.paper_claim([completed(0, 0.9, dropout=0.3)], plan("dropout")) is None
+    assert plots.paper_claim([completed(0, 0.9, dropout=0.3)], plan("dropout")) is None
 
 
 @pytest.mark.parametrize(("objective", "best"), [("val_accuracy", [0.9, 0.95, 0.95]), ("val_loss", [0.9, 0.9, 0.8])])
 def test_progress_has_the_best_so_far_and_the_failed_trials(objective, best):
     trials = [completed(0, 0.9), completed(1, 0.95), failed(2, "no"), completed(3, 0.8), running(4, 1)]
-    axes = figures.progress(trials, plan(objective=objective)).axes[0]
+    axes = plots.progress(trials, plan(objective=objective)).axes[0]
     assert marks(axes, "trial") == [(0, 0.9), (1, 0.95), (3, 0.8)]
     assert marks(axes, "best so far")[:3] == list(zip((0, 1, 3), best, strict=True))
     assert [place for place, _ in marks(axes, "failed")] == [2]
@@ -181,7 +181,7 @@ def test_progress_has_the_best_so_far_and_the_failed_trials(objective, best):
 
 def test_figures_of_hyperband_leave_out_shorter_trainings_and_say_so():
     trials = [completed(at, 0.9, epochs=3 if at else 20, hidden_dim=64 << at) for at in range(3)]
-    figure = figures.score_by_parameter(trials, plan("hidden_dim", tuner="hyperband"))
+    figure = plots.score_by_parameter(trials, plan("hidden_dim", tuner="hyperband"))
     assert len(marks(figure.axes[0], "trial")) == 1
     assert "1 trial of 20 epochs (2 shorter left out)" in [text.get_text() for text in texts(figure)]
-    assert len(marks(figures.progress(trials, plan(tuner="hyperband")).axes[0], "shorter trial")) == 2
+    assert len(marks(plots.progress(trials, plan(tuner="hyperband")).axes[0], "shorter trial")) == 2

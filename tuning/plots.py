@@ -106,8 +106,8 @@ class Scale:
         locator = MaxNLocator(5, integer=whole)
         if self.kind == "log":
             locator = LogLocator(2 if whole else 10, subs=(1.0,) if whole or high > 100 * low else (1.0, 2.0, 5.0))
-        found = [float(f"{tick:.6g}") for tick in locator.tick_values(low, high) if low <= tick <= high]
-        return [int(tick) if whole else tick for tick in found]
+        ticks = [float(f"{tick:.6g}") for tick in locator.tick_values(low, high) if low <= tick <= high]
+        return [int(tick) if whole else tick for tick in ticks]
 
 
 def scale_of(name: str, trials: Sequence[Trial], plan: Plan) -> Scale:
@@ -247,8 +247,8 @@ def paper_claim(trials: Sequence[Trial], plan: Plan) -> Figure | None:
         return None
     shown = drawable(trials, plan)
     everything = scores_of(shown, plan.settings.objective)
-    kept = [trial for trial in shown if not everything.beyond(trial.score or 0.0)]
-    lines = _lines(kept, "embed_dim" in names)
+    near = [trial for trial in shown if not everything.beyond(trial.score or 0.0)]
+    lines = _lines(near, "embed_dim" in names)
     single = all(len(group) == 1 for line in lines.values() for group in line.values())
     points = {name: [(at, *_mean(line[at], single)) for at in sorted(line)] for name, line in lines.items()}
     with look():
@@ -316,11 +316,11 @@ def _draw(axes: Axes, points: Points) -> None:
 
 def _claim_ticks(sizes: Sequence[int]) -> list[int]:
     """The paper's sizes, and those others whose labels have room beside them."""
-    kept, room = [CHOSEN, EQUAL], LABEL * math.log(sizes[-1] / sizes[0])
+    ticks, room = [CHOSEN, EQUAL], LABEL * math.log(sizes[-1] / sizes[0])
     for size in sizes:
-        if all(abs(math.log(size / other)) >= room for other in kept):
-            kept.append(size)
-    return sorted(kept)
+        if all(abs(math.log(size / other)) >= room for other in ticks):
+            ticks.append(size)
+    return sorted(ticks)
 
 
 def score_by_parameter(trials: Sequence[Trial], plan: Plan) -> Figure:
@@ -462,8 +462,8 @@ def _ticks(axes: Axes, scale: Scale, room_in: float) -> None:
 
 def _legend(panels: Sequence[Axes]) -> tuple[list, list[str]]:
     """Each kind of mark once."""
-    found = {}
+    handles = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    return list(found.values()), list(found)
+            handles.setdefault(label, handle)
+    return list(handles.values()), list(handles)

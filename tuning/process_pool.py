@@ -221,8 +221,9 @@ def check_port(where: tuple[str, int]) -> None:
         try:
             probe.bind(where)
         except OSError as error:
-            found = f"Found: {error.strerror}"
-            raise UserError(f"{where[0]}:{where[1]}: the chief must be able to listen there. {found}") from error
+            raise UserError(
+                f"{where[0]}:{where[1]}: the chief must be able to listen there. Found: {error.strerror}"
+            ) from error
 
 
 POLL_SECONDS = 0.5
@@ -340,7 +341,7 @@ def supervise(pool: ProcessPool, plan: Plan, *, is_new: bool, deadline_seconds: 
         console: where the trials are shown.
 
     Raises:
-        PoolError: no trial was completed, or the processes cannot go on; what there is has been reported.
+        PoolError: no trial was completed, or the processes cannot go on; what was completed has been reported.
     """
     supervisor = Supervisor(pool, plan, deadline_seconds, console, 0.0 if is_new else _seconds_before(pool))
     if not pool.helps:

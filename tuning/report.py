@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kfusion.io import write_atomically, write_json, write_text
-from tuning import plots as figures
+from tuning import plots
 from tuning.space import Plan, apply
 from tuning.trials import (
     Spread,
@@ -51,9 +51,9 @@ NUM_SHOWN = 5
 """Of the best trials, in the table."""
 WIDTH = 80
 DRAWN = {
-    "score_by_parameter": figures.score_by_parameter,
-    "paper_claim": figures.paper_claim,
-    "progress": figures.progress,
+    "score_by_parameter": plots.score_by_parameter,
+    "paper_claim": plots.paper_claim,
+    "progress": plots.progress,
 }
 
 
@@ -167,7 +167,7 @@ def _draw(report: Report) -> None:
     for name, draw in DRAWN.items():
         figure = None if report.best is None else draw(report.trials, report.plan)
         if figure is not None:
-            figures.save(figure, folder, name)
+            plots.save(figure, folder, name)
         else:
             for kind in ("png", "svg"):
                 (folder / f"{name}.{kind}").unlink(missing_ok=True)

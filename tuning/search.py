@@ -15,7 +15,7 @@ from typing import Annotated
 
 import tyro
 
-from kfusion import run_dir as runs
+from kfusion import run_dir
 from kfusion.cli import Starting, console, fail, parse, run_main, starting_settings
 from kfusion.config import Config
 from kfusion.validation import UserError, require
@@ -66,7 +66,7 @@ def folder_of(command: Command) -> Path:
     begun = [path.parent for path in ROOT.glob(f"{command.name}-*/search.json")]
     if command.resume and begun:
         return max(begun, key=lambda path: path.stat().st_mtime)
-    return runs.default_folder(command.name, ROOT)
+    return run_dir.default_folder(command.name, ROOT)
 
 
 def pool_of(command: Command, folder: Path) -> ProcessPool:
@@ -112,7 +112,7 @@ def check_folder(folder: Path, plan: Plan, may_exist: bool) -> bool:
             raise UserError(f"{folder}: an existing search is kept; choose another --out, or --resume it")
         check_same(read_plan(folder), plan, folder)
         return False
-    foreign = [path.name for path in folder.iterdir() if path.name != runs.LOCK] if folder.is_dir() else []
+    foreign = [path.name for path in folder.iterdir() if path.name != run_dir.LOCK] if folder.is_dir() else []
     if foreign:
         raise UserError(f"{folder}: a search needs a folder of its own. Found: {', '.join(sorted(foreign)[:3])}")
     return True
@@ -127,7 +127,7 @@ def main() -> None:
     if pool.helps and not (folder / "search.json").exists():
         raise UserError(f"{folder}: must be the chief's folder, on a disk that all share. Found: no search.json")
     is_new = check_folder(folder, plan, may_exist=command.resume or pool.helps)
-    lock = None if pool.helps else runs.lock(folder)
+    lock = None if pool.helps else run_dir.lock(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not pool.helps:

@@ -26,7 +26,7 @@ from keras_tuner import errors, oracles
 from keras_tuner.engine import base_tuner
 from keras_tuner.engine import trial as trials
 
-from kfusion import run_dir as runs
+from kfusion import run_dir
 from kfusion.environment import resident_bytes
 from kfusion.io import read_json, write_atomically, write_json, write_text
 from kfusion.prepared_data import PreparedData, regather
@@ -91,10 +91,10 @@ class FusionHyperModel(keras_tuner.HyperModel):
         """
         prepared = self.prepared_of(hp)
         first, last = hp.values.get("tuner/initial_epoch", 0), hp.values.get("tuner/epochs", 0)
-        if parent and runs.begun(parent) and not runs.begun(folder):
+        if parent and run_dir.begun(parent) and not run_dir.begun(folder):
             _copy(parent, folder)
-        with runs.lock(folder):
-            run = open_or_begin(folder, prepared, self.computes, resume=runs.begun(folder))
+        with run_dir.lock(folder):
+            run = open_or_begin(folder, prepared, self.computes, resume=run_dir.begun(folder))
             rule = StopRule(run, last, self.plan.settings.objective, self.plan.settings.patience)
             earlier = _seconds(run, len(prepared.parts.train), first)
             if not (run.checkpoint.exists() and rule.met()):
@@ -147,7 +147,7 @@ class StopRule(keras.callbacks.Callback):
 def _copy(parent: Path, folder: Path) -> None:
     """A run to go on with, under another name. The config comes last: with it, the folder is a run."""
     folder.mkdir(exist_ok=True)
-    names = sorted(path.name for path in parent.iterdir() if path.is_file() and path.name != runs.LOCK)
+    names = sorted(path.name for path in parent.iterdir() if path.is_file() and path.name != run_dir.LOCK)
     for name in sorted(names, key="config.json".__eq__):
         write_atomically(folder / name, lambda path, name=name: shutil.copy(parent / name, path))
 

@@ -182,8 +182,8 @@ def _check_contract(network: keras.Model, config: ModelConfig, spec: Spec) -> No
     softmax = isinstance(last, layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax
     check(network.output is last.output, "probabilities", "be the last one", network.output.name)
     check(softmax, "probabilities", "be a softmax", type(last).__name__)
-    given = (last.output.shape, last.output.dtype)
-    check(given == (wanted, "float32"), "probabilities", f"give float32 of the shape {wanted}", given)
+    received = (last.output.shape, last.output.dtype)
+    check(received == (wanted, "float32"), "probabilities", f"give float32 of the shape {wanted}", received)
 
 
 def _by_name(what: str, values: Any, sizes: dict[str, int]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-from kfusion import run_dir as runs
+from kfusion import run_dir
 from kfusion.config import Config, differences
 from kfusion.data.dataset import Pairs
 from kfusion.data.in_memory import OwnData
@@ -26,11 +26,11 @@ from kfusion.environment import environment, has_accelerator
 from kfusion.exporting.kept_samples import keep_samples
 from kfusion.inference import load_network, predict_views
 from kfusion.io import read_back, same_arrays, write_atomically, write_text
-from kfusion.metrics import classification as metrics
+from kfusion.metrics import classification
 from kfusion.modalities import each_of
 from kfusion.model.build import as_float32, build_model, with_all_views
 from kfusion.plots import tables
-from kfusion.plots import training as figures
+from kfusion.plots import training as plots
 from kfusion.prepared_data import PreparedData, gather
 from kfusion.random_streams import sample_keys
 from kfusion.run_dir import Run
@@ -59,11 +59,13 @@ def write_results(run: Run, prepared: PreparedData, console: Console | None) -> 
     results["best_epoch"] = best_epoch(history)
     results["epochs"] = len(history)
     run.figures.mkdir(exist_ok=True)
-    figures.save(figures.learning_curves(history.reset_index(), results["best_epoch"]), run.figures, "learning_curves")
-    figures.save(figures.confusion_matrix(np.array(results["confusion"]), names), run.figures, "confusion")
+    plots.save(plots.learning_curves(history.reset_index(), results["best_epoch"]), run.figures, "learning_curves")
+    plots.save(plots.confusion_matrix(np.array(results["confusion"]), names), run.figures, "confusion")
     for name, figure in augmented_samples(prepared).items():
-        figures.save(figure, run.figures, f"augmented_{name}")
-    write_text(run.folder / "report.txt", metrics.report_text(results["report"]) + "\n" + views_text(results["views"]))
+        plots.save(figure, run.figures, f"augmented_{name}")
+    write_text(
+        run.folder / "report.txt", classification.report_text(results["report"]) + "\n" + views_text(results["views"])
+    )
     keep_samples(run, parts)
     run.write_json("metrics.json", results)
     if console:
@@ -93,9 +95,9 @@ def evaluate(network: keras.Model, val: Pairs, test: Pairs, prior: np.ndarray) -
         {"views", "temperature", "confusion", "report"}, ready for JSON.
     """
     on_val, on_test = predict_views(network, val), predict_views(network, test)
-    temperature = {name: metrics.fit_temperature(on_val[name], val.label) for name in test.spec.names}
-    summary = metrics.view_summary(test.label, on_test, temperature, prior)
-    summary["report"] = metrics.report(test.label, on_test[FUSED].argmax(axis=1), test.spec.class_names)
+    temperature = {name: classification.fit_temperature(on_val[name], val.label) for name in test.spec.names}
+    summary = classification.view_summary(test.label, on_test, temperature, prior)
+    summary["report"] = classification.report(test.label, on_test[FUSED].argmax(axis=1), test.spec.class_names)
     return summary
 
 
@@ -114,7 +116,7 @@ def augmented_samples(prepared: PreparedData) -> dict[str, Any]:
             columns = [before[name], *(version[name].numpy() for version in changed)]
             pictures = [kind.pictures(values, shape, before[name]) for values in columns]
             stem = Path(kind.array_file).stem if name == kind.kind else name
-            grids[stem or name] = figures.sample_grid(pictures, titles)
+            grids[stem or name] = plots.sample_grid(pictures, titles)
     return grids
 
 
@@ -155,21 +157,21 @@ def train(
     """
     arithmetic = precision.resolve(config.training.precision)
     # Before the data, which may take minutes to decode, and before the lock, which already writes.
-    if resume and runs.begun(folder):
+    if resume and run_dir.begun(folder):
         run = _opened(folder, config)
         if run.finished and own is None:  # Data that a program passes are compared with the run's first.
             return _finished(run, console)
     else:
-        runs.check_new(folder, overwrite)
+        run_dir.check_new(folder, overwrite)
         if own is None:
             _check_data_kept(folder, config.data.data)
-    runs.check_unlocked(folder)
+    run_dir.check_unlocked(folder)
     prepared = gather(config, console, own and own.source)
-    with runs.lock(folder):
+    with run_dir.lock(folder):
         computes = precision.apply(arithmetic)
         place = own.place if own else None
         # Killed before its config was written, a run has nothing to go on from: it starts.
-        run = open_or_begin(folder, prepared, computes, resume and runs.begun(folder), overwrite, place)
+        run = open_or_begin(folder, prepared, computes, resume and run_dir.begun(folder), overwrite, place)
         if run.finished:  # By another process, while this one read the data.
             return _finished(run, console)
         if console:
@@ -207,7 +209,7 @@ def open_or_begin(
     """
     if resume:
         return _resumed(folder, prepared)
-    run = runs.new_run(folder, overwrite)
+    run = run_dir.new_run(folder, overwrite)
     if place:
         place(run.folder)
     _write_facts(run, prepared, computes)
@@ -271,7 +273,7 @@ def _opened(folder: Path, config: Config) -> Run:
     Raises:
         UserError: it has other settings.
     """
-    run = runs.open_run(folder)
+    run = run_dir.open_run(folder)
     changed = differences(run.config(), config)
     if changed:
         raise UserError(f"{folder}: '--resume' needs the settings of the run. Found: another {', '.join(changed)}")
@@ -305,7 +307,7 @@ def _resumed(folder: Path, prepared: PreparedData) -> Run:
     run = _opened(folder, prepared.config)
     if run.data() != read_back(prepared.facts()) or not same_arrays(run.split(), prepared.rows()):
         raise UserError(f"{folder}: '--resume' needs the data of the run. Found: other files or rows")
-    runs.remove_partial(folder)
+    run_dir.remove_partial(folder)
     return run
 
 

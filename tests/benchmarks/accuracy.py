@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +61,12 @@ def flags(name: str, settings: Settings) -> list[list[str]]:
 
 def crossed(pairs: Pairs) -> Pairs:
     """Every image of a part with every sound of its class."""
-    image, first_image = np.unique(pairs.image_row, return_index=True)
-    audio, first_audio = np.unique(pairs.audio_row, return_index=True)
-    label, audio_label = pairs.label[first_image], pairs.audio_label[first_audio]
+    image, first_image = np.unique(pairs.rows["image"], return_index=True)
+    audio, first_audio = np.unique(pairs.rows["audio"], return_index=True)
+    label, audio_label = pairs.label[first_image], pairs.labels["audio"][first_audio]
     which_image, which_audio = np.nonzero(label[:, None] == audio_label[None])
-    label = label[which_image]
-    return replace(pairs, image_row=image[which_image], audio_row=audio[which_audio], label=label, audio_label=label)
+    rows = {"image": image[which_image], "audio": audio[which_audio]}
+    return Pairs(pairs.values, rows, label[which_image], pairs.spec)
 
 
 def measure(words: list[str], seed: int) -> dict[str, Any]:

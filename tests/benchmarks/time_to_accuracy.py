@@ -61,8 +61,9 @@ class Settings:
 def write_part(pairs: Pairs, folder: Path) -> str:
     """The rows of one part in the own layout."""
     folder.mkdir()
-    image, audio = pairs.read(np.arange(len(pairs)))
-    for name, rows in zip(Arrays._fields, (image[..., 0].astype(np.uint8), audio, pairs.label), strict=True):
+    values = pairs.read(np.arange(len(pairs)))
+    arrays = values["image"][..., 0].astype(np.uint8), values["audio"], pairs.label
+    for name, rows in zip(Arrays._fields, arrays, strict=True):
         np.save(folder / f"{name}.npy", rows)
     return str(folder)
 
