@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from kfusion.config import Config, DataConfig
 from kfusion.data import media_features as media_cache
@@ -105,6 +106,14 @@ def test_colour_pictures_of_another_size(made):
     source = read(made / "pairs", image_shape=(12, 16, 3), limit=6)
     assert source.spec["image"].shape == (12, 16, 3) and source["image"].values.shape == (6, 12, 16, 3)
     assert source.info["image_front_end"] != IMAGE_FRONT_END
+
+
+def test_a_picture_of_another_format_is_read_as_its_png(pairs):
+    before = read(pairs)["image"].values
+    with Image.open(pairs / "one" / "000.png") as picture:
+        picture.save(pairs / "one" / "000.bmp")
+    (pairs / "one" / "000.png").unlink()
+    np.testing.assert_array_equal(read(pairs)["image"].values, before)
 
 
 def test_pictures_that_show_nothing_are_counted_where_they_are_not_refused(pairs):
@@ -232,11 +241,11 @@ def test_data_can_be_read_where_no_cache_can_be_kept(pairs, tmp_path, monkeypatc
 def damage(folder: Path) -> dict[str, tuple[str, bytes]]:
     png = (folder / "one" / "000.png").read_bytes()
     return {
-        "must be a PNG or JPEG file": ("one/000.png", b"hello"),
+        "must be a picture. Found: a text": ("one/000.png", b"hello"),
         "must be complete": ("one/000.png", png[:-9]),
         "cannot be decoded": ("two/001.png", png[:90] + b"\0\0" + png[92:]),
         "must show a sign": ("two/000.png", encoded(np.full((40, 40), 90, np.uint8))),
-        "must be a WAV file": ("three/001.wav", b"hello"),
+        "must be a sound. Found: a text": ("three/001.wav", b"hello"),
         "must hold a sound that stands out from silence": ("three/001.wav", wav_bytes(np.zeros(8000, np.int16))),
         "1 byte to 64 MB. Found: 0 bytes": ("three/001.wav", b""),
     }
@@ -298,5 +307,5 @@ def test_command_trains_on_a_folder_of_files_and_leaves_nothing_of_a_bad_one(mad
     assert run.spec().class_names == ("one", "three", "two")
     assert run.metrics()["views"]["fused"]["accuracy"] > 0.6
     (pairs / "two" / "001.png").write_bytes(b"hello")
-    fails(train(pairs, work / "none"), "001.png: must be a PNG")
+    fails(train(pairs, work / "none"), "001.png: must be a picture")
     assert not (work / "none").exists()

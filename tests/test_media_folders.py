@@ -97,20 +97,23 @@ def test_classes_with_the_same_subfolders_are_refused(tmp_path):
 def test_jpegs_and_wavs_of_other_endings_are_read_and_other_formats_are_said(tmp_path):
     made(tmp_path, *classes("one", "two"), "one/2.JFIF", "one/2.wave", "two/2.jpe", "two/2.WAV")
     assert list_media(tmp_path).notes == ()
-    made(tmp_path, "one/3.webp", "one/3.txt", "two/4.webp", "two/4.flac", "5.heic", "notes.txt")
+    made(tmp_path, "one/3.jxl", "one/3.txt", "two/4.jxl", "two/4.mid", "5.svg", "notes.txt")
     listing = list_media(tmp_path)
+    formats = {name: modality(name).formats for name in ("image", "audio")}
     assert len(listing.items["image"]) == 4 and listing.num_ignored == 4
     assert listing.notes == (
-        "4 files are left out: .webp (2), .flac (1), .txt (1) (pictures must be PNG or JPEG, sounds WAV)",
-        "1 file is left out, in no class's folder: .heic (1)",
+        f"4 files are left out: .jxl (2), .mid (1), .txt (1) (pictures must be {formats['image']}, sounds "
+        f"{formats['audio']})",
+        "1 file is left out, in no class's folder: .svg (1)",
     )
-    made(tmp_path, "one/6.wav", "one/6.heic")
-    assert refused(tmp_path).endswith("Found: no picture of this name but 6.heic, which is not read")
+    made(tmp_path, "one/6.wav", "one/6.jxl")
+    assert refused(tmp_path).endswith("Found: no picture of this name but 6.jxl, which is not read")
 
 
 def test_a_folder_of_other_formats_alone_is_told_what_is_read(tmp_path):
-    made(tmp_path, *classes("one", "two", files=("1.webp", "1.mp3")))
-    with pytest.raises(ValueError, match=r"pictures that are PNG or JPEG.* Found: .mp3 \(2\), .webp \(2\)"):
+    made(tmp_path, *classes("one", "two", files=("1.jxl", "1.mid")))
+    rule = f"pictures that are {modality('image').formats}, and sounds that are {modality('audio').formats}"
+    with pytest.raises(ValueError, match=rf"{rule}, in .* Found: \.jxl \(2\), \.mid \(2\)"):
         load(DataConfig(data=str(tmp_path)))
 
 

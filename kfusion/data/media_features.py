@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,6 +48,7 @@ class FrontEnd:
         read: it.
         shape: of one file's features.
         dtype: in which they are kept.
+        standard: see `Modality.standard_file`.
     """
 
     name: str
@@ -55,6 +56,7 @@ class FrontEnd:
     read: Reader
     shape: tuple[int, ...]
     dtype: type
+    standard: Callable[[bytes], bytes] = bytes
 
 
 def cache_folder() -> Path:
@@ -137,11 +139,12 @@ def _made(paths: Sequence[Path], front_end: FrontEnd, console: Console | None) -
     label = f"reading {len(paths):,} files"
     for start in track(starts, label, console=console, transient=True, disable=not shown):
         batch = paths[start : start + BATCH]
-        contents = tf.constant([_content(path) for path in batch])
+        contents, faults = zip(*(_standard_content(path, front_end) for path in batch), strict=True)
         with quiet():  # What libjpeg has to say of a file.
-            values, reasons = front_end.read(contents)
+            values, reasons = front_end.read(tf.constant(contents))
         array[start : start + len(batch)] = values
-        refused += [(path, reason.decode()) for path, reason in zip(batch, reasons.numpy(), strict=True) if reason]
+        reasons = [fault or reason.decode() for fault, reason in zip(faults, reasons.numpy(), strict=True)]
+        refused += [(path, reason) for path, reason in zip(batch, reasons, strict=True) if reason]
     if refused:
         path, reason = refused[0]
         more = f" (and {len(refused) - 1:,} more of {len(paths):,} files cannot be read)" if len(refused) > 1 else ""
@@ -149,7 +152,17 @@ def _made(paths: Sequence[Path], front_end: FrontEnd, console: Console | None) -
     return array
 
 
+def _standard_content(path: Path, front_end: FrontEnd) -> tuple[bytes, str]:
+    """A file as the front end reads it, or nothing and the rule that the file breaks."""
+    content = _content(path)
+    try:
+        return front_end.standard(content), ""
+    except UserError as error:
+        return b"", str(error)
+
+
 def _content(path: Path) -> bytes:
+    """A file's bytes."""
     try:
         size = path.stat().st_size
         if not 0 < size <= MAX_BYTES:
@@ -224,7 +237,7 @@ def _read(
     # Bytes hold what files of bytes give; other features need what the network computes in.
     dtype = np.uint8 if kind.is_bounded() else np.float32
     name = kind.front_end(shape)
-    front_end = FrontEnd(name, made_by[f"{kind.noun}s"], file_reader(shape), shape.shape, dtype)
+    front_end = FrontEnd(name, made_by[f"{kind.noun}s"], file_reader(shape), shape.shape, dtype, kind.standard_file)
     rows: dict[Path, int] = {}
     for item in items:
         rows.setdefault(item.path, len(rows))
