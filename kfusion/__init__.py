@@ -1,8 +1,8 @@
-"""kfusion: one decision from a picture and a sound.
+"""kfusion: one decision from a picture and a sound, or from any registered modalities.
 
     from kfusion import FusionClassifier, load
 
-Files directly in this package are verbs that one runs (`python -m kfusion.train`); folders are the nouns they use.
+Files directly in this package are commands that one runs (`python -m kfusion.train`); folders are the nouns they use.
 
 What is imported from here is fetched when it is first used, so that `import kfusion` takes no time. After it, Keras
 loads the networks of run folders: `keras.saving.load_model("runs/paper-1/best.keras")`.
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
         TrainingConfig,
     )
     from kfusion.modalities.audio.encoder import UtteranceNorm
-    from kfusion.modalities.encoders import encode_audio, encode_image
+    from kfusion.modalities.encoders import encode_audio, encode_convolutional, encode_dense, encode_image
     from kfusion.model.build import build_model
     from kfusion.model.fusion import JoinedPosteriors, ModalityTokens
-    from kfusion.spec import Spec
+    from kfusion.prediction.estimator import Classifier, ExportedClassifier
+    from kfusion.spec import ModalitySpec, Spec
     from kfusion.training.optimizers import WarmupCosine
     from kfusion.validation import UserError
 
@@ -38,10 +39,13 @@ __all__ = [
     "HEADS",
     "RECIPES",
     "AugmentConfig",
+    "Classifier",
     "Config",
     "DataConfig",
+    "ExportedClassifier",
     "FusionClassifier",
     "JoinedPosteriors",
+    "ModalitySpec",
     "ModalityTokens",
     "ModelConfig",
     "Spec",
@@ -51,6 +55,8 @@ __all__ = [
     "WarmupCosine",
     "build_model",
     "encode_audio",
+    "encode_convolutional",
+    "encode_dense",
     "encode_image",
     "load",
 ]
@@ -59,11 +65,12 @@ _HOMES = {
     "kfusion.classifier": ("FusionClassifier", "load"),
     "kfusion.config": ("AugmentConfig", "Config", "DataConfig", "HEADS", "ModelConfig", "TrainingConfig", "RECIPES"),
     "kfusion.model.build": ("build_model",),
-    "kfusion.modalities.encoders": ("encode_audio", "encode_image"),
+    "kfusion.modalities.encoders": ("encode_audio", "encode_convolutional", "encode_dense", "encode_image"),
     "kfusion.model.fusion": ("JoinedPosteriors", "ModalityTokens"),
     "kfusion.modalities.audio.encoder": ("UtteranceNorm",),
+    "kfusion.prediction.estimator": ("Classifier", "ExportedClassifier"),
     "kfusion.validation": ("UserError",),
-    "kfusion.spec": ("Spec",),
+    "kfusion.spec": ("ModalitySpec", "Spec"),
     "kfusion.training.optimizers": ("WarmupCosine",),
 }
 """Where each public name lives."""
@@ -96,12 +103,19 @@ class _WhenKerasIsImported:
     """
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        """The others' module spec of Keras; None for any other module.
+
+        Args:
+            name: of the module.
+            path: as the import system gives it.
+            target: as the import system gives it.
+        """
         if name != "keras":
             return None
         others = [finder for finder in sys.meta_path if finder is not self]
-        found = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
-        if found is not None and found.loader is not None:
-            loader, execute = found.loader, found.loader.exec_module
+        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
+        if spec is not None and spec.loader is not None:
+            loader, execute = spec.loader, spec.loader.exec_module
 
             def execute_both(module: ModuleType) -> None:
                 vars(loader).pop("exec_module", None)  # The loader's own again.
@@ -112,7 +126,7 @@ class _WhenKerasIsImported:
 
             # Only what is executed counts: TensorFlow looks for Keras long before it is imported.
             loader.exec_module = execute_both
-        return found
+        return spec
 
 
 def _register() -> None:

@@ -1,4 +1,4 @@
-"""kfusion from Python: a scikit-learn classifier of pairs of a picture and a sound, with a run folder behind it.
+"""kfusion from Python: a scikit-learn classifier of samples with several modalities, with a run folder behind it.
 
     clf = FusionClassifier(recipe="robust", epochs=5).fit({"image": X, "audio": A}, y)
     clf.predict({"image": X[:4]})
@@ -23,28 +23,28 @@ import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from kfusion import run_dir as runs
 from kfusion.cli import console, quiet, without_tracing_advice
 from kfusion.config import Config
 from kfusion.data.classes import Classes
-from kfusion.data.in_memory import OwnData, own_data, read_samples, write_samples
+from kfusion.data.in_memory import OwnData, own_data, read_samples, staging, write_samples
 from kfusion.io import PARTIAL, read_json
 from kfusion.parameters import OWN, SETTINGS, config_of, parameters_of, signature, unknown, with_data
-from kfusion.prediction.estimator import ExportedClassifier, Predictions, ask_each, classes_of, label_of
+from kfusion.prediction.estimator import Classifier, ExportedClassifier, ask_each, classes_of, label_of
 from kfusion.prediction.models import Model, load_model
-from kfusion.run_dir import CLASSES, LOCK, OWN_DATA, open_finished
+from kfusion.run_dir import CLASSES, LOCK, OWN_DATA, check_new, open_finished
+from kfusion.spec import FUSED
 from kfusion.validation import UserError
 
 if TYPE_CHECKING:
     import keras
 
 
-class FusionClassifier(Predictions, ClassifierMixin, BaseEstimator):
-    """Names the class of a picture, of a sound, or of both together.
+class FusionClassifier(Classifier, ClassifierMixin, BaseEstimator):
+    """Names the class of a picture, of a sound, of both together, or of whatever modalities it was fitted on.
 
     A scikit-learn estimator: parameters are checked when it is fitted, `clone`, `get_params`, `set_params`,
-    `cross_val_score` and pickling work. Its X has two parts and so is no matrix: of `check_estimator`, what does not
-    need a matrix holds; there is no `n_features_in_`.
+    `cross_val_score` and pickling work. Its X has a part for each modality and so is no matrix: of `check_estimator`,
+    what does not need a matrix holds; there is no `n_features_in_`.
 
     Args:
         recipe: the settings to start from: "paper", "robust", or a `Config`.
@@ -74,14 +74,13 @@ class FusionClassifier(Predictions, ClassifierMixin, BaseEstimator):
     run_dir_: Path
 
     def __init__(self, recipe: str | Config = "paper", *, out: str | os.PathLike[str] | None = None, **settings: Any):
-        given = {"recipe": recipe, "out": out, **settings}
-        for name in given:
-            if name not in OWN and name not in SETTINGS:
+        parameters = {"recipe": recipe, "out": out, **settings}
+        known = {**OWN, **dict.fromkeys(SETTINGS)}
+        for name in parameters:
+            if name not in known:
                 raise TypeError(unknown(name))
-        for name, default in OWN.items():
-            setattr(self, name, given.get(name, default))
-        for name in SETTINGS:
-            setattr(self, name, given.get(name))
+        for name, value in (known | parameters).items():
+            setattr(self, name, value)
 
     @without_tracing_advice()
     def fit(
@@ -89,13 +88,13 @@ class FusionClassifier(Predictions, ClassifierMixin, BaseEstimator):
     ) -> "FusionClassifier":
         """Trains, tests and keeps a run.
 
-        The rows are divided into training, validation and test as the settings say; `evaluate` judges by the test part.
+        The rows are divided into training, validation and test as the settings say; `evaluate` uses the test part.
 
         Args:
-            X: `{"image": (N, H, W[, C]), "audio": (N, D) or (N, frames, coefficients)}`, arrays or paths; a DataFrame
-                with the columns image and audio, each cell a path or an array, and maybe `label`, `group` and
-                `speaker`; a list of (picture, sound) pairs of paths; or a folder or manifest, or "builtin", as
-                `--data` of the command takes it.
+            X: `{"image": (N, H, W[, C]), "audio": (N, D) or (N, frames, coefficients)}`, arrays or paths, and any other
+                kind of `kfusion.modalities`, or one alone; a DataFrame with these columns, each cell a path or an
+                array, and maybe `label`, `group` and `speaker`; a list of (picture, sound) pairs of paths; or a folder
+                or manifest, or "builtin", as `--data` of the command takes it.
             y: (N,), texts or whole numbers; None: the column `label`, or the folder's own labels.
             groups: (N,), rows of one group stay in one part; None: the column `group` where there is one.
             callbacks: Keras callbacks, called after kfusion's own. One that stops training ends it well.
@@ -150,7 +149,7 @@ class FusionClassifier(Predictions, ClassifierMixin, BaseEstimator):
                 raise UserError(str(error).replace(own.data, "'X'")) from error
 
     def _take(self, folder: Path, temporary: "_Temporary | None" = None) -> "FusionClassifier":
-        """Answers from now on with the run in a folder."""
+        """Predicts from now on with the run in a folder."""
         run = open_finished(folder)
         self.classes_ = np.sort(classes_of(run.spec().class_names, folder / OWN_DATA / CLASSES).values)
         self.run_dir_ = folder
@@ -159,7 +158,7 @@ class FusionClassifier(Predictions, ClassifierMixin, BaseEstimator):
 
     @property
     def model_(self) -> "keras.Model":
-        """The best network: {"image", "audio", "present"} -> probabilities, in the order of the run's classes."""
+        """The best network: {name: values, "present"} -> probabilities, in the order of the run's classes."""
         self._check_fitted()
         if self._network is None:
             with quiet():
@@ -178,7 +177,7 @@ class FusionClassifier(Predictions, ClassifierMixin, BaseEstimator):
     def evaluate(
         self, X: Any = None, y: Any = None, *, grid: bool = True, grid_rows: int = 10_000, seed: int = 0
     ) -> "Evaluation":
-        """Judges the classifier, as `python -m kfusion.evaluate`, and calibrates its probabilities.
+        """Evaluates the classifier, as `python -m kfusion.evaluate`, and calibrates its probabilities.
 
         Args:
             X: other labelled data, as for `fit`; None: the run's own test part.
@@ -188,7 +187,7 @@ class FusionClassifier(Predictions, ClassifierMixin, BaseEstimator):
             seed: decides conflicts, corruptions and the bootstrap.
 
         Returns:
-            What was found.
+            Its tables and metrics.
 
         Raises:
             UserError: the data do not fit the run, or are gone.
@@ -202,11 +201,11 @@ class FusionClassifier(Predictions, ClassifierMixin, BaseEstimator):
             data = "" if X is None else os.fspath(X)
             place = evaluate(self.run_dir_, Request(data=data, **flags), self._console)
         else:
-            model = self._asked()
-            ask_each(model, X, lambda start, chunk: None)  # Scale, shapes and files are as they must be.
-            known = Classes(self.classes_[self._places(model)])
+            model = self._loaded()
+            ask_each(model, X, lambda start, batch: None)  # Scale, shapes and files are as they must be.
+            known, samples = Classes(self.classes_[self._places(model)]), read_samples(X, model.spec)
             with tempfile.TemporaryDirectory(prefix="kfusion-") as folder:
-                data = write_samples(Path(folder) / "given", read_samples(X), label_of(X, y), None, known)
+                data = write_samples(Path(folder) / "data", samples, label_of(X, y), None, known)
                 # Files of one size would be taken for those of the training.
                 place = evaluate(self.run_dir_, Request(data=str(data), force=True, **flags), self._console)
         self._model = None  # The temperatures may have changed.
@@ -223,14 +222,14 @@ class FusionClassifier(Predictions, ClassifierMixin, BaseEstimator):
             umap: draw UMAP's projection too; needs the extra `umap`.
 
         Returns:
-            `image`, `audio` and `fused`, float32 (n, features) each, and `labels`, (n,).
+            Each modality's and `fused`, float32 (n, features) each, and `labels`, (n,).
         """
         self._check_fitted()
         with quiet():
             from kfusion.evaluation.embeddings import embed
 
-        place, model = embed(self.run_dir_, samples, seed, umap, self._console), self._asked()
-        arrays = {name: np.load(place / f"{name}.npy") for name in ("image", "audio", "fused", "labels")}
+        place, model = embed(self.run_dir_, samples, seed, umap, self._console), self._loaded()
+        arrays = {name: np.load(place / f"{name}.npy") for name in (*model.spec.names, FUSED, "labels")}
         return {**arrays, "labels": self.classes_[self._places(model)[arrays["labels"]]]}
 
     @without_tracing_advice()
@@ -272,33 +271,29 @@ class FusionClassifier(Predictions, ClassifierMixin, BaseEstimator):
         return export(open_finished(self.run_dir_), self.model_, store, options, self._console)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Copies the run folder, with all that has been found out about it; `load` reads it.
+        """Copies the run folder, with its evaluation and all else; `load` reads it.
 
         Args:
             path: the folder to be.
 
         Raises:
-            UserError: something is there already.
+            UserError: the folder exists and is not empty.
         """
         self._check_fitted()
         place = Path(os.path.abspath(path))
-        runs.check_new(place, overwrite=False)
+        check_new(place, overwrite=False)
         if place.is_dir() and any(place.iterdir()):
             raise UserError(f"{place}: a run needs a folder of its own. Found: files of a run that was broken off")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        partial = place.parent / f"{PARTIAL}{os.getpid()}-{place.name}"
-        try:
-            shutil.copytree(self.run_dir_, partial, ignore=shutil.ignore_patterns(LOCK, f"{PARTIAL}*"))
-            partial.rename(place)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with staging(place.parent, "saved") as folder:
+            ignored = shutil.ignore_patterns(LOCK, f"{PARTIAL}*")
+            shutil.copytree(self.run_dir_, folder / place.name, ignore=ignored).rename(place)
         return place
 
     @property
     def _console(self) -> Any:
         return console if self.verbose else None
 
-    def _asked(self) -> Model:
+    def _loaded(self) -> Model:
         self._check_fitted()
         if self._model is None:
             self._model = load_model(self.run_dir_, all_views=True)
@@ -330,11 +325,11 @@ class FusionClassifier(Predictions, ClassifierMixin, BaseEstimator):
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        kept = state.pop("run_dir_", None)
+        files = state.pop("run_dir_", None)
         super().__setstate__(state)
-        if kept is not None:
+        if files is not None:
             temporary = _Temporary()
-            for name, content in kept.items():
+            for name, content in files.items():
                 path = Path(str(temporary)) / "run" / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
@@ -343,10 +338,10 @@ class FusionClassifier(Predictions, ClassifierMixin, BaseEstimator):
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What an evaluation found; a notebook shows it as tables.
+    """The result of an evaluation; a notebook shows it as tables.
 
     Args:
-        classifier: the one that was judged.
+        classifier: the one that was evaluated.
         folder: where the evaluation's files and figures are.
         metrics: the content of evaluation.json: "views", "report", "confusion", "decides", "calibration" and the rest.
         text: the tables.
@@ -391,7 +386,7 @@ class Evaluation:
         return f"{self.views.to_html()}<details><summary>Tables</summary><pre>{escape(repr(self))}</pre></details>"
 
 
-def load(path: str | os.PathLike[str]) -> FusionClassifier | ExportedClassifier:
+def load(path: str | os.PathLike[str]) -> Classifier:
     """A classifier from its folder.
 
     Args:
@@ -399,7 +394,7 @@ def load(path: str | os.PathLike[str]) -> FusionClassifier | ExportedClassifier:
             version is taken.
 
     Returns:
-        Of a run, a fitted `FusionClassifier`, whose parameters are the run's settings. Of a version, an
+        What predicts. Of a run, a fitted `FusionClassifier`, whose parameters are the run's settings. Of a version, an
         `ExportedClassifier`, which needs no TensorFlow of Python's.
 
     Raises:
@@ -415,9 +410,9 @@ def load(path: str | os.PathLike[str]) -> FusionClassifier | ExportedClassifier:
     if (folder / "config.json").is_file():
         config = open_finished(folder).config()
         return FusionClassifier(**parameters_of(config))._take(folder)
-    found = sorted(int(each.parent.name) for each in folder.glob("*/saved_model.pb") if each.parent.name.isdecimal())
-    if found:
-        return ExportedClassifier(folder / str(found[-1]))
+    versions = [path.parent.name for path in folder.glob("*/saved_model.pb") if path.parent.name.isdecimal()]
+    if versions:
+        return ExportedClassifier(folder / max(versions, key=int))
     rule = "must be a run folder, an exported version, or a folder of versions"
     raise UserError(f"{path}: {rule}. Found: {'neither' if folder.exists() else 'no such folder'}")
 

@@ -43,7 +43,8 @@ class _Chatter:
         with self._lock:
             if not self._wanted:
                 sys.stderr.flush()
-                self._kept, self._file = os.dup(2), tempfile.TemporaryFile()  # noqa: SIM115, for as long as some thread wants
+                # Not in a block: for as long as some thread wants.
+                self._terminal, self._file = os.dup(2), tempfile.TemporaryFile()  # noqa: SIM115
                 os.dup2(self._file.fileno(), 2)
             self._wanted += 1
 
@@ -52,11 +53,11 @@ class _Chatter:
         with self._lock:
             if shown:
                 self._file.seek(0)
-                os.write(self._kept, self._file.read())
+                os.write(self._terminal, self._file.read())
             self._wanted -= 1
             if not self._wanted:
-                os.dup2(self._kept, 2)
-                os.close(self._kept)
+                os.dup2(self._terminal, 2)
+                os.close(self._terminal)
                 self._file.close()
 
 
@@ -67,12 +68,12 @@ _chatter = _Chatter()
 def quiet(even_if_failing: bool = False) -> Iterator[None]:
     """Holds back what C++ libraries write to standard error; shown after all if the block fails.
 
-    TensorFlow logs its start-up before any of its own settings for logging can act, and libjpeg writes what it thinks
-    of a file, so the file descriptor itself is turned away meanwhile. What TensorFlow must know before it starts is
-    said here too. Several threads may do so at once.
+    TensorFlow logs its start-up before any of its own settings for logging can act, and libjpeg writes warnings on a
+    file, so the file descriptor itself is turned away meanwhile. The variables that TensorFlow reads at its start are
+    set here too. Several threads may do so at once.
 
     Args:
-        even_if_failing: also hold it back if the block fails: what is wrong is said elsewhere.
+        even_if_failing: also hold it back if the block fails: the caller reports the failure.
     """
     for name, value in BEFORE_TENSORFLOW.items():
         os.environ.setdefault(name, value)
@@ -101,19 +102,24 @@ def without_tracing_advice() -> Iterator[None]:
 
 
 def fail(message: str, status: int = 2) -> None:
-    """Prints one line to standard error and ends the program."""
+    """Prints one line to standard error and ends the program.
+
+    Args:
+        message: the line.
+        status: of the process.
+    """
     sys.stderr.write(f"kfusion: {' '.join(message.split())}\n")
     raise SystemExit(status)
 
 
 def run_main(main: Callable[[], None], go_on: str = "run the same command with --resume to go on") -> None:
-    """Runs a verb: bad input, a full disk and full memory become one line and status 2, Ctrl-C status 130.
+    """Runs a command: bad input, a full disk and full memory become one line and status 2, Ctrl-C status 130.
 
     Any other error is a fault of kfusion: it keeps its traceback, and the status is 1. The environment variable
     KFUSION_TRACEBACK shows the traceback of the former too.
 
     Args:
-        main: the verb.
+        main: the command.
         go_on: what to do after Ctrl-C.
     """
     try:
@@ -162,15 +168,15 @@ def parse(kind: Callable[..., T], prog: str, args: Sequence[str] | None = None, 
         args: the words; None: those of the process.
         default: where the fields' defaults come from, if not from the dataclass.
     """
-    prog, said = called_as(prog), io.StringIO()
+    prog, box = called_as(prog), io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
-            given = {} if default is None else {"default": default}
-            return tyro.cli(kind, prog=prog, args=args, **given)  # type: ignore[call-overload]
+        with contextlib.redirect_stderr(box):
+            defaults = {} if default is None else {"default": default}
+            return tyro.cli(kind, prog=prog, args=args, **defaults)  # type: ignore[call-overload]
     except SystemExit as end:
         if end.code in (0, None):
             raise
-        fail(f"{_first_message(said.getvalue())} (see {prog} --help)")
+        fail(f"{_first_message(box.getvalue())} (see {prog} --help)")
         raise
 
 
@@ -191,7 +197,12 @@ def _first_message(box: str) -> str:
 
 
 def early_flags(names: Sequence[str], args: Sequence[str] | None = None) -> dict[str, str | None]:
-    """The values of a few flags that decide the defaults of all others; those not given are None."""
+    """The values of a few flags that decide the defaults of all others; those left out are None.
+
+    Args:
+        names: of the flags.
+        args: the words; None: those of the process.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in names:
         parser.add_argument(f"--{name}")

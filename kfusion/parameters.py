@@ -13,7 +13,7 @@ from kfusion.config import RECIPES, Config, config_from_json, differences, recip
 SECTIONS = {setting.name: part.name for part in fields(Config) for setting in fields(getattr(Config(), part.name))}
 """The section of each setting."""
 SETTINGS = tuple(name for name in SECTIONS if name != "data")
-"""The settings that are parameters of a classifier: all but `data`, which `fit` is given."""
+"""The settings that are parameters of a classifier: all but `data`, which is an argument of `fit`."""
 OWN: dict[str, Any] = {
     "recipe": "paper",
     "out": None,
@@ -59,14 +59,14 @@ def with_data(config: Config, data: str) -> Config:
 
 
 def parameters_of(config: Config) -> dict[str, Any]:
-    """The recipe that is nearest to some settings, and what differs from it: `config_of`, the other way round."""
+    """The recipe that is nearest to some settings, and what differs from it: the inverse of `config_of`."""
     name = min(RECIPES, key=lambda each: len(differences(RECIPES[each], config)))
     changed = [path.split(".") for path in differences(RECIPES[name], config)]
     return {"recipe": name, **{key: getattr(getattr(config, part), key) for part, key in changed if key in SETTINGS}}
 
 
 def unknown(name: str) -> str:
-    """What is said of a parameter that does not exist."""
+    """The message on a parameter that does not exist."""
     if name == "data":
         return "'data' must be given to fit, as its X. Received: a parameter 'data'"
     near = difflib.get_close_matches(name, [*OWN, *SETTINGS], n=1)

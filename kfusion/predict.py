@@ -3,7 +3,8 @@
 Run: python -m kfusion.predict MODEL INPUT [--out predictions.csv] [--format full] [--resume]
 
 MODEL is a run folder or an exported version. INPUT is a folder in the competition's, Zenodo's or kfusion's own layout,
-a CSV or Parquet manifest with the columns `image` and `audio`, or a folder of PNG, JPEG and WAV files.
+a CSV or Parquet manifest with a column for each modality, such as `image` and `audio`, or a folder of PNG, JPEG and WAV
+files.
 """
 
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class Command:
 
 
 def main() -> None:
+    """Predicts as the command line says; the status is 1 where a row has no prediction."""
     command = parse(Command, PROG)
     if command.resume and command.overwrite:
         raise UserError("'--resume' and '--overwrite' must not be given together. Received: both")
@@ -67,17 +69,8 @@ def main() -> None:
         from kfusion.prediction.ray_engine import RayEngine
 
         engine = RayEngine(command.workers, command.ray_address)
-    job = Job(
-        model=command.model,
-        source=command.input,
-        out=command.out,
-        full=command.format == "full",
-        part=command.part,
-        force=command.force,
-        strict=command.strict,
-        resume=command.resume,
-        overwrite=command.overwrite,
-    )
+    flags = {name: getattr(command, name) for name in ("part", "force", "strict", "resume", "overwrite")}
+    job = Job(command.model, command.input, command.out, command.format == "full", **flags)
     done = predict(job, console, engine)
     if done.seconds is None:
         console.print(

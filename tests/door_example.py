@@ -10,8 +10,10 @@ import kfusion
 from kfusion import (  # fmt: skip
     HEADS,
     RECIPES,
+    Classifier,
     Config,
     FusionClassifier,
+    ModalitySpec,
     ModelConfig,
     Spec,
     UtteranceNorm,
@@ -28,8 +30,20 @@ def five_lines(X: np.ndarray, A: np.ndarray, y: np.ndarray) -> Path:
     table: pd.DataFrame = clf.explain_decision({"image": X[:4], "audio": A[:4]})
     clf.evaluate().report("report.html")
     print(labels, probabilities, table["agree"], clf.history_["loss"], clf.classes_, clf.score({"image": X}, y))
-    print(load("runs/robust-1").predict("folder"), load("saved_models/kfusion/1").classes_)
     return clf.export("saved_models/digits")
+
+
+def loaded(X: np.ndarray, y: np.ndarray) -> float:
+    version: Classifier = load("saved_models/kfusion/1")
+    print(load("runs/robust-1").predict("folder"), version.classes_, version.explain_decision({"image": X}))
+    run = load("runs/robust-1")
+    if isinstance(run, FusionClassifier):  # What only a run can do.
+        run.evaluate().report("report.html")
+    return version.score({"image": X}, y)
+
+
+def own_shapes() -> Spec:
+    return Spec({"image": ModalitySpec("image", (32, 32, 3), scale=255)}, class_names=("cat", "dog"))
 
 
 def own_model(config: Config = RECIPES["paper"]) -> keras.Model:

@@ -14,8 +14,7 @@ from kfusion.data.dataset import Source
 from kfusion.data.loaders import load
 from kfusion.data.splits import split
 from kfusion.evaluation.inference import Subject, other_data
-from kfusion.prediction.arrays import open_arrays
-from kfusion.prediction.job import on_scale
+from kfusion.prediction.arrays import on_scale, open_arrays
 from kfusion.prepared_data import gather
 from kfusion.spec import Spec
 from kfusion.transport import read_inputs
@@ -63,7 +62,7 @@ def test_channels_that_come_first_are_moved_to_the_end_and_it_is_said(tmp_path, 
     np.testing.assert_array_equal(read(source, rows)["image"], pictures[rows])
     predicted = open_arrays(tmp_path, None, source.spec)
     assert predicted is not None
-    np.testing.assert_array_equal(predicted.read(2, 7).image, pictures[2:7] / np.float32(255))
+    np.testing.assert_array_equal(predicted.read(2, 7).values["image"], pictures[2:7] / np.float32(255))
     if channels <= 4:
         np.testing.assert_array_equal(read_inputs({"image": first})[1]["image"], pictures / np.float32(255))
 
@@ -87,7 +86,7 @@ def test_an_order_that_is_ambiguous_is_taken_as_documented_and_said(tmp_path, sh
     assert notes(tmp_path, "images") == [f"{taken}; if they come first, save np.moveaxis(images, 1, -1)"]
     predicted = open_arrays(tmp_path, None, source.spec)
     assert predicted is not None and predicted.notes == ()
-    np.testing.assert_array_equal(predicted.read(0, 2).image, pictures[:2] / np.float32(255))
+    np.testing.assert_array_equal(predicted.read(0, 2).values["image"], pictures[:2] / np.float32(255))
     np.testing.assert_array_equal(read_inputs({"image": pictures})[1]["image"], pictures / np.float32(255))
 
 
@@ -124,7 +123,7 @@ def test_frames_by_coefficients_are_a_grid_everywhere(tmp_path, shape):
     for model, said in ((grid, ()), ((1, flat.shape[1]), (by_size,) if frames > 1 else ())):
         predicted = open_arrays(tmp_path, None, Spec.pair(source.spec["image"].shape, model))
         assert predicted is not None and predicted.notes == said
-        np.testing.assert_array_equal(predicted.read(3, 9).audio, flat[3:9])
+        np.testing.assert_array_equal(predicted.read(3, 9).values["audio"], flat[3:9])
     np.testing.assert_array_equal(read_inputs({"audio": sounds})[1]["audio"], flat)
 
 
@@ -144,7 +143,7 @@ def test_a_model_of_frames_takes_flat_rows_and_refuses_transposed_ones(tmp_path)
     for given in (sounds, sounds.reshape(NUM, 200), sounds[:, None]):
         predicted = open_arrays(own(tmp_path, audio=given), None, spec)
         assert predicted is not None and predicted.notes == ()
-        np.testing.assert_array_equal(predicted.read(0, 5).audio, sounds[:5].reshape(5, 200))
+        np.testing.assert_array_equal(predicted.read(0, 5).values["audio"], sounds[:5].reshape(5, 200))
     with pytest.raises(ValueError, match=r"20 × 10 values, frame by frame; np.swapaxes\(audio, 1, 2\) transposes them"):
         open_arrays(own(tmp_path, audio=np.swapaxes(sounds, 1, 2)), None, spec)
     with pytest.raises(ValueError, match=r"20 × 10 values, frame by frame. Found: shape \(30, 8\)"):
@@ -168,7 +167,7 @@ def test_blank_rows_are_counted_and_said(tmp_path):
     ]
     assert not any("blank" in note for note in load(DataConfig(data=str(own(tmp_path)))).notes)
     rows = open_arrays(own(tmp_path, pictures, sounds), None, source.spec)
-    said = on_scale(rows, SimpleNamespace(audio_range=(-3, 3)), force=False)[1]  # type: ignore[arg-type]
+    said = on_scale(rows, SimpleNamespace(ranges={"audio": (-3, 3)}), force=False)[1]  # type: ignore[arg-type]
     assert said == [
         "images.npy: 3 of 30 rows looked at are blank, all their values alike",
         "audio.npy: 1 of 30 rows looked at are blank, all their values alike",

@@ -5,6 +5,7 @@ import gc
 import inspect
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,20 +21,19 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from kfusion import RECIPES, FusionClassifier, UserError, load, parameters
 from kfusion.config import Config
-from kfusion.data.in_memory import own_data, read_samples
+from kfusion.data.in_memory import own_data, read_samples, staging
 from kfusion.evaluation import embeddings as embedder
 from kfusion.evaluation import evaluator
-from kfusion.exporting import saved_model as exporter
+from kfusion.exporting import exporter
 from kfusion.io import write_json
 from kfusion.parameters import SETTINGS, config_of, parameters_of, with_data
-from kfusion.run_dir import FILES, Run, check_new, load_config
-from kfusion.spec import MODALITIES
+from kfusion.run_dir import FILES, Run, check_new, load_config, lock
 from kfusion.training import trainer
 from tests.classifiers import TINY, VALUES, StopAtOnce, pairs, table
 from tests.exports import copied, views
 from tests.inputs import digits
 from tests.media import encoded, write_media
-from tests.processes import environment, run_train
+from tests.processes import environment, run_python, run_train
 
 FIVE_LINES = """
 from kfusion import FusionClassifier, load
@@ -178,7 +178,7 @@ def test_a_fitted_runs_folder_is_that_of_the_command_and_keeps_its_data(tiny_run
     assert kept == {"images.npy", "audio.npy", "labels.npy", "kfusion_classes.json"}
     assert [path.name for path in tiny_run.parent.glob(".partial-*")] == []
     assert Run(tiny_run).spec().class_names == tuple(map(str, VALUES))
-    assert Run(tiny_run).spec().audio_grid == (4, 2)
+    assert Run(tiny_run).spec()["audio"].grid == (4, 2)
 
 
 def test_fitting_prints_nothing_at_all_with_verbose_0(tiny_run):
@@ -273,7 +273,7 @@ def test_bad_data_are_refused_in_the_programs_words_and_nothing_is_written(chang
     monkeypatch.chdir(tmp_path)
     given = dict(zip(("image", "audio", "label"), pairs(), strict=True)) | {"groups": None}
     given |= {name: function(given[name]) for name, function in change.items()}
-    X = {name: given[name] for name in MODALITIES}
+    X = {name: given[name] for name in ("image", "audio")}
     with pytest.raises(UserError, match=sentence):
         FusionClassifier(**TINY, out="runs/a").fit(X, given["label"], given["groups"])
     assert list(tmp_path.iterdir()) == []
@@ -306,9 +306,36 @@ def test_own_data_are_put_in_place_whole_and_read_from_there(tmp_path):
         folder.mkdir(parents=True)
         own.place(folder)
         assert own.source.info["name"] == own.data == str(folder / "training_data")
-        pixels, _ = own.source.pairs(np.arange(3), np.arange(3)).read(np.arange(3))
-        np.testing.assert_array_equal(pixels[..., 0], images[:3])
+        pairs_ = own.source.pairs({"image": np.arange(3), "audio": np.arange(3)})
+        np.testing.assert_array_equal(pairs_.read(np.arange(3))["image"][..., 0], images[:3])
     assert [path.name for path in tmp_path.rglob("*") if path.is_dir()] == ["runs", "a", "training_data"]
+
+
+def test_what_a_killed_fit_left_is_removed_by_the_next_and_what_is_in_use_is_kept(tmp_path):
+    left, used = (tmp_path / "runs" / f".partial-{name}-training_data" for name in ("left", "used"))
+    for folder in (left, used):
+        (folder / "training_data").mkdir(parents=True)
+    with lock(used), staging(tmp_path / "runs", "training_data") as folder:
+        assert sorted((tmp_path / "runs").iterdir()) == sorted([folder, used])
+    assert list((tmp_path / "runs").iterdir()) == [used]
+
+
+@pytest.mark.slow
+def test_a_fit_that_is_killed_leaves_nothing_that_the_next_does_not_remove(tmp_path):
+    program = (
+        "import os, signal, sys; from kfusion.training import trainer; from tests.classifiers import TINY, pairs;"
+        "from kfusion import FusionClassifier; images, sounds, label = pairs();"
+        "trainer.train = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL);"
+        "FusionClassifier(**TINY, out=sys.argv[1]).fit({'image': images, 'audio': sounds}, label)"
+    )
+    done = run_python("-c", program, tmp_path / "runs" / "a")
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    (left,) = (tmp_path / "runs").iterdir()
+    assert left.name.startswith(".partial-") and (left / "training_data" / "images.npy").exists()
+    images, sounds, label = pairs()
+    with pytest.raises(UserError, match="one label for each"):
+        FusionClassifier(**TINY, out=tmp_path / "runs" / "a").fit({"image": images, "audio": sounds}, label[:5])
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 @pytest.mark.slow
@@ -468,10 +495,10 @@ def test_a_version_goes_below_the_folder_that_is_named(clf, tmp_path, monkeypatc
     asked = []
     monkeypatch.setattr(exporter, "export", lambda *words: asked.append(words) or tmp_path)
     clf.export(tmp_path / "saved_models" / "digits", version=3, verify=False)
-    run, network, shelf, options, _ = asked[0]
+    run, network, store, options, _ = asked[0]
     assert (run.folder, network) == (clf.run_dir_, clf.model_)
-    assert (shelf.root, shelf.name) == (tmp_path / "saved_models", "digits")
-    assert options == exporter.Options(3, False, True)
+    assert (store.root, store.name) == (tmp_path / "saved_models", "digits")
+    assert options == exporter.Options(3, False, True, "savedmodel")
     for words, sentence in (({"format": "h5"}, "'format' must be one of"), ({"version": 0}, "'version' must be None")):
         with pytest.raises(UserError, match=sentence):
             clf.export(tmp_path / "x", **words)

@@ -61,14 +61,14 @@ def test_the_package_is_typed():
 def test_layers_and_heads_can_be_used_in_somebodys_own_model():
     image, sound = keras.Input((8, 8, 1)), keras.Input((12,))
     present = keras.Input((2,), dtype="bool")
-    spec = kfusion.Spec(image_shape=(8, 8, 1), audio_grid=(4, 3), class_names=("a", "b"))
+    spec = kfusion.Spec.pair(image_shape=(8, 8, 1), audio_grid=(4, 3), class_names=("a", "b"))
     config = kfusion.ModelConfig(embed_dim=4, hidden_dim=4, filters=(2,), audio_units=(3,))
     normed = kfusion.UtteranceNorm((4, 3), trim=0.3)(sound)
     embedded = [
         kfusion.encode_image(image, config, spec),
         kfusion.encode_audio(normed, config, np.zeros(12), np.ones(12)),
     ]
-    named = kfusion.HEADS["late"](keras.ops.stack(embedded, axis=1), present, config, 2)
+    named = kfusion.HEADS["late"](keras.ops.stack(embedded, axis=1), present, config, spec)
     model = keras.Model([image, sound, present], named)
     model.compile(keras.optimizers.Adam(kfusion.WarmupCosine(1e-3, 1, 2)), "sparse_categorical_crossentropy")
     rows = [np.ones((3, 8, 8, 1), np.float32), np.ones((3, 12), np.float32), np.ones((3, 2), bool)]

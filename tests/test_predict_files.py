@@ -14,7 +14,7 @@ from kfusion.prediction import engine as stream
 from kfusion.prediction import inputs as contents
 from kfusion.prediction.job import Job, predict, run_job
 from kfusion.prediction.models import load_model
-from kfusion.spec import FUSED, Spec
+from kfusion.spec import FUSED, audio_spec
 from tests.exports import copied, views
 from tests.inputs import digits, wav, write_arrays, write_media
 from tests.media import encoded
@@ -40,7 +40,7 @@ def write_manifest(path, rows, columns=("image", "audio")):
 
 def sounds(num_rows):
     """The features of the sounds that `write_media` writes."""
-    return read_sounds(tf.constant([wav(200 + 40 * row) for row in range(num_rows)]), Spec())[0].numpy()
+    return read_sounds(tf.constant([wav(200 + 40 * row) for row in range(num_rows)]), audio_spec())[0].numpy()
 
 
 def test_a_folder_of_files_is_matched_by_stem(trained_run, model, tmp_path):
@@ -121,8 +121,8 @@ def test_a_decoder_that_fails_a_whole_batch_is_asked_row_by_row(trained_run, tmp
         decoded = tf.map_fn(lambda file: tf.cast(tf.io.decode_png(file, 1), tf.float32), files, tf.float32)
         return tf.ensure_shape(decoded, (None, 28, 28, 1)), tf.fill(tf.shape(files), "")
 
-    readers = {"image": tf.function(plain), "audio": file_reader("audio", Spec())}
-    monkeypatch.setattr("kfusion.prediction.run_model.file_reader", lambda name, spec: readers[name])
+    readers = {"image": tf.function(plain), "audio": file_reader(audio_spec())}
+    monkeypatch.setattr("kfusion.modalities.front_ends.file_reader", lambda spec: readers[spec.kind])
     outcome = predict(Job(trained_run, tmp_path / "media", tmp_path / "out.csv"))
     assert (outcome.num_rows, outcome.num_bad) == (5, 1)
     label = pd.read_csv(tmp_path / "out.csv")["label"]
@@ -217,7 +217,8 @@ def test_files_that_a_model_cannot_read_are_refused_at_once(trained_run, tmp_pat
     words = (run, tmp_path / "media", "--out", tmp_path / "out.csv")
     assert in_process("kfusion.predict", *words).returncode == 2
     rule = "this model cannot read sound files: the front end of its training sounds is not known"
-    assert f"{rule}. Found: 2 rows with a sound\n" in capsys.readouterr().err
+    instead = "give it arrays like those that it was trained on: {'audio': …}, or audio.npy"
+    assert f"{rule}; {instead}. Found: 2 rows with a sound\n" in capsys.readouterr().err
     for sound in (tmp_path / "media").glob("*.wav"):
         sound.unlink()
     assert in_process("kfusion.predict", *words).returncode == 0

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kfusion.prediction import work_dir as work
+from kfusion.prediction import outputs
 from kfusion.prediction.job import Job, predict
-from kfusion.prediction.work_dir import Work
+from kfusion.prediction.outputs import Work
 from tests.inputs import digits, write_arrays
 from tests.processes import in_process, start_verb
 
@@ -44,7 +44,7 @@ def compare(folder, *names):
 def test_two_workers_one_of_them_killed_say_what_one_process_says(trained_run, tmp_path):
     images, audio = digits(1000)
     audio[500] = np.nan
-    repeated = np.arange(4 * work.SHARD_ROWS + 500) % 1000
+    repeated = np.arange(4 * outputs.SHARD_ROWS + 500) % 1000
     write_arrays(tmp_path / "data", images[repeated], audio[repeated])
     words = (trained_run, tmp_path / "data", "--format", "full")
     assert predict(Job(trained_run, tmp_path / "data", tmp_path / "alone.csv", full=True)).num_bad == 33

@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kfusion.prediction import work_dir as work
+from kfusion.prediction import outputs
 from kfusion.prediction.job import Job, predict
-from kfusion.prediction.work_dir import Work
+from kfusion.prediction.outputs import Work
 from kfusion.spec import FUSED
 from tests.exports import views
 from tests.inputs import digits, write_arrays
 from tests.processes import fails, full_disk, in_process, start_verb
 
-NUM_ROWS = 4 * work.SHARD_ROWS + 1000
+NUM_ROWS = 4 * outputs.SHARD_ROWS + 1000
 
 
 def test_a_killed_job_goes_on_after_its_last_complete_shard(trained_run, tmp_path):
@@ -26,7 +26,7 @@ def test_a_killed_job_goes_on_after_its_last_complete_shard(trained_run, tmp_pat
     words = (trained_run, tmp_path / "data", "--out", "out.csv")
     job = Work(tmp_path / "out.csv")
     process, deadline = start_verb("kfusion.predict", *words, cwd=tmp_path), time.monotonic() + 200
-    while not job.part(work.SHARD_ROWS).exists() and time.monotonic() < deadline and process.poll() is None:
+    while not job.part(outputs.SHARD_ROWS).exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -37,7 +37,7 @@ def test_a_killed_job_goes_on_after_its_last_complete_shard(trained_run, tmp_pat
     kept[1].write_text(text.replace("\n8192,", "\n8192,100"))
     done = in_process("kfusion.predict", *words, "--resume", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert f"({NUM_ROWS - len(kept) * work.SHARD_ROWS:,} rows in " in done.stdout
+    assert f"({NUM_ROWS - len(kept) * outputs.SHARD_ROWS:,} rows in " in done.stdout
     expected = views(trained_run, images, audio)[FUSED].argmax(axis=1)[repeated]
     table = pd.read_csv(tmp_path / "out.csv")
     assert table["row_id"].tolist() == list(range(NUM_ROWS))
@@ -48,7 +48,7 @@ def test_a_killed_job_goes_on_after_its_last_complete_shard(trained_run, tmp_pat
 def test_a_full_disk_is_one_line_and_costs_no_shard(trained_run, tmp_path, monkeypatch, capsys):
     """Two shards fit, the two joined do not."""
     images, audio = digits(1000)
-    repeated = np.arange(work.SHARD_ROWS + 3000) % 1000
+    repeated = np.arange(outputs.SHARD_ROWS + 3000) % 1000
     write_arrays(tmp_path / "data", images[repeated], audio[repeated])
     words = (trained_run, tmp_path / "data", "--out", tmp_path / "out.csv")
     with full_disk(after_bytes=70_000):
@@ -65,7 +65,7 @@ def test_a_full_disk_is_one_line_and_costs_no_shard(trained_run, tmp_path, monke
 @pytest.fixture
 def broken_off(trained_run, tmp_path, monkeypatch):
     """A job of which two shards of three are there."""
-    monkeypatch.setattr(work, "SHARD_ROWS", 10)
+    monkeypatch.setattr(outputs, "SHARD_ROWS", 10)
     images, audio = digits(25)
     audio[4] = np.nan
     write_arrays(tmp_path / "data", images, audio)

@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from kfusion.prediction import work_dir as work
+from kfusion.prediction import outputs
 from kfusion.prediction.inputs import write_listing
 from kfusion.prediction.job import Job, Outcome, run_job
-from kfusion.prediction.work_dir import Work
+from kfusion.prediction.outputs import Work
 from kfusion.spec import FUSED, Spec
 
 GOOD = b"good"
@@ -25,7 +25,7 @@ GOOD = b"good"
 def answer(rows: Any) -> dict[str, np.ndarray]:
     """A row's class is the last byte of its files; a file that does not begin as good ones do is refused."""
     probabilities = np.zeros((len(rows.reason), 10))
-    for place, files in enumerate(zip(rows.image, rows.audio, strict=True)):
+    for place, files in enumerate(zip(*rows.contents.values(), strict=True)):
         content = b"".join(files)
         if not all(file.startswith(GOOD) for file in filter(None, files)):
             rows.reason[place] = rows.reason[place] or "image: must be a PNG or JPEG file"
@@ -36,8 +36,8 @@ def answer(rows: Any) -> dict[str, np.ndarray]:
 MODEL: Any = SimpleNamespace(
     folder=Path("model"),
     spec=Spec(),
-    audio_range=None,
-    said="",
+    ranges={},
+    confidence_note="",
     note="",
     identity="stub",
     unreadable={},
@@ -153,7 +153,7 @@ def test_a_folder_of_folders_alone_is_refused(tmp_path):
 @pytest.fixture
 def killed(data, tmp_path, monkeypatch):
     """Begins a job and kills it after its first shard of two rows; returns its output to be."""
-    monkeypatch.setattr(work, "SHARD_ROWS", 2)
+    monkeypatch.setattr(outputs, "SHARD_ROWS", 2)
     keep = Work.keep
 
     def begin(source: Path) -> Path:
@@ -165,7 +165,7 @@ def killed(data, tmp_path, monkeypatch):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(Work, "keep", kept_once)
             predicted(source, tmp_path / "out.csv")
-        assert Work(tmp_path / "out.csv").kept() == {0}
+        assert Work(tmp_path / "out.csv").complete() == {0}
         return tmp_path / "out.csv"
 
     return begin
@@ -208,7 +208,7 @@ def test_what_a_killed_start_leaves_behind_is_nobodys_input_or_answer(data, tmp_
     other = manifest(data, "image\np6.png\np7.png\np8.png\n", "b.csv")
     job = Work(tmp_path / "out.csv")
     job.folder.mkdir()
-    write_listing(job.listing, one)
+    write_listing(job.listing, one, Spec())
     assert predicted(other, job.out)[0]["label"].tolist() == ["6", "7", "8"]
     job.out.unlink()
     killed(one)

@@ -11,8 +11,7 @@ from kfusion.cli import quiet
 from kfusion.data.media_features import FrontEnd, features
 from kfusion.modalities.front_ends import file_reader
 from kfusion.prediction.inputs import Files
-from kfusion.prediction.models import VersionModel
-from kfusion.prediction.run_model import RunModel
+from kfusion.prediction.models import RunModel, VersionModel
 from kfusion.runtime.c_api import Refused
 from kfusion.spec import Spec, image_spec
 from tests.media import encoded
@@ -41,7 +40,7 @@ def test_nothing_of_libjpeg_is_seen_while_files_are_read_for_training(smeared, c
 
 def test_nothing_of_libjpeg_is_seen_while_a_run_or_a_version_reads_files(smeared, capfd):
     run, version = RunModel.__new__(RunModel), VersionModel.__new__(VersionModel)
-    run.spec = Spec.pair((8, 8, 3))
+    run.spec = version.spec = Spec.pair((8, 8, 3))
     assert run._read("image", [smeared, b""])[1] == ["", ""]
 
     def refused(*_: object) -> None:
@@ -49,7 +48,7 @@ def test_nothing_of_libjpeg_is_seen_while_a_run_or_a_version_reads_files(smeared
         raise Refused(3, "image_bytes, row 0: no picture")
 
     version._ask = refused  # type: ignore[method-assign]
-    rows = Files([smeared], [b""], [""])
+    rows = Files({"image": [smeared], "audio": [b""]}, [""])
     version._answer_files(rows, np.arange(1), {})
     assert rows.reason == ["image: no picture"]
     assert capfd.readouterr().err == ""

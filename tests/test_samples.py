@@ -15,10 +15,12 @@ from kfusion.data.in_memory import read_samples, write_samples
 from kfusion.data.loaders import load
 from kfusion.data.media_files import read_manifest
 from kfusion.prediction.arrays import rows_of
+from kfusion.prediction.inputs import Arrays
 from kfusion.spec import Spec
 from kfusion.validation import UserError
 
-SMALL = Spec(image_shape=(2, 3, 1), audio_grid=(2, 2), class_names=("a", "b"))
+SMALL = Spec.pair((2, 3, 1), (2, 2), ("a", "b"))
+NAMES = SMALL.names
 IMAGES, SOUNDS = np.arange(24.0).reshape(4, 2, 3), np.arange(16.0).reshape(4, 4)
 
 
@@ -39,8 +41,8 @@ IMAGES, SOUNDS = np.arange(24.0).reshape(4, 2, 3), np.arange(16.0).reshape(4, 4)
 def test_files_in_every_form(X, files, present):
     samples = read_samples(X)
     assert samples.are_files
-    assert samples.names() == files
-    assert samples.present.astype(int).tolist() == present
+    assert samples.names(NAMES) == files
+    assert samples.where_present(NAMES).astype(int).tolist() == present
 
 
 @pytest.mark.parametrize(
@@ -55,14 +57,14 @@ def test_files_in_every_form(X, files, present):
 def test_arrays_in_every_form(X):
     samples = read_samples(X)
     assert not samples.are_files
-    np.testing.assert_array_equal(np.asarray(samples.image), IMAGES)
-    np.testing.assert_array_equal(np.asarray(samples.audio), SOUNDS)
+    np.testing.assert_array_equal(samples.columns["image"], IMAGES)
+    np.testing.assert_array_equal(samples.columns["audio"], SOUNDS)
 
 
 def test_cells_without_an_array_are_absent_and_zero():
     samples = read_samples({"image": IMAGES, "audio": [SOUNDS[0], None, np.nan, SOUNDS[3]]})
-    assert samples.present[:, 1].tolist() == [True, False, False, True]
-    np.testing.assert_array_equal(np.asarray(samples.audio)[1:3], 0)
+    assert samples.present["audio"].tolist() == [True, False, False, True]
+    np.testing.assert_array_equal(samples.columns["audio"][1:3], 0)
 
 
 @pytest.mark.parametrize(
@@ -73,15 +75,19 @@ def test_an_array_without_an_axis_of_rows_is_one_row(X):
 
 
 def test_images_may_have_their_channels_first():
-    spec = Spec(image_shape=(4, 5, 3), audio_grid=(2, 2), class_names=("a", "b"), pixel_max=1)
+    spec = Spec.pair((4, 5, 3), (2, 2), ("a", "b"))
     images = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 5), dtype=np.uint8)
     rows = rows_of(read_samples({"image": images}, spec), spec)
-    np.testing.assert_allclose(np.asarray(rows.read(0, 2).image) * 255, np.moveaxis(images, 1, -1), rtol=1e-6)
+    batch = rows.read(0, 2)
+    assert isinstance(batch, Arrays)
+    np.testing.assert_allclose(batch.values["image"] * 255, np.moveaxis(images, 1, -1), rtol=1e-6)
 
 
 def test_a_sound_may_be_frames_and_coefficients():
     rows = rows_of(read_samples({"audio": SOUNDS.reshape(4, 2, 2)}, SMALL), SMALL)
-    np.testing.assert_array_equal(rows.read(0, 4).audio, SOUNDS)
+    batch = rows.read(0, 4)
+    assert isinstance(batch, Arrays)
+    np.testing.assert_array_equal(batch.values["audio"], SOUNDS)
 
 
 @pytest.mark.parametrize(
@@ -181,8 +187,8 @@ def test_arrays_are_kept_with_their_classes_and_groups(tmp_path):
     written = write_samples(tmp_path / "data", samples, [7, 3, 7, 3], ["x", "x", "y", "y"])
     source = load(DataConfig(data=str(written)))
     assert source.spec.class_names == ("3", "7")
-    assert source.image_label.tolist() == [1, 0, 1, 0]
-    assert source.spec.audio_grid == (2, 2)
+    assert source["image"].label.tolist() == [1, 0, 1, 0]
+    assert source.spec["audio"].grid == (2, 2)
     assert source.info["grouped_by"] == "groups.npy"
 
 
@@ -192,7 +198,7 @@ def test_known_classes_may_be_absent_from_the_labels(tmp_path):
     written = write_samples(tmp_path / "data", samples, ["a", "b", "a", "b"], None, known)
     source = load(DataConfig(data=str(written)))
     assert source.spec.class_names == ("c", "a", "b")
-    assert source.image_label.tolist() == [1, 2, 1, 2]
+    assert source["image"].label.tolist() == [1, 2, 1, 2]
 
 
 def test_files_stay_where_they_are_and_are_named_in_a_manifest(tmp_path, monkeypatch):
@@ -205,8 +211,9 @@ def test_files_stay_where_they_are_and_are_named_in_a_manifest(tmp_path, monkeyp
     written = write_samples(tmp_path / "data", samples, [12, 3], None)
     listing = read_manifest(written)
     assert listing.class_names == ("3", "12")
-    assert listing.images[1].path == tmp_path / "b, c.png"
-    assert (listing.images[1].label, listing.sounds[0].speaker, listing.images[0].group) == ("3", "1", "")
+    images, sounds = listing.items.values()
+    assert images[1].path == tmp_path / "b, c.png"
+    assert (images[1].label, sounds[0].speaker, images[0].group) == ("3", "1", "")
 
 
 def test_labels_that_a_table_reads_otherwise_are_refused_before_training(tmp_path, monkeypatch):

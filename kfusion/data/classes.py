@@ -1,7 +1,7 @@
 """The classes of data that a program gives: labels of any values -> codes 0 … K-1 and names, and the values back.
 
-They are kept beside the data as `kfusion_classes.json`: `{"dtype": "<i8", "values": [3, 7]}`. So a run knows its
-classes by their real names, and a classifier answers in the very type of the labels that it was fitted on.
+They lie beside the data as `kfusion_classes.json`: `{"dtype": "<i8", "values": [3, 7]}`. So a run knows its classes by
+their real names, and a classifier predicts in the very type of the labels that it was fitted on.
 """
 
 from dataclasses import dataclass
@@ -32,6 +32,7 @@ class Classes:
         return tuple(class_name(value) for value in self.values.tolist())
 
     def to_json(self) -> dict[str, Any]:
+        """Ready for JSON."""
         dtype = self.values.dtype
         return {"dtype": "object" if dtype.hasobject else dtype.str, "values": self.values.tolist()}
 
@@ -88,9 +89,8 @@ def _checked(array: np.ndarray) -> np.ndarray:
         for row, value in enumerate(array.tolist()):
             if not isinstance(value, str | bool | int | np.integer):
                 missing = value is None or value != value or str(value) in ("<NA>", "NaT")
-                found = "none" if missing else repr(value)
                 rule = "each row must have a label, a text or a whole number"
-                raise UserError(f"'y': {rule}. Found: {found} in row {row}")
+                raise UserError(f"'y': {rule}. Found: {'none' if missing else repr(value)} in row {row}")
         kinds = {isinstance(value, str) for value in array.tolist()}
         if len(kinds) > 1:
             raise UserError("'y' must hold texts or whole numbers, not both. Received: both")
@@ -116,18 +116,19 @@ def read_classes(path: Path) -> Classes:
     Raises:
         UserError: it is damaged.
     """
-    found = read_json(path)
+    content = read_json(path)
     try:
-        classes = Classes(np.array(found["values"], np.dtype(found["dtype"])))
+        classes = Classes(np.array(content["values"], np.dtype(content["dtype"])))
         names = set(classes.names)
     except (LookupError, TypeError, ValueError) as error:
         raise broken(path, "must hold the dtype and the values of the classes", error) from None
     if classes.values.ndim != 1 or not 2 <= len(names) == len(classes.values):
-        raise broken(path, "must hold at least two different classes", found["values"])
+        raise broken(path, "must hold at least two different classes", content["values"])
     return classes
 
 
 def write_classes(folder: Path, classes: Classes) -> None:
+    """Writes `kfusion_classes.json` into a folder."""
     write_json(folder / CLASSES, classes.to_json())
 
 

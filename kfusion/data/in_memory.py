@@ -1,27 +1,26 @@
-"""What a program gives as X: a dict of arrays, a DataFrame, a list of pairs of files -> columns of one length.
+"""Data that a program holds in memory: brought to columns, and kept as files by the run that is trained on them.
 
 | X                                                  | means                                              |
 | -------------------------------------------------- | -------------------------------------------------- |
-| `{"image": (N, H, W[, C]), "audio": (N, D)}`        | arrays, or lists of paths; one may be left out     |
+| `{"image": (N, H, W[, C]), "audio": (N, D)}`        | arrays, or lists of paths; any may be left out     |
 | a DataFrame with the columns image and audio        | each cell a path or an array                       |
-| `[("a.png", "a.wav"), ("b.png", None)]`             | a picture and a sound for each row                 |
+| `[("a.png", "a.wav"), ("b.png", None)]`             | a file of each kind that comes in files, row by row |
 | `("a.png", "a.wav")`                                | one such row                                       |
 
-Data that a program gives, kept by the run that is trained on them, so that every later stage finds them.
-
-Arrays are written in kfusion's own layout; files stay where they are and are named in a manifest:
+Columns go by the modalities of the model, or, where there is none yet, by every kind that is registered. A run keeps
+arrays in kfusion's own layout; files stay where they are and are named in a manifest:
 
     training_data/images.npy, audio.npy, labels.npy, kfusion_classes.json, and groups.npy if there are groups
     training_data/manifest.csv, kfusion_classes.json
 """
 
+import contextlib
 import csv
 import itertools
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,14 +34,15 @@ from kfusion.data.classes import Classes, encode, read_classes, write_classes
 from kfusion.data.dataset import Source
 from kfusion.data.loaders import load
 from kfusion.io import PARTIAL, write_atomically
-from kfusion.modalities import each_of, kinds, modality
-from kfusion.run_dir import CLASSES, OWN_DATA
+from kfusion.modalities import each_of, kinds, modality, one_of
+from kfusion.modalities.base import Modality
+from kfusion.run_dir import CLASSES, OWN_DATA, lock
 from kfusion.spec import Spec
 from kfusion.validation import UserError
 
 Column = np.ndarray | list[str]
 """An array (n, …); or a path for each row, "" where there is none."""
-FORMS = "{'image': …, 'audio': …}, a DataFrame with these columns, a list of (picture, sound) pairs, or a folder"
+MANIFEST = "manifest.csv"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ class Samples:
         return any(isinstance(column, list) for column in self.columns.values())
 
     def names(self, modalities: Sequence[str]) -> list[tuple[str, ...]]:
-        """The files of each row, one for each of some modalities; "" where there is none."""
+        """The files of each row, one of each of some modalities; "" where there is none."""
         nothing = [""] * len(self)
         columns = [self.columns.get(name, nothing) for name in modalities]
         return list(zip(*columns, strict=True))
@@ -93,60 +93,69 @@ def read_samples(X: Any, spec: Spec | None = None) -> Samples:
     Raises:
         UserError: it is of none of these forms, its columns are of different lengths, or it mixes paths and arrays.
     """
-    modalities = spec.names if spec else kinds()
-    columns, more = _columns(X, modalities)
+    allowed = {name: modality(spec[name] if spec else name) for name in (spec.names if spec else kinds())}
+    cells, others = _columns(X, allowed)
     single = {name: kind.row_shapes(shape) for name, kind, shape in each_of(spec)} if spec else {}
-    found = {
-        name: _column(name, values, single.get(name, set())) for name, values in columns.items() if values is not None
+    read = {
+        name: _column(name, values, single.get(name, set())) for name, values in cells.items() if values is not None
     }
-    found = {name: column for name, column in found.items() if column is not None}
-    nouns = {name: modality(spec[name] if spec else name).noun for name in modalities}
-    if not found:
-        # Two are named at most: whoever gives none has not come for the third.
-        either = " or ".join(f"a{'n' * (noun[0] in 'aeio')} {noun}" for noun in list(nouns.values())[:2])
-        raise UserError(f"'X' must be {FORMS}. Received: {_kind(X)} without {either}")
-    lengths = {name: len(present) for name, (_, present) in found.items()}
-    if len(set(lengths.values())) > 1:
-        ((first, second),) = [
-            (one, other) for one, other in itertools.pairwise(lengths) if lengths[one] != lengths[other]
-        ][:1]
-        rule = f"'X' must have as many {nouns[first]}s as {nouns[second]}s"
-        raise UserError(f"{rule}. Received: {lengths[first]} and {lengths[second]}")
-    if not next(iter(lengths.values())):
+    columns = {name: column for name, column in read.items() if column is not None}
+    if not columns:
+        # Two are named at most: whoever brings none has not come for the third.
+        nouns = [kind.called(name) for name, kind in allowed.items()][:2]
+        raise UserError(f"'X' must be {_forms(allowed)}. Received: {_kind(X)} without {one_of(nouns)}")
+    for one, other in itertools.pairwise(columns):
+        lengths = [len(columns[name][1]) for name in (one, other)]
+        if lengths[0] != lengths[1]:
+            rule = f"'X' must have as many {allowed[one].called(one)}s as {allowed[other].called(other)}s"
+            raise UserError(f"{rule}. Received: {lengths[0]} and {lengths[1]}")
+    if not len(next(iter(columns.values()))[1]):
         raise UserError("'X' must have at least one row. Received: none")
-    if len({isinstance(values, list) for values, _ in found.values()}) > 1:
+    if len({isinstance(values, list) for values, _ in columns.values()}) > 1:
         raise UserError("'X' must hold paths alone or arrays alone. Received: both")
     return Samples(
-        {name: values for name, (values, _) in found.items()},
-        {name: present for name, (_, present) in found.items()},
-        more,
+        {name: values for name, (values, _) in columns.items()},
+        {name: present for name, (_, present) in columns.items()},
+        others,
     )
 
 
-def _columns(X: Any, modalities: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _forms(allowed: Mapping[str, Modality]) -> str:
+    """All that X may be, in words."""
+    keys = ", ".join(f"'{name}': …" for name in allowed)
+    files = [kind.file_noun for kind in allowed.values() if kind.suffixes]
+    rows = f"a list of ({', '.join(files)}) {'pairs' if len(files) == 2 else 'tuples'}, " if files else ""
+    return f"{{{keys}}}, a DataFrame with these columns, {rows}or a folder"
+
+
+def _columns(X: Any, allowed: Mapping[str, Modality]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The modalities' columns, and all others that a table has."""
     if isinstance(X, pd.DataFrame):
         table = {str(name): X[name] for name in X.columns}
-        return {name: table.get(name) for name in modalities}, table
+        return {name: table.get(name) for name in allowed}, table
     if isinstance(X, Mapping):
-        strange = [name for name in X if name not in modalities]
+        strange = [name for name in X if name not in allowed]
         if strange:
-            raise UserError(f"'X' must have the keys {' and '.join(modalities)}. Received: {strange[0]!r}")
-        return {name: X.get(name) for name in modalities}, {}
-    with_files = [name for name in modalities if modality(name).suffixes]
-    if isinstance(X, tuple) and len(X) == len(with_files) and all(cell is None or _is_path(cell) for cell in X):
+            *first, last = allowed
+            keys = f"keys {', '.join(first)} and {last}" if first else f"key {last}"
+            raise UserError(f"'X' must have the {keys}. Received: {strange[0]!r}")
+        return {name: X.get(name) for name in allowed}, {}
+    in_files = {name: kind.file_noun for name, kind in allowed.items() if kind.suffixes}
+    if isinstance(X, tuple) and len(X) == len(in_files) and all(cell is None or _is_path(cell) for cell in X):
         X = [X]
     if not isinstance(X, list) or not all(isinstance(row, tuple | list) for row in X):
-        raise UserError(f"'X' must be {FORMS}. Received: {_kind(X)}")
-    wanted = " and ".join(f"a {modality(name).file_noun}" for name in with_files)
+        raise UserError(f"'X' must be {_forms(allowed)}. Received: {_kind(X)}")
     for number, row in enumerate(X):
-        if len(row) != len(with_files):
+        if len(row) != len(in_files):
+            wanted = " and ".join(f"a {noun}" for noun in in_files.values())
             raise UserError(f"'X': each row must be {wanted}. Found: {len(row)} values in row {number}")
-    return {name: [row[place] for row in X] for place, name in enumerate(with_files)}, {}
+    return {name: [row[place] for row in X] for place, name in enumerate(in_files)}, {}
 
 
-def _column(name: str, values: Any, single: set[tuple[int, ...]]) -> tuple[np.ndarray | list[str], np.ndarray] | None:
+def _column(name: str, values: Any, single: set[tuple[int, ...]]) -> tuple[Column, np.ndarray] | None:
     """A column, and which rows have something in it; None where none has. An array of a `single` shape is one row."""
+    if values is None:
+        return None
     if _is_path(values):
         values = [values]
     if not isinstance(values, list | tuple | pd.Series):
@@ -157,20 +166,20 @@ def _column(name: str, values: Any, single: set[tuple[int, ...]]) -> tuple[np.nd
         if values.ndim != 1 or values.dtype.kind not in "OU":
             raise UserError(f"'{name}' must be an array with a row for each sample. Received: {_described(values)}")
     cells = list(values)
-    there = np.array([not _is_missing(cell) for cell in cells], bool)
-    if cells and not there.any():
+    present = np.array([not _is_missing(cell) for cell in cells], bool)
+    if cells and not present.any():
         return None
     full = [cell for cell in cells if not _is_missing(cell)]
     if all(map(_is_path, full)):
-        return ["" if _is_missing(cell) else os.path.expanduser(os.fspath(cell)) for cell in cells], there
+        return ["" if _is_missing(cell) else os.path.expanduser(os.fspath(cell)) for cell in cells], present
     if any(map(_is_path, full)):
         raise UserError(f"'{name}' must hold paths alone or arrays alone. Received: both")
-    return _stacked(name, cells, there), there
+    return _stacked(name, cells, present), present
 
 
-def _stacked(name: str, cells: list[Any], there: np.ndarray) -> np.ndarray:
+def _stacked(name: str, cells: list[Any], present: np.ndarray) -> np.ndarray:
     """One array of the cells'; zeros where there is none."""
-    arrays: list[Any] = [np.asarray(cell) if here else None for cell, here in zip(cells, there, strict=True)]
+    arrays: list[Any] = [np.asarray(cell) if full else None for cell, full in zip(cells, present, strict=True)]
     first = next(array for array in arrays if array is not None)
     for row, array in enumerate(arrays):
         if array is None:
@@ -207,15 +216,12 @@ def column(values: Iterable[Any]) -> list[str]:
     return ["" if _is_missing(cell) else str(cell) for cell in values]
 
 
-MANIFEST = "manifest.csv"
-
-
 @dataclass(frozen=True, eq=False)
 class OwnData:
     """Data written beside a run, checked, and ready to be put into it.
 
     Args:
-        folder: where they lie now.
+        folder: where they lie until they are placed, alone in a staging folder.
         data: what the config calls them, in the run.
         source: the data.
     """
@@ -225,25 +231,26 @@ class OwnData:
     source: Source
 
     def place(self, run_folder: Path) -> None:
-        """Moves the files into the run folder; there whole or not at all."""
+        """Moves the files into the run folder; it has all of them or none."""
         # Not at once into its place: the move to another disk is a copy.
         partial, place = run_folder / f"{PARTIAL}{OWN_DATA}", run_folder / OWN_DATA
         shutil.move(self.folder, partial)
         partial.rename(place)
+        shutil.rmtree(self.folder.parent, ignore_errors=True)
         for array in (each.values for each in self.source.data.values()):
             if isinstance(array, np.memmap) and array.filename and Path(array.filename).parent == self.folder:
                 # Rows are read by the file's name, which has just changed.
                 array.filename = str(place / Path(array.filename).name)
 
 
-@contextmanager
+@contextlib.contextmanager
 def own_data(
     samples: Samples, label: Any, groups: Any, folder: Path, config: DataConfig, console: Console | None = None
 ) -> Iterator[OwnData]:
-    """Within the block, a program's data as files beside a run folder to be; what was not placed is removed after it.
+    """Within the block, a program's data as files beside a run folder to be; after it, they are placed or removed.
 
     Args:
-        samples: the pairs.
+        samples: the rows.
         label: (n,), of any values.
         groups: (n,), rows that belong together have the same; None: there are none.
         folder: the run folder to be.
@@ -253,40 +260,68 @@ def own_data(
     Raises:
         UserError: the data break a rule.
     """
-    parent = next(path for path in (folder.parent, *folder.parent.parents) if path.is_dir())
-    staging = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=parent)).resolve()
-    try:
+    with staging(folder.parent, OWN_DATA) as parent:
         # Named as it will be, so that messages tell it from the user's files.
-        place = staging / OWN_DATA
+        place = parent / OWN_DATA
         written = write_samples(place, samples, label, groups)
         name = str(folder / OWN_DATA / MANIFEST if samples.are_files else folder / OWN_DATA)
         try:
             source = load(replace(config, data=str(written)), console)
         except UserError as error:
             raise UserError(in_terms_of_x(str(error), place)) from None
-        given, found = read_classes(place / CLASSES).names, source.spec.class_names
-        if set(given) != set(found):
+        own, read = read_classes(place / CLASSES).names, source.spec.class_names
+        if set(own) != set(read):
             rule = "labels of files must be told apart by a table too, where 1.0 and 01 are the number 1"
-            raise UserError(f"'y': {rule}. Found: {min(set(given) - set(found))!r}")
+            raise UserError(f"'y': {rule}. Found: {min(set(own) - set(read))!r}")
         yield OwnData(place, name, replace(source, info={**source.info, "name": name}))
+
+
+@contextlib.contextmanager
+def staging(parent: Path, purpose: str) -> Iterator[Path]:
+    """Within the block, a new folder, in which files wait for their place.
+
+    A process that is killed leaves its folder behind: the next one removes it, told by its lock from one in use.
+
+    Args:
+        parent: where it lies; made where it is missing, and removed again if it stays empty.
+        purpose: what it is for, the end of its name.
+    """
+    missing = [path for path in (parent, *parent.parents) if not path.exists()]
+    parent.mkdir(parents=True, exist_ok=True)
+    for left in parent.glob(f"{PARTIAL}*-{purpose}"):
+        with contextlib.suppress(UserError, OSError):
+            lock(left).close()
+            shutil.rmtree(left)
+    folder = Path(tempfile.mkdtemp(prefix=PARTIAL, suffix=f"-{purpose}", dir=parent)).resolve()
+    try:
+        with lock(folder):
+            yield folder
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def in_terms_of_x(message: str, place: Path) -> str:
-    """A message about files that a program's data were written to, in the program's own words."""
-    arrays = {modality(kind).array_file: f"X['{kind}']" for kind in kinds()}
+    """A message about files that a program's data were written to, in the program's own words.
+
+    Args:
+        message: names the files.
+        place: the folder that they were written to.
+    """
+    arrays = {modality(kind).array_file: f"X['{kind}']" for kind in kinds() if modality(kind).array_file}
     for name, word in {**arrays, "labels.npy": "'y'", "groups.npy": "'groups'", MANIFEST: "'X'"}.items():
         message = message.replace(str(place / name), word)
     return message.replace(str(place), "'X'")
 
 
 def write_samples(place: Path, samples: Samples, label: Any, groups: Any, known: Classes | None = None) -> Path:
-    """Writes labelled pairs into a new folder.
+    """Writes labelled rows into a new folder.
 
     Args:
         place: the folder to be.
-        samples: the pairs; each must have both modalities, or, where they are files, none both.
+        samples: the rows; arrays must have every modality in each row, files every one or a single one.
         label: (n,).
         groups: (n,) or None.
         known: the classes that there may be; None: those that there are.
@@ -330,13 +365,13 @@ def _write_manifest(path: Path, samples: Samples, codes: np.ndarray, classes: Cl
     group = empty if groups is None else column(groups)
     speaker = column(samples.more["speaker"]) if "speaker" in samples.more else empty
 
-    files_of = samples.names(modalities := tuple(samples.columns))
+    modalities = tuple(samples.columns)
 
     def write(partial: Path) -> None:
         with partial.open("w", encoding="utf-8", newline="") as file:
             table = csv.writer(file)
             table.writerow([*modalities, "label", "group", "speaker"])
-            for files, code, *rest in zip(files_of, codes, group, speaker, strict=True):
+            for files, code, *rest in zip(samples.names(modalities), codes, group, speaker, strict=True):
                 whole = [str(Path(name).absolute()) if name else "" for name in files]
                 table.writerow([*whole, names[code], *rest])
 

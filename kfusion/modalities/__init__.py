@@ -6,7 +6,7 @@
 A new kind is a subclass of `Modality` and one call of `register`; nothing else needs to know of it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from kfusion.modalities.audio import Audio
@@ -81,6 +81,12 @@ def kind_that_reads(name: str) -> str:
 def _ends(name: str, suffixes: tuple[str, ...]) -> bool:
     dot = name.rfind(".")
     return dot > 0 and name[dot:].lower() in suffixes
+
+
+def one_of(nouns: Sequence[str]) -> str:
+    """Nouns with their articles, as alternatives: "an image or a sound"."""
+    *first, last = [f"a{'n' * (noun[0] in 'aeio')} {noun}" for noun in nouns]
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 register(Image())

@@ -77,6 +77,7 @@ class Modality:
         noun: one sample, in sentences.
         file_noun: one file of it.
         item_noun: one sample in the audit of a split; two rows may hold the same one.
+        value_noun: its numbers, in the plural.
         array_file: the .npy file of kfusion's own layout.
         suffixes: endings of files that are read, in lower case.
         unread_suffixes: endings of files that are of this kind and not read: who has such files should hear of it.
@@ -92,6 +93,7 @@ class Modality:
     noun = "row"
     file_noun = "file"
     item_noun = "row"
+    value_noun = "values"
     array_file = ""
     suffixes: tuple[str, ...] = ()
     unread_suffixes: tuple[str, ...] = ()
@@ -301,8 +303,7 @@ class Modality:
                 the last layer's, a dropout, `{name}_embedding_dropout`: others find them by these names.
             spec: its shape.
             config: the network's settings.
-            mean: of each value over the training part, after `normalisation`, where `standardised`; else None.
-            variance: likewise.
+            mean, variance: of each value over the training part, after `normalisation`, where `standardised`.
 
         Returns:
             float32 (batch, embed_dim).

@@ -1,1 +1,1 @@
-"""Answers for any number of pairs: input read batch by batch, answers written shard by shard, joined at the end."""
+"""Predictions for any number of rows: input read batch by batch, predictions written shard by shard and joined."""

@@ -1,114 +1,160 @@
-"""A folder of .npy files as input: opened and checked, read batch by batch, rows that cannot be answered marked.
+"""Rows of arrays as input: .npy files of a layout, or what a program holds in memory, checked and brought to one scale.
 
-Rows that a program holds in memory as input for a model: arrays, or the names of files.
+Nothing is copied but the rows of a batch. A row that cannot be answered is marked with the reason.
 """
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kfusion.data.array_files import open_array
-from kfusion.data.array_folder import LAYOUTS, LayoutFiles, in_order
+from kfusion.data.array_folder import LayoutFiles, layouts
 from kfusion.data.dataset import read_rows
 from kfusion.data.in_memory import Samples
-from kfusion.data.statistics import MAX_MAGNITUDE
-from kfusion.prediction.inputs import Arrays, Files, read_contents
-from kfusion.spec import MODALITIES, Spec, without_channel
+from kfusion.data.statistics import Range, largest, require_scale
+from kfusion.modalities import each_of, modality, one_of
+from kfusion.modalities.base import MAX_MAGNITUDE
+from kfusion.prediction.inputs import Arrays, FilesOf, in_files
+from kfusion.spec import Spec
 from kfusion.validation import UserError, broken
+
+if TYPE_CHECKING:
+    from kfusion.prediction.models import Model
 
 SAMPLES, SAMPLE_ROWS = 32, 32
 """Places, evenly over the input, and rows at each, whose values decide the scale."""
+OUTLIERS = 0.01
+"""Share of the sampled rows at either end, one at least, that may be broken without deciding the scale."""
 
 
 @dataclass(frozen=True)
 class ArrayRows:
-    """Images and sounds in .npy files; either file may be missing.
+    """Rows of .npy files, one for each modality; some may be missing.
 
     Args:
-        paths: the files of images and of sounds.
+        paths: the files, by modality.
         num_rows: of each of them.
         spec: the shapes that the model takes.
-        said: what is read, for the terminal.
-        pixel_max: the brightest value that a pixel may have here, 1 or 255.
+        description: what is read, for the terminal.
         notes: what was taken for the shapes where the files leave that open, a line each.
-        audio_limit: how far from zero a sound's values may be.
+        scale: for each bounded modality what 1.0 in a request is in the file; as the model has it if left out.
+        limit: for each other modality how far from zero a value may be.
     """
 
-    paths: tuple[Path | None, Path | None]
+    paths: dict[str, Path]
     num_rows: int
     spec: Spec
-    said: str
-    pixel_max: int = 255
+    description: str
     notes: tuple[str, ...] = ()
-    audio_limit: float = MAX_MAGNITUDE
+    scale: dict[str, int] = field(default_factory=dict)
+    limit: dict[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.num_rows
 
     def read(self, start: int, stop: int) -> Arrays:
-        rows = np.arange(start, stop)
-        values, low, high = zip(*self._values(rows), strict=True)
-        with np.errstate(invalid="ignore"):
-            outside = (low[0] < 0) | (high[0] > self.pixel_max)
-            outside |= (low[1] < -self.audio_limit) | (high[1] > self.audio_limit)
-        reason = [""] * len(rows)
-        for place in np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)).all(axis=0) | outside):
-            reason[place] = self._reason(low[0][place], high[0][place], low[1][place], high[1][place])
-        present = np.tile([path is not None for path in self.paths], (len(rows), 1))
-        return Arrays(values[0] / np.float32(self.pixel_max), values[1], present, reason)
-
-    def array(self, at: int) -> np.ndarray:
-        """The images (0) or the sounds (1), one of which there are."""
-        return opened(self.paths[at] or Path())
-
-    def _values(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """For each modality float32 (n, …), and each row's lowest and highest value: NaN where any value is."""
-        found = []
-        shapes = self.spec.image_shape, (self.spec.num_audio,)
-        for at, (path, shape) in enumerate(zip(self.paths, shapes, strict=True)):
-            if path is None:
-                nothing = np.zeros(len(rows), np.float32)
-                found.append((np.zeros((len(rows), *shape), np.float32), nothing, nothing))
+        """The rows in the unit of a request; a row with a reason may hold anything."""
+        rows, values, reason = np.arange(start, stop), {}, [""] * (stop - start)
+        for name, kind, shape in each_of(self.spec):
+            if name not in self.paths:
+                values[name] = np.zeros((len(rows), *shape.shape), np.float32)
                 continue
-            with np.errstate(over="ignore", invalid="ignore"):
-                array = self.array(at)
-                array = in_order(array, shape) if len(shape) == 3 else array
-                flat = read_rows(array, rows).reshape(len(rows), -1).astype(np.float32, copy=False)
-                found.append((flat.reshape(-1, *shape), flat.min(axis=1), flat.max(axis=1)))
-        return found
+            read, low, high = self._values(name, rows)
+            lowest, highest = self._bounds(name)
+            with np.errstate(invalid="ignore"):
+                wrong = ~((low >= lowest) & (high <= highest))  # NaN is neither.
+            for place in np.flatnonzero(wrong):
+                reason[place] = reason[place] or self._reason(name, low[place], high[place])
+            values[name] = read / np.float32(highest) if kind.is_bounded() else read
+        return Arrays(values, self._present(start, stop), reason)
 
-    def _reason(self, image_low: float, image_high: float, audio_low: float, audio_high: float) -> str:
-        for name, low, high in (("image", image_low, image_high), ("audio", audio_low, audio_high)):
-            if not (np.isfinite(low) and np.isfinite(high)):
-                return f"{name}: values must be finite (and within float32). Found: NaN or infinity"
-        if max(-audio_low, audio_high) > self.audio_limit:
-            rule = f"values must be within {-self.audio_limit:g} and {self.audio_limit:g}"
-            return f"audio: {rule}. Found: {audio_low:g} to {audio_high:g}"
-        rule = f"pixels must be in 0-{self.pixel_max}, as most of the input's are"
-        return f"image: {rule}. Found: {image_low:g} to {image_high:g}"
+    def array(self, name: str) -> np.ndarray:
+        """The array of a modality that is present."""
+        return opened(self.paths[name])
 
-    def names(self, start: int, stop: int) -> None:
+    def _present(self, start: int, stop: int) -> np.ndarray:
+        """bool (rows, modalities)."""
+        return np.tile([name in self.paths for name in self.spec.names], (stop - start, 1))
+
+    def _values(self, name: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """float32 (n, *shape), and each row's lowest and highest value: NaN where any value is."""
+        shape = self.spec[name]
+        with np.errstate(over="ignore", invalid="ignore"):
+            array = modality(shape).in_order(self.array(name), shape)
+            flat = read_rows(array, rows).reshape(len(rows), -1).astype(np.float32, copy=False)
+            return flat.reshape(-1, *shape.shape), flat.min(axis=1), flat.max(axis=1)
+
+    def _bounds(self, name: str) -> Range:
+        """The lowest and the highest value that a row may have."""
+        if modality(self.spec[name]).is_bounded():
+            return 0, self.scale.get(name, self.spec[name].scale)
+        limit = self.limit.get(name, MAX_MAGNITUDE)
+        return -limit, limit
+
+    def _reason(self, name: str, low: float, high: float) -> str:
+        """Why a row with these values is not answered."""
+        kind, (lowest, highest) = modality(self.spec[name]), self._bounds(name)
+        if not (np.isfinite(low) and np.isfinite(high)):
+            return f"{name}: values must be finite (and within float32). Found: NaN or infinity"
+        rule = f"within {lowest:g} and {highest:g}"
+        if kind.is_bounded():
+            rule = f"in 0-{highest:g}, as most of the input's are"
+        return f"{name}: {kind.value_noun} must be {rule}. Found: {low:g} to {high:g}"
+
+    def files(self, start: int, stop: int) -> None:
+        """None: rows are no files."""
         return None
 
     def ids(self, start: int, stop: int) -> None:
+        """None: rows are numbered."""
         return None
 
     def identity(self) -> dict[str, Any]:
-        facts = {}
-        for path in filter(None, self.paths):
-            state = path.stat()
-            facts[path.name] = [state.st_size, state.st_mtime_ns]
-        return facts
+        """Size and time of change of each file."""
+        states = {path.name: path.stat() for path in self.paths.values()}
+        return {name: [state.st_size, state.st_mtime_ns] for name, state in states.items()}
 
-    def ranges(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The lowest and the highest value of some rows, for each modality, as they are in the files."""
+    def ranges(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """The lowest and the highest value of some rows of each modality, as they are in the arrays."""
+        return {name: self._values(name, self._sample(name))[1:] for name in self.paths}
+
+    def _sample(self, name: str) -> np.ndarray:
+        """The rows that decide the scale."""
         first = np.unique(np.linspace(0, max(self.num_rows - SAMPLE_ROWS, 0), SAMPLES).astype(np.int64))
-        rows = np.unique((first[:, None] + np.arange(SAMPLE_ROWS)).clip(max=self.num_rows - 1))
-        return [(low, high) for _, low, high in self._values(rows)]
+        return np.unique((first[:, None] + np.arange(SAMPLE_ROWS)).clip(max=self.num_rows - 1))
+
+
+@dataclass(frozen=True, eq=False)
+class ArraysOf(ArrayRows):
+    """Arrays in memory, checked and scaled as those in files are.
+
+    Args:
+        arrays: by modality.
+        present: bool (n, modalities), which of them each row has.
+    """
+
+    arrays: dict[str, Any] = field(default_factory=dict)
+    present: Any = None
+
+    def array(self, name: str) -> np.ndarray:
+        """The program's own."""
+        return self.arrays[name]
+
+    def identity(self) -> dict[str, Any]:
+        """Nothing: a program's rows are no job's."""
+        return {}
+
+    def _present(self, start: int, stop: int) -> np.ndarray:
+        return self.present[start:stop]
+
+    def _sample(self, name: str) -> np.ndarray:
+        """As of files; rows that lack the modality do not count."""
+        rows = np.flatnonzero(self.present[:, self.spec.names.index(name)])
+        num = SAMPLES * SAMPLE_ROWS
+        return rows[np.linspace(0, len(rows) - 1, num).astype(np.int64)] if len(rows) > num else rows
 
 
 def opened(path: Path) -> np.ndarray:
@@ -117,180 +163,138 @@ def opened(path: Path) -> np.ndarray:
     return _opened(path, state.st_size, state.st_mtime_ns)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def _opened(path: Path, *_: int) -> np.ndarray:
     return open_array(path, copy=False)
 
 
-def find_arrays(folder: Path, part: str | None) -> tuple[LayoutFiles, str] | None:
+def find_arrays(folder: Path, part: str | None, spec: Spec) -> tuple[LayoutFiles, str] | None:
     """The .npy files of a layout that a folder holds, and what they are called.
 
     Args:
         folder: may hold any number of other files.
         part: "test" or "train"; None: the test files where there are any.
+        spec: the modalities of the model; a layout without any of them is none.
 
     Raises:
-        UserError: the part that is asked for is not there.
+        UserError: the part that is wanted is missing.
     """
-    for layout in LAYOUTS:
+    for layout in layouts():
         parts = {"test": layout.test, "train": layout.train}
-        there = {name: files for name, files in parts.items() if files and any(_paths(folder, files))}
-        if there and part and layout.test and part not in there:
-            raise broken(folder, f"must hold the {part} files of its layout ({layout.name})", ", ".join(there))
-        if there:
-            chosen = part if part in there else next(iter(there))
-            return there[chosen], f"{layout.name} layout" + (f", {chosen} files" if layout.test else "")
+        held = {name: files for name, files in parts.items() if files and _paths(folder, files, spec)}
+        if held and part and layout.test and part not in held:
+            raise broken(folder, f"must hold the {part} files of its layout ({layout.name})", ", ".join(held))
+        if held:
+            chosen = part if part in held else next(iter(held))
+            return held[chosen], f"{layout.name} layout" + (f", {chosen} files" if layout.test else "")
     return None
 
 
-def _paths(folder: Path, files: LayoutFiles) -> tuple[Path | None, Path | None]:
-    """The files of images and sounds, where they are there."""
-    images, audio = folder / files.images, folder / files.audio
-    return images if images.exists() else None, audio if audio.exists() else None
+def _paths(folder: Path, files: LayoutFiles, spec: Spec) -> dict[str, Path]:
+    """The file of each modality of the model that has one."""
+    paths = {name: folder / files.arrays[name] for name in spec.names if name in files.arrays}
+    return {name: path for name, path in paths.items() if path.exists()}
 
 
 def open_arrays(folder: Path, part: str | None, spec: Spec) -> ArrayRows | None:
     """The folder's arrays as input; None where it holds no layout's.
 
+    Args:
+        folder: may hold any number of other files.
+        part: as of `find_arrays`.
+        spec: the modalities of the model.
+
     Raises:
         UserError: a file breaks a rule; one line that says which.
     """
-    found = find_arrays(folder, part)
-    if found is None:
+    layout = find_arrays(folder, part, spec)
+    if layout is None:
         return None
-    files, name = found
-    paths = _paths(folder, files)
-    num_rows, notes = None, []
-    for path, note in zip(paths, (image_note, audio_note), strict=True):
-        if path is None:
-            continue
+    files, title = layout
+    paths = _paths(folder, files, spec)
+    first, notes = next(iter(paths)), []
+    num_rows = len(opened(paths[first]))
+    for name, path in paths.items():
         array = opened(path)
-        notes.append(note(path, array, spec))
-        if num_rows not in (None, len(array)):
-            raise broken(path, f"must have as many rows as {files.images} ({num_rows})", f"{len(array)} rows")
-        num_rows = len(array)
-    read = " and ".join(path.name for path in paths if path)
-    return ArrayRows(paths, num_rows or 0, spec, f"{read} of {folder} ({name})", notes=tuple(filter(None, notes)))
-
-
-def image_note(path: Path, array: np.ndarray, spec: Spec) -> str:
-    """What is taken for rows that are not of the model's shape: flat, without an axis for one channel, channels first.
-
-    Raises:
-        UserError: they cannot be the model's.
-    """
-    shape, found = spec.image_shape, array.shape[1:]
-    size = " × ".join(map(str, shape))
-    if found == shape or (shape[2] == 1 and found in (shape[:2], (math.prod(shape),))):
-        return ""
-    if found == (math.prod(shape),):
-        return f"{path.name}: rows of {found[0]:,} values are taken as {size}, channels last"
-    if found == (shape[2], *shape[:2]):
-        return f"{path.name}: {array.shape} is taken as {size}, channels first"
-    raise broken(path, f"rows must have the model's {size} values", f"shape {array.shape}")
-
-
-def audio_note(path: Path, array: np.ndarray, spec: Spec) -> str:
-    """The same of sounds: flat, or frames by coefficients, whose number an exported version does not tell.
-
-    Raises:
-        UserError: they cannot be the model's.
-    """
-    found = without_channel(array.shape[1:])
-    frames, coefficients = spec.audio_grid
-    if found in ((spec.num_audio,), spec.audio_grid):
-        return ""
-    if frames == 1 and len(found) == 2 and math.prod(found) == spec.num_audio:
-        return f"{path.name}: rows of {found[0]} × {found[1]} values are taken as {found[0]} frames one after the other"
-    rule = f"rows must have the model's {frames} × {coefficients} values, frame by frame"
-    if found == (coefficients, frames):
-        rule += "; np.swapaxes(audio, 1, 2) transposes them"
-    raise broken(path, rule, f"shape {array.shape}")
-
-
-NAMES = tuple(f"X['{name}']" for name in MODALITIES)
-"""What the two columns are called in messages."""
-
-
-@dataclass(frozen=True, eq=False)
-class ArraysOf(ArrayRows):
-    """Arrays in memory, checked and scaled as those in files are.
-
-    Args:
-        arrays: images and sounds; None: no such modality.
-        present: bool (n, 2), which of the two a row has.
-    """
-
-    arrays: tuple[Any, ...] = ()
-    present: Any = None
-
-    def array(self, at: int) -> np.ndarray:
-        return self.arrays[at]
-
-    def read(self, start: int, stop: int) -> Arrays:
-        rows = super().read(start, stop)
-        return replace(rows, present=self.present[start:stop])
-
-    def identity(self) -> dict[str, Any]:
-        return {}
-
-    def ranges(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """As of files; rows that lack the modality do not count."""
-        found = []
-        for at in range(len(MODALITIES)):
-            rows = np.flatnonzero(self.present[:, at])
-            if len(rows) > SAMPLES * SAMPLE_ROWS:
-                rows = rows[np.linspace(0, len(rows) - 1, SAMPLES * SAMPLE_ROWS).astype(np.int64)]
-            found.append(self._values(rows)[at][1:] if len(rows) else (np.zeros(0), np.zeros(0)))
-        return found
-
-
-@dataclass(frozen=True, eq=False)
-class FilesOf:
-    """Files that a program names, a picture and a sound for each row; "" where there is none."""
-
-    files: list[tuple[str, str]]
-    said: str = "X"
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def read(self, start: int, stop: int) -> Files:
-        return read_contents(Path(), self.files[start:stop])
-
-    def names(self, start: int, stop: int) -> list[tuple[str, str]]:
-        return self.files[start:stop]
-
-    def ids(self, start: int, stop: int) -> None:
-        return None
-
-    def num_with(self, modality: str) -> int:
-        """Rows that have a file of this modality."""
-        return sum(bool(row[MODALITIES.index(modality)]) for row in self.files)
-
-    def identity(self) -> dict[str, Any]:
-        return {}
+        notes.append(modality(spec[name]).note_on(array.shape, path, spec[name]))
+        if len(array) != num_rows:
+            raise broken(path, f"must have as many rows as {paths[first].name} ({num_rows})", f"{len(array)} rows")
+    for name in files.arrays.keys() - set(spec.names):
+        if (folder / files.arrays[name]).exists():
+            notes.append(f"{files.arrays[name]} is left out: the model takes no {modality(name).noun}")
+    names = " and ".join(path.name for path in paths.values())
+    return ArrayRows(paths, num_rows, spec, f"{names} of {folder} ({title})", tuple(filter(None, notes)))
 
 
 def rows_of(samples: Samples, spec: Spec) -> ArraysOf | FilesOf:
-    """Rows as input for a model.
+    """Rows that a program holds as input for a model.
 
     Args:
-        samples: what a program gave.
+        samples: what the program holds.
         spec: the shapes that the model takes.
 
     Raises:
-        UserError: a shape is another than the model's, or a row has neither image nor sound.
+        UserError: a shape is another than the model's, or a row has no modality at all.
     """
+    columns, present = samples.columns, samples.where_present(spec.names)
     if samples.are_files:
-        rows = FilesOf(samples.names())
+        names = [name for name in spec.names if name in columns or name in in_files(spec)]
+        rows = FilesOf(dict(zip(names, map(list, zip(*samples.names(names), strict=True)), strict=True)), spec)
     else:
-        for name, values, note in zip(NAMES, samples.columns, (image_note, audio_note), strict=True):
-            if values is not None:
-                note(Path(name), np.asarray(values), spec)  # Or the UserError: it is another shape than the model's.
-        image, audio = (None if each is None else Path(name) for name, each in zip(NAMES, samples.columns, strict=True))
-        rows = ArraysOf((image, audio), len(samples), spec, "X", arrays=samples.columns, present=samples.present)
-    empty = np.flatnonzero(~samples.present.any(axis=1))
+        paths = {name: Path(f"X['{name}']") for name in spec.names if name in columns}
+        for name, path in paths.items():
+            modality(spec[name]).note_on(np.shape(columns[name]), path, spec[name])
+        rows = ArraysOf(paths, len(samples), spec, "X", arrays=columns, present=present)
+    empty = np.flatnonzero(~present.any(axis=1))
     if len(empty):
-        raise UserError(f"'X': each row must have an image or a sound. Found: neither in row {empty[0]}")
+        nouns = [kind.called(name) for name, kind, _ in each_of(spec)]
+        received = f"{'neither' if len(nouns) == 2 else 'none'} in row {empty[0]}"
+        raise UserError(f"'X': each row must have {one_of(nouns)}. Found: {received}")
     return rows
+
+
+def on_scale(rows: ArrayRows, model: "Model", force: bool) -> tuple[ArrayRows, list[str]]:
+    """The rows with the scale of their values, told by some rows evenly over the input.
+
+    Args:
+        rows: the input.
+        model: what will answer it.
+        force: take values on another scale than the training data's too.
+
+    Returns:
+        The rows, and lines for the terminal.
+
+    Raises:
+        UserError: bounded values are on no known scale; or others are on another than the training data's, and nobody
+            forces it.
+    """
+    lines, checks, scale = list(rows.notes), [], {}
+    for name, (low, high) in rows.ranges().items():
+        kind, path, num = modality(rows.spec[name]), rows.paths[name], int((low == high).sum())
+        if rows.spec[name].num_values > 1 and num:
+            lines.append(f"{path.name}: {num:,} of {len(low):,} rows looked at are blank, all their values alike")
+        if kind.is_bounded():
+            scale[name] = kind.scale_of(*bounds(low, high), path)
+        elif force:
+            continue
+        elif name not in model.ranges:
+            checks.append(f"{kind.called(name)}s: their scale is not checked; this version does not tell its own")
+        elif (np.isfinite(low) & np.isfinite(high)).any():  # Else each row is refused for that.
+            require_scale(path, f"{name} features", bounds(low, high), model.ranges[name])
+    limit = {name: largest(trained) for name, trained in model.ranges.items()}
+    return replace(rows, scale=scale, limit=limit), lines + checks
+
+
+def bounds(low: np.ndarray, high: np.ndarray) -> Range:
+    """Lowest and highest value of some rows, a few at either end left out; rows that are not finite do not count.
+
+    Args:
+        low: lowest value of each row, (n,).
+        high: highest value of each row, (n,).
+    """
+    good = np.isfinite(low) & np.isfinite(high)
+    num = int(good.sum())
+    if not num:
+        return 0.0, 0.0
+    left_out = min(int(np.ceil(OUTLIERS * num)), (num - 1) // 2)
+    return float(np.sort(low[good])[left_out]), float(np.sort(high[good])[num - 1 - left_out])

@@ -1,6 +1,6 @@
-"""Rows in, answers out, batch by batch: while the model answers one, a thread reads the next.
+"""Rows in, predictions out, batch by batch and shard by shard: while the model answers one batch, a thread reads on.
 
-Shards answered and kept: the function that every engine runs.
+`answer_shards` is the engine of every job, in one process or, by `ray_engine`, in several.
 """
 
 from collections import deque
@@ -13,19 +13,19 @@ import numpy as np
 
 from kfusion.prediction.inputs import Arrays, Files, Rows
 from kfusion.prediction.models import Model
-from kfusion.prediction.outputs import Votes, answer_table, error_table
-from kfusion.prediction.work_dir import Work
-from kfusion.spec import FUSED, MODALITIES, Spec
+from kfusion.prediction.outputs import Votes, Work, answer_table, error_table
+from kfusion.spec import FUSED, Spec
 from kfusion.validation import UserError
 
 BATCH_ROWS = 1024
 AHEAD = 2
 """Batches that are read while one is answered."""
-VOTES = (FUSED, *MODALITIES)
+Spans = list[tuple[int, int]]
+"""From which row up to which."""
 
 
 def answered(model: Model, rows: Rows, spans: Iterable[tuple[int, int]]) -> Iterator[Votes]:
-    """The answers to the rows of some spans, batch by batch, in order.
+    """The predictions for the rows of some spans, batch by batch, in order.
 
     Args:
         model: what answers.
@@ -52,15 +52,22 @@ def answered(model: Model, rows: Rows, spans: Iterable[tuple[int, int]]) -> Iter
 
 
 def votes(model: Model, start: int, rows: Arrays | Files) -> Votes:
-    """The classes and confidences of one batch; rows that have a reason get none."""
+    """The classes and confidences of one batch; rows that have a reason get none.
+
+    Args:
+        model: what answers.
+        start: the number of the first row.
+        rows: the batch.
+    """
     answers = model.answer(rows)
     good = np.array([not reason for reason in rows.reason], bool)
-    there = {FUSED: good}
-    if len(answers) > 1:
-        there |= {name: good & rows.present[:, index] for index, name in enumerate(MODALITIES)}
-    label = {view: np.where(there[view], answers[view].argmax(axis=1), -1) for view in there}
-    confidence = {view: np.where(there[view], answers[view].max(axis=1), np.nan) for view in there}
-    return Votes(start, label, confidence, rows.reason)
+    valid = {FUSED: good} | {name: good & rows.present[:, place] for place, name in enumerate(model.spec.names)}
+    return Votes(
+        start,
+        {view: np.where(valid[view], answer.argmax(axis=1), -1) for view, answer in answers.items()},
+        {view: np.where(valid[view], answer.max(axis=1), np.nan) for view, answer in answers.items()},
+        rows.reason,
+    )
 
 
 def joined(parts: list[Votes]) -> Votes:
@@ -74,16 +81,13 @@ def joined(parts: list[Votes]) -> Votes:
     )
 
 
-Spans = list[tuple[int, int]]
-
-
 @dataclass(frozen=True)
 class Plan:
     """All that a process needs to answer shards of a job; it can be sent to another one.
 
     Args:
         model: the model's folder.
-        full: all that is known of each row.
+        full: write all that is known of each row.
         work: the job's folder.
         rows: the input.
         source: what to call it.
@@ -98,7 +102,7 @@ class Plan:
     strict: bool
 
     def check_strict(self, starts: list[int]) -> None:
-        """Stops a strict job at the first bad row of shards that are kept already.
+        """Stops a strict job at the first bad row of shards that are complete already.
 
         Raises:
             UserError: there is one.
@@ -108,13 +112,26 @@ class Plan:
                 raise self.stopped(row, reason)
 
     def stopped(self, row: int | str, reason: str) -> UserError:
-        """What a strict job says of its first bad row."""
+        """The error of a strict job at its first bad row.
+
+        Args:
+            row: its number or name.
+            reason: why it cannot be answered.
+        """
         rule = "'--strict' stops at the first row that cannot be answered"
         return UserError(f"{self.source}: {rule}. Found: row {row}: {reason}")
 
 
 def answer_shards(plan: Plan, model: Model, spans: Spans) -> Iterator[int]:
-    """Answers shards in order, keeps each as soon as it is complete, and tells how many rows are done with each step.
+    """Answers shards in order, and writes each as soon as it is complete.
+
+    Args:
+        plan: the job.
+        model: what answers.
+        spans: the shards.
+
+    Yields:
+        How many rows are done with each step.
 
     Raises:
         UserError: a row cannot be answered and the job is strict.
@@ -122,25 +139,21 @@ def answer_shards(plan: Plan, model: Model, spans: Spans) -> Iterator[int]:
     stops = iter(spans)
     parts: list[Votes] = []
     span = next(stops, None)
-    for votes in answered(model, plan.rows, spans):
-        _check(plan, votes)
-        parts.append(votes)
-        if span and votes.start + len(votes) == span[1]:
-            keep(plan, joined(parts), model.spec)
+    for batch in answered(model, plan.rows, spans):
+        for place, reason in enumerate(batch.reason if plan.strict else ()):
+            if reason:
+                row = batch.start + place
+                raise plan.stopped((plan.rows.ids(row, row + 1) or [row])[0], reason)
+        parts.append(batch)
+        if span and batch.start + len(batch) == span[1]:
+            _write(plan, joined(parts), model.spec)
             parts, span = [], next(stops, None)
-        yield len(votes)
+        yield len(batch)
 
 
-def keep(plan: Plan, votes: Votes, spec: Spec) -> None:
+def _write(plan: Plan, votes: Votes, spec: Spec) -> None:
     """Writes one shard."""
     span = votes.start, votes.start + len(votes)
-    names, ids = plan.rows.names(*span), plan.rows.ids(*span)
-    answers = answer_table(votes, names, spec.class_names, plan.full, ids)
-    plan.work.keep(votes.start, answers, error_table(votes, names, ids))
-
-
-def _check(plan: Plan, votes: Votes) -> None:
-    for place, reason in enumerate(votes.reason if plan.strict else ()):
-        if reason:
-            row = votes.start + place
-            raise plan.stopped((plan.rows.ids(row, row + 1) or [row])[0], reason)
+    files, ids = plan.rows.files(*span), plan.rows.ids(*span)
+    answers = answer_table(votes, files, spec.class_names, plan.full, ids)
+    plan.work.keep(votes.start, answers, error_table(votes, files, ids))

@@ -1,6 +1,6 @@
-"""A model asked by a program, as scikit-learn has it: classes, probabilities, and who decided.
+"""Classifiers as scikit-learn has them: classes, probabilities, and how each modality votes.
 
-    X -> rows -> chunks of 1024 -> the model of a run folder or of an exported version -> labels in the type of `y`
+    X -> rows -> batches of 1024 -> the model of a run folder or of an exported version -> labels in the type of `y`
 
 Nothing here needs Python's TensorFlow: the model of a run folder brings it, an exported version runs through the C API.
 """
@@ -18,14 +18,14 @@ from numpy.typing import ArrayLike
 
 from kfusion.data.classes import Classes, of_names, read_classes
 from kfusion.data.in_memory import read_samples
-from kfusion.prediction.arrays import FilesOf, rows_of
-from kfusion.prediction.engine import BATCH_ROWS, votes
+from kfusion.prediction.arrays import FilesOf, on_scale, rows_of
+from kfusion.prediction.engine import BATCH_ROWS, joined, votes
 from kfusion.prediction.inputs import Arrays, Files, Rows
-from kfusion.prediction.job import Job, check_readable, on_scale, open_rows
+from kfusion.prediction.job import Job, check_readable, open_rows
 from kfusion.prediction.models import Model, load_model
-from kfusion.prediction.work_dir import Work
+from kfusion.prediction.outputs import Work
 from kfusion.run_dir import CLASSES
-from kfusion.spec import FUSED, MODALITIES
+from kfusion.spec import FUSED
 from kfusion.validation import UserError
 
 T = TypeVar("T")
@@ -33,12 +33,16 @@ LABEL = "label"
 """The column of a table that holds the classes."""
 
 
-class Predictions:
-    """`predict`, `predict_proba`, `explain_decision` and `score` of whatever has `classes_` and a model."""
+class Classifier:
+    """Whatever `kfusion.load` returns: predicts classes and their probabilities, and tells how each modality votes.
+
+    Attributes:
+        classes_: the classes, in the order of the columns of `predict_proba`.
+    """
 
     classes_: np.ndarray
 
-    def _asked(self) -> Model:
+    def _loaded(self) -> Model:
         """The model that answers, with every view."""
         raise NotImplementedError
 
@@ -46,10 +50,10 @@ class Predictions:
         """The class of each row.
 
         Args:
-            X: `{"image": …, "audio": …}` of arrays or paths, where either may be left out; a DataFrame with these
-                columns; a list of (picture, sound) pairs of paths, either of which may be None; or a folder or
-                manifest, as `python -m kfusion.predict` takes it. Images are (N, H, W[, C]) in 0-255 or 0-1, sounds
-                (N, D) or (N, frames, coefficients).
+            X: `{"image": …, "audio": …}` of arrays or paths, by the model's modalities, any of which may be left out; a
+                DataFrame with these columns; a list of (picture, sound) pairs of paths, one path for each modality
+                that comes in files, any of which may be None; or a folder or manifest, as `python -m kfusion.predict`
+                takes it. Images are (N, H, W[, C]) in 0-255 or 0-1, sounds (N, D) or (N, frames, coefficients).
 
         Returns:
             (N,), of the dtype of `classes_`.
@@ -61,9 +65,9 @@ class Predictions:
             >>> clf.predict({"image": X[:4]})
             array([7, 2, 1, 0])
         """
-        model = self._asked()
-        found = ask_each(model, X, lambda start, chunk: votes(model, start, chunk).label[FUSED])
-        return self.classes_[self._places(model)[np.concatenate(found)]]
+        model = self._loaded()
+        codes = ask_each(model, X, lambda start, batch: votes(model, start, batch).label[FUSED])
+        return self.classes_[self._places(model)[np.concatenate(codes)]]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The probability of each class; tempered where the model has been evaluated, and so calibrated.
@@ -77,38 +81,34 @@ class Predictions:
         Raises:
             UserError: as `predict`.
         """
-        model = self._asked()
-        given = np.concatenate(ask_each(model, X, lambda _, chunk: model.answer(chunk)[FUSED]))
-        probabilities = np.empty_like(given)
-        probabilities[:, self._places(model)] = given
+        model = self._loaded()
+        by_code = np.concatenate(ask_each(model, X, lambda _, batch: model.answer(batch)[FUSED]))
+        probabilities = np.empty_like(by_code)
+        probabilities[:, self._places(model)] = by_code
         return probabilities
 
     def explain_decision(self, X: Any) -> pd.DataFrame:
-        """Who decided: the fused answer of each row beside what its image and its sound say alone.
+        """How the decision came about: the fused prediction of each row beside that from each modality alone.
 
         Args:
             X: as for `predict`.
 
         Returns:
-            A row for each of X: `label`, `confidence`, `image_label`, `image_confidence`, `audio_label`,
-            `audio_confidence`, and `agree`, whether image and sound name one class. What an absent modality would say
-            is missing.
+            A row for each of X: `label`, `confidence`; for each modality, as for one called image, `image_label` and
+            `image_confidence`, missing where the row lacks it; and `agree`, whether all modalities that the row has
+            name one class, missing where it has fewer than two.
 
         Raises:
             UserError: as `predict`.
         """
-        model = self._asked()
-        found = ask_each(model, X, lambda start, chunk: votes(model, start, chunk))
+        model = self._loaded()
+        whole = joined(ask_each(model, X, lambda start, batch: votes(model, start, batch)))
         columns: dict[str, Any] = {}
-        labels = {}
-        for view in (FUSED, *MODALITIES):
+        for view, label in whole.label.items():
             prefix = "" if view == FUSED else f"{view}_"
-            labels[view] = np.concatenate([part.label[view] for part in found])
-            columns[f"{prefix}label"] = self._named(labels[view], self._places(model))
-            columns[f"{prefix}confidence"] = np.concatenate([part.confidence[view] for part in found]).astype(float)
-        one, other = (labels[name] for name in MODALITIES)
-        columns["agree"] = pd.Series(one == other, dtype="boolean").mask((one < 0) | (other < 0))
-        table = pd.DataFrame(columns)
+            columns[f"{prefix}label"] = self._named(label, self._places(model))
+            columns[f"{prefix}confidence"] = whole.confidence[view].astype(float)
+        table = pd.DataFrame({**columns, "agree": whole.agree()})
         return table.set_axis(X.index) if isinstance(X, pd.DataFrame) else table
 
     def score(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
@@ -137,7 +137,7 @@ class Predictions:
         return named.astype(nullable or object).mask(label < 0)
 
 
-class ExportedClassifier(Predictions):
+class ExportedClassifier(Classifier):
     """An exported version as a classifier: answers through TensorFlow's C API, without Python's TensorFlow.
 
     Args:
@@ -158,10 +158,10 @@ class ExportedClassifier(Predictions):
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder_ = Path(folder)
         self._model = load_model(self.folder_, all_views=True)
-        kept = self.folder_ / "assets.extra" / CLASSES
-        self.classes_ = np.sort(classes_of(self._model.spec.class_names, kept).values)
+        path = self.folder_ / "assets.extra" / CLASSES
+        self.classes_ = np.sort(classes_of(self._model.spec.class_names, path).values)
 
-    def _asked(self) -> Model:
+    def _loaded(self) -> Model:
         return self._model
 
     def __repr__(self) -> str:
@@ -171,27 +171,31 @@ class ExportedClassifier(Predictions):
         return type(self), (self.folder_,)
 
 
-def classes_of(names: tuple[str, ...], kept: Path) -> Classes:
+def classes_of(names: tuple[str, ...], path: Path) -> Classes:
     """The classes of a model.
 
     Args:
         names: the model's own.
-        kept: the `kfusion_classes.json` that may have been kept with it.
+        path: the `kfusion_classes.json` that may lie with it.
 
     Raises:
         UserError: the file is of another model.
     """
-    classes = read_classes(kept) if kept.is_file() else of_names(names)
+    classes = read_classes(path) if path.is_file() else of_names(names)
     if set(classes.names) != set(names):
-        raise UserError(f"{kept}: must hold the classes of the model ({', '.join(names[:6])}). Found: others")
+        raise UserError(f"{path}: must hold the classes of the model ({', '.join(names[:6])}). Found: others")
     return classes
 
 
 def label_of(X: Any, y: Any) -> Any:
-    """The labels: those given, or the table's own.
+    """The labels of X.
+
+    Args:
+        X: as for `fit`.
+        y: (N,); None: the table's own.
 
     Raises:
-        UserError: neither.
+        UserError: there are none.
     """
     if y is not None:
         return y
@@ -205,24 +209,28 @@ def ask_each(model: Model, X: Any, ask: Callable[[int, Arrays | Files], T]) -> l
 
     Args:
         model: what answers.
-        X: as for `Predictions.predict`.
+        X: as for `Classifier.predict`.
         ask: called with each batch's first row and the batch as the model takes it.
+
+    Returns:
+        What `ask` returned for each batch.
 
     Raises:
         UserError: the first row that cannot be answered, by its number and its files.
     """
-    found = []
+    results = []
     with _opened(model, X) as rows:
         for start in range(0, len(rows), BATCH_ROWS):
             stop = min(start + BATCH_ROWS, len(rows))
-            chunk = model.prepare(rows.read(start, stop))
-            found.append(ask(start, chunk))
-            for place, reason in enumerate(chunk.reason):
-                if reason:
-                    names = (rows.names(start, stop) or [()] * len(chunk.reason))[place]
-                    files = f" ({', '.join(filter(None, names))})" if any(names) else ""
-                    raise UserError(f"'X': each row must be readable. Found: row {start + place}{files}: {reason}")
-    return found
+            batch = model.prepare(rows.read(start, stop))
+            results.append(ask(start, batch))
+            place = next((place for place, reason in enumerate(batch.reason) if reason), None)
+            if place is not None:
+                names = [column[place] for column in (rows.files(start, stop) or {}).values()]
+                files = f" ({', '.join(filter(None, names))})" if any(names) else ""
+                received = f"row {start + place}{files}: {batch.reason[place]}"
+                raise UserError(f"'X': each row must be readable. Found: {received}")
+    return results
 
 
 @contextmanager
@@ -243,6 +251,4 @@ def _opened(model: Model, X: Any) -> Iterator[Rows]:
         check_readable(rows, model)
         yield rows
     else:
-        low, high = rows.ranges()[1]
-        # Sounds none of which is finite are on no scale: their rows are refused for that.
-        yield on_scale(rows, model, force=not (np.isfinite(low) & np.isfinite(high)).any())[0]
+        yield on_scale(rows, model, force=False)[0]

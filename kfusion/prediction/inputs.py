@@ -1,10 +1,7 @@
-"""Input that names files: a manifest or a folder, noted in a small database from which any rows can be read.
+"""The input of a prediction: what passes from it to the model, and rows of files, from a manifest or a folder.
 
-So neither a million names nor a sorted folder ever lie in memory, and a job that goes on sees the rows it began with.
-
-What passes from the input to the model: some rows of arrays, or the files of some rows.
-
-The contents of files, and why some could not be read.
+The rows of a manifest or folder are noted in a small database, from which any of them can be read: neither a million
+names nor a sorted folder ever lie in memory, and a job that is resumed reads the rows that it began with.
 """
 
 import errno
@@ -12,7 +9,7 @@ import hashlib
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -21,26 +18,30 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kfusion.data.media_files import KINDS, PICTURES, SOUNDS, endings
+from kfusion.data.media_files import endings
 from kfusion.data.tables import IDS, Table, natural, open_table, shown
 from kfusion.io import file_hash, write_atomically
-from kfusion.spec import MODALITIES
+from kfusion.modalities import each_of, kind_of_file, kind_that_reads, one_of
+from kfusion.modalities.base import Modality
+from kfusion.spec import Spec
 from kfusion.validation import broken
+
+MAX_BYTES = 64 * 2**20
+"""A longer file is not read: it is no picture of a sign and no recording of a word, and a batch must fit in memory."""
 
 
 @dataclass(eq=False)
 class Arrays:
-    """Rows as a network takes them.
+    """Rows as arrays, in the unit of a request.
 
     Args:
-        image: float32 (n, height, width, channels) in [0, 1]; zeros where there is none.
-        audio: float32 (n, num_audio), in the training data's units; zeros where there is none.
-        present: bool (n, 2): image there? sound there?
-        reason: one text a row: why it cannot be answered, or "".
+        values: for each modality of the model, float32 (n, *shape): in [0, 1] where `Modality.is_bounded`, else in the
+            training data's unit; zeros where a row lacks the modality.
+        present: bool (n, modalities), which of them each row has, in the model's order.
+        reason: for each row why it cannot be answered, or "".
     """
 
-    image: Any
-    audio: Any
+    values: dict[str, Any]
     present: np.ndarray
     reason: list[str]
 
@@ -50,25 +51,24 @@ class Files:
     """Rows as files.
 
     Args:
-        image, audio: the content of each row's file; empty where there is none.
-        reason: one text a row: why it cannot be answered, or "".
+        contents: for each modality of the model, the content of each row's file; empty where there is none.
+        reason: for each row why it cannot be answered, or "".
     """
 
-    image: list[bytes]
-    audio: list[bytes]
+    contents: dict[str, list[bytes]]
     reason: list[str]
 
     @property
     def present(self) -> np.ndarray:
-        """bool (n, 2): image there? sound there?"""
-        return np.array([[content != b"" for content in contents] for contents in (self.image, self.audio)]).T
+        """bool (n, modalities), which of them each row has, in the model's order."""
+        return np.array([[content != b"" for content in column] for column in self.contents.values()]).T
 
 
 class Rows(Protocol):
     """An input of any kind, of which any rows can be read at any time."""
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """What is read, for the terminal."""
         ...
 
@@ -78,8 +78,8 @@ class Rows(Protocol):
         """The rows from `start` up to `stop`."""
         ...
 
-    def names(self, start: int, stop: int) -> list[tuple[str, str]] | None:
-        """The files of these rows, image and sound; None for an input without files."""
+    def files(self, start: int, stop: int) -> dict[str, list[str]] | None:
+        """The files of these rows by modality, "" where a row has none; None for an input without files."""
         ...
 
     def ids(self, start: int, stop: int) -> list[str] | None:
@@ -91,46 +91,83 @@ class Rows(Protocol):
         ...
 
 
-MAX_BYTES = 64 * 2**20
-"""A longer file is not read: it is no picture of a sign and no recording of a word, and a batch must fit in memory."""
+def in_files(spec: Spec) -> dict[str, Modality]:
+    """The modalities of a model that may come in files, in its order."""
+    return {name: kind for name, kind, _ in each_of(spec) if kind.suffixes}
 
 
-def read_contents(base: Path, names: list[tuple[str, str]]) -> Files:
+def read_contents(base: Path, files: Mapping[str, Sequence[str]], spec: Spec) -> Files:
     """The files of some rows.
 
     Args:
         base: what relative names are relative to.
-        names: a picture and a sound for each row; "" where there is none.
+        files: for some modalities a name for each row; "" where there is none.
+        spec: the modalities of the model.
     """
-    found = Files([], [], [])
-    for row in names:
-        contents, reasons = zip(*(_read(base, name, kind) for name, kind in zip(row, MODALITIES, strict=True)))  # noqa: B905
-        missing = "" if any(row) else "a row must name a picture or a sound. Found: neither"
-        found.image.append(contents[0])
-        found.audio.append(contents[1])
-        found.reason.append(next(filter(None, reasons), missing))
-    return found
+    read = {name: [_read(base, file, name) for file in column] for name, column in files.items()}
+    nouns = [kind.file_noun for kind in in_files(spec).values()]
+    nothing = f"a row must name {one_of(nouns)}. Found: {'neither' if len(nouns) == 2 else 'none'}"
+    reason = []
+    for names, row in zip(zip(*files.values(), strict=True), zip(*read.values(), strict=True), strict=True):
+        reasons = (why for _, why in row if why)
+        reason.append(next(reasons, "" if any(names) else nothing))
+    absent = [(b"", "")] * len(reason)
+    return Files({name: [content for content, _ in read.get(name, absent)] for name in spec.names}, reason)
 
 
-def _read(base: Path, name: str, kind: str) -> tuple[bytes, str]:
+def _read(base: Path, file: str, name: str) -> tuple[bytes, str]:
     """One file's content, or why there is none."""
-    if not name:
+    if not file:
         return b"", ""
     try:
         # Not blocking: a pipe must be refused, not waited for.
-        with open(os.open(os.path.join(base, name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            state = os.fstat(file.fileno())
+        with open(os.open(os.path.join(base, file), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+            state = os.fstat(opened.fileno())
             if not stat.S_ISREG(state.st_mode):
-                return b"", f"{kind}: must be a file. Found: a folder, a device or a pipe"
+                return b"", f"{name}: must be a file. Found: a folder, a device or a pipe"
             if not 0 < state.st_size <= MAX_BYTES:
-                return b"", f"{kind}: a file must have 1 to {MAX_BYTES} bytes. Found: {state.st_size}"
-            return file.read(), ""
+                return b"", f"{name}: a file must have 1 to {MAX_BYTES} bytes. Found: {state.st_size}"
+            return opened.read(), ""
     except (OSError, ValueError) as error:
-        return b"", f"{kind}: must be a file that can be read. Found: {getattr(error, 'strerror', None) or error}"
+        return b"", f"{name}: must be a file that can be read. Found: {getattr(error, 'strerror', None) or error}"
 
 
-Row = tuple[str, str, str | None]
-"""A picture, a sound, and what the row is called; None where nothing says it."""
+@dataclass(frozen=True, eq=False)
+class FilesOf:
+    """Files that a program names.
+
+    Args:
+        columns: for some modalities the file of each row; "" where there is none.
+        spec: the modalities of the model.
+        description: what they are called.
+    """
+
+    columns: dict[str, list[str]]
+    spec: Spec
+    description: str = "X"
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def read(self, start: int, stop: int) -> Files:
+        """The contents of the files, from where the program runs."""
+        return read_contents(Path(), self.files(start, stop), self.spec)
+
+    def files(self, start: int, stop: int) -> dict[str, list[str]]:
+        """As the program names them."""
+        return {name: column[start:stop] for name, column in self.columns.items()}
+
+    def ids(self, start: int, stop: int) -> None:
+        """None: rows are numbered."""
+        return None
+
+    def num_with(self, name: str) -> int:
+        """Rows that have a file of a modality."""
+        return sum(map(bool, self.columns.get(name, ())))
+
+    def identity(self) -> dict[str, Any]:
+        """Nothing: a program's rows are no job's."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -140,18 +177,20 @@ class FileRows:
     Args:
         listing: the database, from `write_listing`.
         base: what relative names are relative to.
+        spec: the modalities of the model.
         num_rows: how many.
         has_ids: whether the input says what its rows are called.
-        said: what is read, for the terminal.
+        description: what is read, for the terminal.
         notes: what else should be said of the input, a line each.
         source: the fingerprint of the manifest or folder as it is now.
     """
 
     listing: Path
     base: Path
+    spec: Spec
     num_rows: int
     has_ids: bool
-    said: str
+    description: str
     notes: tuple[str, ...]
     source: str
 
@@ -159,29 +198,42 @@ class FileRows:
         return self.num_rows
 
     def read(self, start: int, stop: int) -> Files:
-        return read_contents(self.base, self.names(start, stop))
+        """The contents of the files."""
+        return read_contents(self.base, self.files(start, stop), self.spec)
 
-    def names(self, start: int, stop: int) -> list[tuple[str, str]]:
-        query = "SELECT image, audio FROM rows WHERE id >= ? AND id < ? ORDER BY id"
-        return ask(self.listing, query, (start, stop))
+    def files(self, start: int, stop: int) -> dict[str, list[str]]:
+        """As the input names them."""
+        names = tuple(in_files(self.spec))
+        query = f"SELECT {_columns(names)} FROM rows WHERE id >= ? AND id < ? ORDER BY id"
+        rows = select(self.listing, query, (start, stop))
+        return {name: [row[place] for row in rows] for place, name in enumerate(names)}
 
     def ids(self, start: int, stop: int) -> list[str] | None:
+        """As the input has them."""
         query = "SELECT row_id FROM rows WHERE id >= ? AND id < ? ORDER BY id"
-        return [row_id for (row_id,) in ask(self.listing, query, (start, stop))] if self.has_ids else None
+        return [row_id for (row_id,) in select(self.listing, query, (start, stop))] if self.has_ids else None
 
-    def num_with(self, modality: str) -> int:
-        """Rows that have a file of this modality."""
-        return ask(self.listing, f"SELECT count(*) FROM rows WHERE {modality} != ''")[0][0]
+    def num_with(self, name: str) -> int:
+        """Rows that have a file of a modality."""
+        if name not in in_files(self.spec):
+            return 0
+        return select(self.listing, f"SELECT count(*) FROM rows WHERE {_columns((name,))} != ''")[0][0]
 
     def identity(self) -> dict[str, Any]:
+        """The listing and the input, as they are now."""
         return {"listing": file_hash(self.listing), "source": self.source}
+
+
+def _columns(names: Sequence[str]) -> str:
+    """Names of columns for a query; brackets, since SQLite takes an unknown name in quotation marks for a text."""
+    return ", ".join(f"[{name}]" for name in names)
 
 
 def fingerprint(source: Path) -> str:
     """What tells an input from another, and from itself after a change.
 
     Of a manifest, its content and the folder that its names count from; of a folder, the name, size and time of change
-    of each of its pictures and sounds, in any order.
+    of each file of any kind that kfusion knows, in any order.
     """
     if not source.is_dir():
         return f"{source.parent.resolve()} {file_hash(source)}"
@@ -198,8 +250,13 @@ def fingerprint(source: Path) -> str:
     return f"{source.resolve()} {total % 2**256:064x}"
 
 
-def ask(listing: Path, query: str, values: tuple[int, ...] = ()) -> list[Any]:
-    """The answer of a database, opened for reading alone and closed again: threads and machines may ask at once.
+def select(listing: Path, query: str, values: tuple[int, ...] = ()) -> list[Any]:
+    """The rows that a database returns; it is opened for reading alone, so that threads and machines may share it.
+
+    Args:
+        listing: the database.
+        query: in SQL.
+        values: of the query's question marks.
 
     Raises:
         UserError: it is damaged.
@@ -211,39 +268,47 @@ def ask(listing: Path, query: str, values: tuple[int, ...] = ()) -> list[Any]:
         raise broken(listing, "must be the list of rows that the job began with; --overwrite it", error) from None
 
 
-def open_listing(listing: Path, source: Path, base: Path) -> FileRows:
+def open_listing(listing: Path, source: Path, spec: Spec) -> FileRows:
     """The rows of a database as input.
 
     Args:
         listing: the database.
         source: the manifest or folder that it lists.
-        base: what relative names are relative to.
+        spec: the modalities of the model.
     """
-    num_rows, num_ids = ask(listing, "SELECT count(*), count(row_id) FROM rows")[0]
-    notes = tuple(note for (note,) in ask(listing, "SELECT note FROM notes"))
-    return FileRows(listing, base, num_rows, num_ids > 0, f"{num_rows:,} rows of {source}", notes, fingerprint(source))
+    num_rows, num_ids = select(listing, "SELECT count(*), count(row_id) FROM rows")[0]
+    notes = tuple(note for (note,) in select(listing, "SELECT note FROM notes"))
+    base, text = source if source.is_dir() else source.parent, f"{num_rows:,} rows of {source}"
+    return FileRows(listing, base, spec, num_rows, num_ids > 0, text, notes, fingerprint(source))
 
 
-def write_listing(listing: Path, source: Path) -> None:
+Row = tuple[str | None, ...]
+"""A file of each modality that may come in files, and what the row is called; None where nothing says it."""
+
+
+def write_listing(listing: Path, source: Path, spec: Spec) -> None:
     """Notes the rows of a manifest or of a folder in a database, in the input's order.
 
     Args:
         listing: the database to be.
         source: the manifest or folder.
+        spec: the modalities of the model.
 
     Raises:
         UserError: the manifest or the folder breaks a rule.
         OSError: the disk is full.
     """
-    rows = _folder_rows if source.is_dir() else _manifest_rows
+    kinds, rows = in_files(spec), _folder_rows if source.is_dir() else _manifest_rows
+    if not kinds:
+        raise broken(source, "INPUT must hold .npy files: nothing that this model takes comes in other files", "none")
 
     def write(path: Path) -> None:
         with closing(sqlite3.connect(path)) as database, database:
-            columns = "id INTEGER PRIMARY KEY, image TEXT NOT NULL, audio TEXT NOT NULL, row_id TEXT"
-            database.execute(f"CREATE TABLE rows ({columns})")
+            columns = "".join(f"{_columns((name,))} TEXT NOT NULL, " for name in kinds)
+            database.execute(f"CREATE TABLE rows (id INTEGER PRIMARY KEY, {columns}row_id TEXT)")
             database.execute("CREATE TABLE notes (note TEXT NOT NULL)")
-            numbered = ((number, *row) for number, row in enumerate(rows(source, database)))
-            database.executemany("INSERT INTO rows VALUES (?, ?, ?, ?)", numbered)
+            numbered = ((number, *row) for number, row in enumerate(rows(source, kinds, database)))
+            database.executemany(f"INSERT INTO rows VALUES (?, {'?, ' * len(kinds)}?)", numbered)
             if not database.execute("SELECT 1 FROM rows").fetchone():
                 raise broken(source, "must name at least one file", "no rows")
 
@@ -257,18 +322,17 @@ def _note(database: sqlite3.Connection, note: str) -> None:
     database.execute("INSERT INTO notes VALUES (?)", (note,))
 
 
-def _manifest_rows(source: Path, database: sqlite3.Connection) -> Iterator[Row]:
-    """The columns `image` and `audio` of a table, one of which may be missing, and the one that names the rows."""
+def _manifest_rows(source: Path, kinds: Mapping[str, Modality], database: sqlite3.Connection) -> Iterator[Row]:
+    """The modalities' columns of a table, some of which may be missing, and the one that names the rows."""
     table = open_table(source)
-    found = {name: table.place(name) for name in MODALITIES}
-    there = {name: place for name, place in found.items() if place is not None}
-    if not there:
-        raise broken(source, "must have the columns image and audio, or one of them", shown(table.header))
+    places = {name: place for name in kinds if (place := table.place(name.casefold())) is not None}
+    if not places:
+        wanted = f"columns {' and '.join(kinds)}, or one of them" if len(kinds) > 1 else f"column {next(iter(kinds))}"
+        raise broken(source, f"must have the {wanted}", shown(table.header))
     id_place = table.id_place()
-    places = [*there.values(), *([] if id_place is None else [id_place])]
-    for cells in table.rows(places):
-        names = dict(zip(there, cells, strict=False))
-        yield names.get("image", ""), names.get("audio", ""), None if id_place is None else cells[-1]
+    for cells in table.rows([*places.values(), *([] if id_place is None else [id_place])]):
+        files = dict(zip(places, cells, strict=False))
+        yield (*(files.get(name, "") for name in kinds), None if id_place is None else cells[-1])
     if id_place is not None:
         _check_ids(source, table, id_place, database)
 
@@ -278,51 +342,59 @@ def _check_ids(source: Path, table: Table, place: int, database: sqlite3.Connect
     query = "SELECT row_id, count(*) AS num FROM rows GROUP BY row_id HAVING num > 1 OR row_id = '' LIMIT 1"
     for row_id, num in database.execute(query).fetchall():
         if table.names[place] in IDS:
-            found = f"{row_id!r} in {num:,} row{'s' * (num > 1)}"
-            raise broken(source, f"{table.header[place]} must be given, and another, in each row", found)
+            received = f"{row_id!r} in {num:,} row{'s' * (num > 1)}"
+            raise broken(source, f"{table.header[place]} must be given, and another, in each row", received)
         database.execute("UPDATE rows SET row_id = NULL")
 
 
-def _folder_rows(source: Path, database: sqlite3.Connection) -> Iterator[Row]:
-    """Pictures and sounds of one stem are one row; the rows are in the order of the stems, 2 before 10.
+def _folder_rows(source: Path, kinds: Mapping[str, Modality], database: sqlite3.Connection) -> Iterator[Row]:
+    """Files of one stem are one row; the rows are in the order of the stems, 2 before 10.
 
     A file of another format has its row too, and there the reason why it is not read; but beside a file of its stem and
     kind that can be read it is left out.
     """
-    database.execute("CREATE TEMP TABLE media (stem TEXT, place TEXT, kind TEXT, name TEXT, is_read INTEGER)")
-    database.execute("CREATE UNIQUE INDEX temp.one ON media (stem, kind) WHERE is_read")
-    folders = []
+    name_of = {kind.kind: name for name, kind in kinds.items()}
+    if len(name_of) < len(kinds):
+        rule = f"INPUT must be a manifest, since several of {', '.join(kinds)} are of one kind"
+        raise broken(source, rule, "a folder of files")
+    database.execute("CREATE TEMP TABLE media (stem TEXT, place TEXT, modality TEXT, name TEXT, is_read INTEGER)")
+    database.execute("CREATE UNIQUE INDEX temp.one ON media (stem, modality) WHERE is_read")
+    folders, others = [], []
     with os.scandir(source) as entries:
         for entry in entries:
-            stem, suffix = os.path.splitext(entry.name)
-            kind = _kind(entry.name)
-            if kind:
-                values = (stem, natural(stem), kind, entry.name, suffix.lower() in (*PICTURES, *SOUNDS))
+            stem, kind = os.path.splitext(entry.name)[0], _kind(entry.name)
+            if kind in name_of:
+                values = (stem, natural(stem), name_of[kind], entry.name, kind_that_reads(entry.name) == kind)
                 try:
                     database.execute("INSERT INTO media VALUES (?, ?, ?, ?, ?)", values)
                 except sqlite3.IntegrityError:
-                    rule = f"must hold one {'picture' if kind == 'image' else 'sound'} for each stem"
+                    rule = f"must hold one {kinds[name_of[kind]].file_noun} for each stem"
                     raise broken(source, rule, f"two of {stem!r}") from None
+            elif kind:
+                others.append(entry.name)
             elif not entry.name.startswith(".") and entry.is_dir():
                 folders.append(entry.name)
     if not database.execute("SELECT 1 FROM media").fetchone():
         names = sorted(path.name for path in islice(source.iterdir(), 8))
-        rule = "INPUT must hold the .npy files of a layout, or PNG, JPEG and WAV files; its folders are not looked into"
+        *formats, last = [word for kind in kinds.values() for word in kind.formats.split(" or ")]
+        words = f"{', '.join(formats)} and {last}" if formats else last
+        rule = f"INPUT must hold the .npy files of a layout, or {words} files; its folders are not looked into"
         raise broken(source, rule, ", ".join(names) or "an empty folder")
     if folders:
         few = ", ".join(map(repr, sorted(folders)[:3])) + (" …" if len(folders) > 3 else "")
         _note(database, f"folders in INPUT are not looked into: {len(folders):,} ({few})")
-    order = "row_number() OVER (PARTITION BY stem, kind ORDER BY is_read DESC, name)"
+    if others:
+        _note(database, f"files of what the model does not take are left out: {endings(others)}")
+    order = "row_number() OVER (PARTITION BY stem, modality ORDER BY is_read DESC, name)"
     ranked = f"(SELECT *, {order} AS rank FROM media)"
     if left := endings(name for (name,) in database.execute(f"SELECT name FROM {ranked} WHERE rank > 1")):
         _note(database, f"files are left out beside another of their stem: {left}")
-    one = "max(CASE kind WHEN '{}' THEN name ELSE '' END)"
-    columns = ", ".join(one.format(name) for name in MODALITIES)
+    columns = ", ".join(f"max(CASE modality WHEN '{name}' THEN name ELSE '' END)" for name in kinds)
     yield from database.execute(
         f"SELECT {columns}, NULL FROM {ranked} WHERE rank = 1 GROUP BY place, stem ORDER BY place, stem"
     )
 
 
-def _kind(name: str) -> str | None:
-    """What a file in a folder is, by its ending; None for any other and for hidden ones."""
-    return None if name.startswith(".") else KINDS.get(os.path.splitext(name)[1].lower())
+def _kind(name: str) -> str:
+    """The kind of a file in a folder, by its ending; "" for any other and for hidden ones."""
+    return "" if name.startswith(".") else kind_of_file(name)

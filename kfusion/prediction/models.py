@@ -1,26 +1,28 @@
-"""What answers: the network of a run folder, or an exported version; both say the same of the same rows.
+"""What answers: the network of a run folder, or an exported version; both give the same for the same rows.
 
-An exported version as a model: asked through the C API and the same endpoints as a server asks it.
+An exported version runs through TensorFlow's C API, by the endpoints that a server uses: it needs neither Keras nor
+Python's TensorFlow, which are imported where a run is loaded and not before.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from kfusion.cli import quiet
-from kfusion.data.statistics import as_range
+from kfusion.data.statistics import Range, as_range
 from kfusion.io import file_hash, read_json
+from kfusion.metrics.classification import temper
+from kfusion.modalities import each_of, kinds
 from kfusion.prediction.inputs import Arrays, Files
-from kfusion.prediction.outputs import Answers
-from kfusion.runtime.c_api import Refused, ServedModel
+from kfusion.prediction.outputs import Probabilities
+from kfusion.run_dir import open_finished, read_temperature
+from kfusion.runtime.c_api import Refused, ServedModel, library
 from kfusion.runtime.protos import ASSETS, LABELS, Signature, read_labels, read_signatures
-from kfusion.spec import FUSED, MODALITIES, VIEWS, Spec
-from kfusion.validation import UserError
-
-"""Probabilities (n, num_classes) by view: `FUSED`, and each modality's own where all views are asked for."""
+from kfusion.spec import FUSED, ModalitySpec, Spec
+from kfusion.validation import UserError, broken
 
 
 class Model(Protocol):
@@ -28,9 +30,9 @@ class Model(Protocol):
 
     folder: Path
     spec: Spec
-    audio_range: tuple[float, float] | None
-    """Lowest and highest value of the training sounds; None where it is not known."""
-    said: str
+    ranges: dict[str, Range]
+    """Lowest and highest value of each modality that is not bounded, at training; without those that nobody knows."""
+    confidence_note: str
     """What the confidences are, for the terminal."""
     note: str
     """What else is to be known of this model before files are read; "" for nothing."""
@@ -43,7 +45,7 @@ class Model(Protocol):
         """What can be done ahead of the answer, in another thread."""
         ...
 
-    def answer(self, rows: Arrays | Files) -> Answers:
+    def answer(self, rows: Arrays | Files) -> Probabilities:
         """The probabilities; those of rows with a reason mean nothing. Reasons may be added to the rows."""
         ...
 
@@ -53,36 +55,146 @@ def load_model(folder: Path, all_views: bool) -> Model:
 
     Args:
         folder: a run folder, or an exported version.
-        all_views: also ask what each modality says alone.
+        all_views: also predict from each modality alone.
 
     Raises:
         UserError: it is neither, or it is damaged.
     """
-    # Imported here: an exported version needs no Keras, whose start takes seconds.
     if (folder / "config.json").is_file():
         with quiet():
-            from kfusion.prediction.run_model import RunModel
-
+            import tensorflow  # noqa: F401
         return RunModel(folder, all_views)
     if (folder / "saved_model.pb").is_file():
         with quiet():
-            from kfusion.runtime.c_api import library
-
             library()
-
         return VersionModel(folder, all_views)
-    found = "neither" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
+    received = "neither" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
     versions = sorted(int(path.name) for path in folder.glob("*/") if path.name.isdecimal())
     if versions:
-        found = f"version{'s' * (len(versions) > 1)} {', '.join(map(str, versions))}; name one of them"
-    raise UserError(f"{folder}: MODEL must be a run folder or an exported version. Found: {found}")
+        received = f"version{'s' * (len(versions) > 1)} {', '.join(map(str, versions))}; name one of them"
+    raise UserError(f"{folder}: MODEL must be a run folder or an exported version. Found: {received}")
 
 
-ENDPOINTS = {(True, True): "serving_default", (True, False): "image_only", (False, True): "audio_only"}
-FILES = "raw_bytes"
-OUTPUTS = dict(zip(VIEWS, ("probabilities", "image_probabilities", "audio_probabilities"), strict=True))
+class RunModel:
+    """The best network of a finished run.
+
+    Args:
+        folder: the run folder.
+        all_views: also predict from each modality alone.
+
+    Raises:
+        UserError: it is not a finished run, or a file of it is damaged.
+    """
+
+    def __init__(self, folder: Path, all_views: bool) -> None:
+        import tensorflow as tf
+
+        from kfusion.inference import load_fitting
+        from kfusion.modalities.front_ends import note_on, readers_of
+        from kfusion.model.build import with_all_views
+
+        run = open_finished(folder)
+        facts = run.data()
+        self.folder, self.spec, self.all_views = folder, run.spec(), all_views
+        self.ranges = _ranges(facts, folder / "data.json", self.spec)
+        self.unreadable = readers_of(self.spec, facts["source"])[1]
+        self.note = note_on(facts["source"])
+        self.temperature = read_temperature(run)
+        calibrated = f"tempered by {run.calibration.name}" if self.temperature else "the network's own, not calibrated"
+        self.confidence_note = f"confidences: {calibrated}"
+        self.identity = f"{file_hash(run.best)} {self.temperature}"
+        network = load_fitting(run)
+        views = with_all_views(network) if all_views else network
+        scale = {name: float(shape.scale) for name, shape in self.spec.modalities.items()}
+        signature = {name: tf.TensorSpec(x.shape, x.dtype) for name, x in network.input.items()}
+
+        def answer(batch: dict[str, Any]) -> Any:
+            in_own_unit = {name: batch[name] * scale[name] for name in scale if scale[name] != 1}
+            return views(batch | in_own_unit, training=False)
+
+        # Concrete: to TensorFlow, the functions of several runs in one process look like one that is traced again.
+        self._answer = tf.function(answer, input_signature=[signature]).get_concrete_function()
+
+    def prepare(self, rows: Arrays | Files) -> Arrays:
+        """Reads files as the training data were read."""
+        if isinstance(rows, Arrays):
+            return rows
+        values, reasons = {}, [rows.reason]
+        for name, contents in rows.contents.items():
+            read, reason = self._read(name, contents)
+            scale = self.spec[name].scale
+            values[name] = read if scale == 1 else read / np.float32(scale)
+            reasons.append(reason)
+        reason = [next(filter(None, row), "") for row in zip(*reasons, strict=True)]
+        return Arrays(values, rows.present, reason)
+
+    def _read(self, name: str, contents: Sequence[bytes]) -> tuple[np.ndarray, list[str]]:
+        """Files of one modality as a network takes them, and why some could not be read."""
+        import tensorflow as tf
+
+        from kfusion.modalities import front_ends
+
+        if not any(contents):
+            return np.zeros((len(contents), *self.spec[name].shape), np.float32), [""] * len(contents)
+        try:
+            with quiet(even_if_failing=True):
+                values, reason = front_ends.file_reader(self.spec[name])(tf.constant(contents))
+            return values.numpy(), [f"{name}: {text.decode()}" if text else "" for text in reason.numpy()]
+        except tf.errors.OpError as error:
+            # What only the decoder finds damaged fails the whole batch: in two parts, it fails alone in the end.
+            if len(contents) == 1:
+                text = f"{name}: cannot be decoded. Found: {_first_line(str(error.message))}"
+                return np.zeros((1, *self.spec[name].shape), np.float32), [text]
+            middle = len(contents) // 2
+            parts = [self._read(name, part) for part in (contents[:middle], contents[middle:])]
+            return np.concatenate([values for values, _ in parts]), [text for _, reason in parts for text in reason]
+
+    def answer(self, rows: Arrays | Files) -> Probabilities:
+        """The network's probabilities of each view."""
+        import tensorflow as tf
+
+        rows = self.prepare(rows)
+        # A row must hold something, even where its prediction will be thrown away.
+        present = rows.present | ~rows.present.any(axis=1, keepdims=True)
+        batch = {**rows.values, "present": present}
+        probabilities = self._answer({name: tf.constant(values) for name, values in batch.items()}).numpy()
+        if not self.all_views:
+            return {FUSED: probabilities}
+        by_view = {view: probabilities[:, place] for place, view in enumerate(self.spec.views)}
+        return self._tempered(by_view, present) if self.temperature else by_view
+
+    def _tempered(self, probabilities: Probabilities, present: np.ndarray) -> Probabilities:
+        """Each view by its own temperature; that of one modality alone where only it is present."""
+        finite = {view: np.nan_to_num(values, nan=1.0) for view, values in probabilities.items()}
+        tempered = {view: temper(values, self.temperature[view]) for view, values in finite.items()}
+        only_one = (present.sum(axis=1) == 1) & ~present.all(axis=1)
+        for place, name in enumerate(self.spec.names):
+            alone = only_one & present[:, place]
+            tempered[FUSED][alone] = tempered[name][alone]
+        return tempered
+
+
+def _first_line(message: str) -> str:
+    """The first line of an operation's message, without the graph's names."""
+    line = message.splitlines()[0]
+    return line.removeprefix("{{function_node ").partition("}} ")[2] or line
+
+
+def _ranges(facts: Any, path: Path, spec: Spec) -> dict[str, Range]:
+    """The range of each modality that is not bounded, as a file notes them.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    noted = facts if isinstance(facts, dict) else {}
+    unbounded = [name for name, kind, _ in each_of(spec) if not kind.is_bounded()]
+    return {name: as_range(noted.get(f"{name}_range"), path, name) for name in unbounded}
+
+
+DEFAULT, FILES = "serving_default", "raw_bytes"
+"""Endpoints for all modalities: as arrays, and as files."""
 _ASSERTED = re.compile(r"assertion failed: \[(.*?)\](?:\s*\[\[.*)?", re.DOTALL)
-_PLACE = re.compile(r"(image|audio)_bytes, row \d+: ")
+_PLACE = re.compile(r"(\w+)_bytes, row \d+: ")
 
 
 class VersionModel:
@@ -90,100 +202,131 @@ class VersionModel:
 
     Args:
         folder: the version's.
-        all_views: also ask what each modality says alone.
+        all_views: also predict from each modality alone.
 
     Raises:
         UserError: it cannot be loaded, or was written by something else.
     """
 
     def __init__(self, folder: Path, all_views: bool) -> None:
-        known, names = read_signatures(folder), folder / ASSETS / LABELS
-        if not names.is_file() or not set(ENDPOINTS.values()) <= known.keys():
-            rule = "must be a version made by 'python -m kfusion.export'"
-            raise UserError(f"{folder}: {rule}. Found: another SavedModel")
-        self.folder = folder
-        asked = known[ENDPOINTS[True, True]]
-        self.spec = _spec(asked, read_labels(folder, asked))
-        self.outputs = {view: OUTPUTS[view] for view in (VIEWS if all_views else (FUSED,))}
-        facts = folder / ASSETS / "data.json"
-        self.audio_range: tuple[float, float] | None = _range(facts) if facts.is_file() else None
-        self.unreadable = {} if FILES in known else {str(name): f"it has no endpoint {FILES}" for name in MODALITIES}
-        self.said, self.note = "confidences: as the exported model gives them", ""
+        self.folder, signatures, facts = folder, read_signatures(folder), folder / ASSETS / "data.json"
+        noted = read_json(facts) if facts.is_file() else {}
+        if not (folder / ASSETS / LABELS).is_file() or DEFAULT not in signatures:
+            raise _another(folder)
+        self.spec = _spec(folder, noted, signatures)
+        columns = {FUSED: "probabilities", **{name: f"{name}_probabilities" for name in self.spec.names}}
+        if len(self.spec.names) == 1:  # What its only modality says alone is the answer.
+            columns = dict.fromkeys(columns, columns[FUSED])
+        self.columns = columns if all_views else {FUSED: columns[FUSED]}
+        # What takes the arrays of some modalities and nothing else, by these.
+        self.endpoints = {frozenset(known.inputs): name for name, known in sorted(signatures.items())}
+        self.endpoints[frozenset(self.spec.names)] = DEFAULT
+        self.ranges = _ranges(noted, facts, self.spec) if facts.is_file() else {}
+        self.unreadable = {
+            name: f"it has no endpoint {FILES}" if kind.suffixes else kind.unreadable(None, shape)
+            for name, kind, shape in each_of(self.spec)
+            if not kind.suffixes or FILES not in signatures
+        }
+        self.confidence_note, self.note = "confidences: as the exported model gives them", ""
         try:
             self._served = ServedModel(folder)
         except Refused as error:
-            found = str(error).partition("\n")[0]
-            raise UserError(f"{folder}: must be a SavedModel that can be loaded. Found: {found}") from error
+            received = str(error).partition("\n")[0]
+            raise UserError(f"{folder}: must be a SavedModel that can be loaded. Found: {received}") from error
         parts = [folder / "saved_model.pb", *sorted((folder / "variables").glob("*"))]
         self.identity = " ".join(map(file_hash, parts))
 
     def prepare(self, rows: Arrays | Files) -> Arrays | Files:
+        """Nothing: the version reads files itself."""
         return rows
 
-    def answer(self, rows: Arrays | Files) -> Answers:
+    def answer(self, rows: Arrays | Files) -> Probabilities:
+        """The version's probabilities of each view."""
         good = np.array([not reason for reason in rows.reason])
-        answers = {view: np.zeros((len(good), self.spec.num_classes), np.float32) for view in self.outputs}
+        answers = {view: np.zeros((len(good), self.spec.num_classes), np.float32) for view in self.columns}
         if isinstance(rows, Files):
             self._answer_files(rows, np.flatnonzero(good), answers)
             return answers
-        for present, endpoint in ENDPOINTS.items():
+        for present in np.unique(rows.present[good], axis=0):
+            names = [name for name, here in zip(self.spec.names, present, strict=True) if here]
             chosen = np.flatnonzero(good & (rows.present == present).all(axis=1))
-            if len(chosen):
-                given = {name: rows.__dict__[name] for name, there in zip(MODALITIES, present, strict=True) if there}
-                # A whole batch needs no copy.
-                given = given if len(chosen) == len(good) else {name: each[chosen] for name, each in given.items()}
-                self._ask(endpoint, given, answers, chosen)
+            endpoint = self.endpoints.get(frozenset(names))
+            if endpoint is None:
+                for row in chosen:
+                    rows.reason[row] = f"a row must have all modalities or one. Found: {' and '.join(names)}"
+                continue
+            # A whole batch needs no copy.
+            whole = len(chosen) == len(good)
+            values = {name: rows.values[name] if whole else rows.values[name][chosen] for name in names}
+            self._ask(endpoint, values, answers, chosen)
         return answers
 
-    def _ask(self, endpoint: str, given: Mapping[str, Any], answers: Answers, chosen: np.ndarray) -> None:
-        """Puts what an endpoint says into the answers to some rows."""
+    def _ask(self, endpoint: str, inputs: dict[str, Any], answers: Probabilities, chosen: np.ndarray) -> None:
+        """Puts what an endpoint returns into the answers to some rows."""
         # By their names in order, as the signature has them.
-        said = self._served.ask(endpoint, dict(sorted(given.items())), tuple(self.outputs.values()))
-        for view, output in self.outputs.items():
-            answers[view][chosen] = said[output]
+        outputs = self._served.ask(endpoint, dict(sorted(inputs.items())), tuple({*self.columns.values()}))
+        for view, column in self.columns.items():
+            answers[view][chosen] = outputs[column]
 
-    def _answer_files(self, rows: Files, chosen: np.ndarray, answers: Answers) -> None:
-        """One bad file fails its batch: each half is asked again, until it is alone."""
+    def _answer_files(self, rows: Files, chosen: np.ndarray, answers: Probabilities) -> None:
+        """One bad file fails its batch: each part is tried again, until the file is alone."""
         if not len(chosen):
             return
-        given = {
-            f"{name}_bytes": np.array([contents[row] for row in chosen], object)
-            for name, contents in zip(MODALITIES, (rows.image, rows.audio), strict=True)
-        }
+        inputs = {}
+        for name, kind, shape in each_of(self.spec):
+            if kind.suffixes:
+                inputs[f"{name}_bytes"] = np.array([rows.contents[name][row] for row in chosen], object)
+            else:  # A row of NaN is absent.
+                inputs[name] = np.full((len(chosen), *shape.shape), np.nan, np.float32)
         try:
             with quiet(even_if_failing=True):
-                self._ask(FILES, given, answers, chosen)
+                self._ask(FILES, inputs, answers, chosen)
         except Refused as error:
             if len(chosen) == 1:
-                rows.reason[chosen[0]] = sentence(str(error))
+                rows.reason[chosen[0]] = _sentence(str(error))
                 return
-            for half in np.array_split(chosen, 2):
-                self._answer_files(rows, half, answers)
+            for part in np.array_split(chosen, 2):
+                self._answer_files(rows, part, answers)
 
 
-def sentence(text: str) -> str:
-    """What an endpoint says of a bad row, without the graph's names and the row's number in the batch."""
+def _sentence(text: str) -> str:
+    """An endpoint's message on a bad row, without the graph's names and the row's number in the batch."""
     asserted = _ASSERTED.fullmatch(text)
     return _PLACE.sub(r"\1: ", " ".join((asserted[1] if asserted else text.partition(" [[{{")[0]).split()), count=1)
 
 
-def _spec(signature: Signature, class_names: list[str]) -> Spec:
-    """The shapes that the endpoint declares; pixels are in [0, 1].
+def _another(folder: Path) -> UserError:
+    rule = "must be a version made by 'python -m kfusion.export'"
+    return UserError(f"{folder}: {rule}. Found: another SavedModel")
+
+
+def _spec(folder: Path, noted: Any, signatures: dict[str, Signature]) -> Spec:
+    """The modalities of a version: those that it notes; else of each kind that has an endpoint of its own.
+
+    Args:
+        folder: the version's.
+        noted: the content of its data.json.
+        signatures: its endpoints, by name.
 
     Raises:
-        UserError: it declares none.
+        UserError: it declares no shapes, or was written by something else.
     """
-    image, audio = (signature.inputs.get(name, ("", 0, None))[2] or () for name in MODALITIES)
-    if len(image) != 4 or len(audio) != 2:
-        raise UserError(f"a version must declare the shapes of its inputs. Found: {image} and {audio}")
-    return Spec((image[1], image[2], image[3]), (1, audio[1]), tuple(class_names), 1)
-
-
-def _range(path: Path) -> tuple[float, float]:
-    """The range of the training sounds that a version notes.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    found = read_json(path)
-    return as_range(found.get("audio_range") if isinstance(found, dict) else None, path)
+    names = tuple(read_labels(folder, signatures[DEFAULT]))
+    if isinstance(noted, dict) and "modalities" in noted:
+        try:
+            shapes = dict(Spec.from_json({**noted, "class_names": names}).modalities)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            rule = "'modalities' must hold a kind and a shape for each name"
+            raise broken(folder / ASSETS / "data.json", rule, error) from None
+    else:
+        inputs = {kind: signatures[f"{kind}_only"].inputs.get(kind) for kind in kinds() if f"{kind}_only" in signatures}
+        shapes = {}
+        for kind, tensor in inputs.items():
+            shape = (tensor[2] or ())[1:] if tensor else ()
+            if not shape or min(shape) < 1:
+                raise UserError(f"a version must declare the shapes of its inputs. Found: {kind} {shape}")
+            # How many frames a sound has is not declared: it is one.
+            shapes[kind] = ModalitySpec(kind, shape, (1, *shape) if len(shape) == 1 else shape)
+    if not shapes or not {f"{name}_only" for name in shapes} <= signatures.keys():
+        raise _another(folder)
+    return Spec(shapes, names)

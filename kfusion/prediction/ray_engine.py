@@ -49,6 +49,7 @@ class RayEngine:
             _check_reachable(self.address)
 
     def __call__(self, plan: Plan, model: Model, spans: Spans) -> Iterator[int]:
+        """As `engine.answer_shards`, shard by shard in any order; the workers load the model themselves."""
         end: BaseException | None = None
         # Ray tells of everything that it does, a killed worker's fate included.
         with quiet():
@@ -78,8 +79,8 @@ class RayEngine:
         try:
             ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            found = reason(error)
-            yield {"error": f"{self.address or '--engine ray'}: a Ray cluster must be there. Found: {found}"}
+            cluster = self.address or "--engine ray"
+            yield {"error": f"{cluster}: a Ray cluster must be there. Found: {reason(error)}"}
             return
         try:
             logging.getLogger("ray.data").setLevel(logging.CRITICAL)
@@ -120,12 +121,17 @@ def _check_reachable(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        found = getattr(error, "strerror", None) or error
-        raise UserError(f"{address}: a Ray cluster must be there. Found: {found}") from None
+        received = getattr(error, "strerror", None) or error
+        raise UserError(f"{address}: a Ray cluster must be there. Found: {received}") from None
 
 
 class ShardWorker:
-    """One process of the pool: the model is loaded once."""
+    """One process of the pool: the model is loaded once.
+
+    Args:
+        plan: the job.
+        folder: where the command runs.
+    """
 
     def __init__(self, plan: Plan, folder: str) -> None:
         os.chdir(folder)  # Paths may be relative to where the command was given.
@@ -134,7 +140,7 @@ class ShardWorker:
         self.plan, self.model = plan, load_model(plan.model, plan.full)
 
     def __call__(self, shard: dict[str, Any]) -> dict[str, list[Any]]:
-        """Answers one shard, unless a process that was killed afterwards has kept it."""
+        """Answers one shard, unless a process that was killed afterwards has written it."""
         start, stop = int(shard["start"][0]), int(shard["stop"][0])
         error = ""
         if not self.plan.work.part(start).exists():

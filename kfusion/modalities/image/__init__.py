@@ -32,6 +32,7 @@ class Image(Modality):
     noun = "image"
     file_noun = "picture"
     item_noun = "image"
+    value_noun = "pixels"
     array_file = "images.npy"
     suffixes = (
         *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
