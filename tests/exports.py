@@ -9,7 +9,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from kfusion.config import ModelConfig
 from kfusion.data.dataset import Pairs
@@ -104,22 +103,3 @@ def export_small(
     requests = [Request(signature, real.request(signature, size)) for signature in endpoints.names for size in BATCHES]
     write_warmup(folder, "small", requests)
     return Exported(folder, plan_of(folder, endpoints, real, Expected(network, spec, temperature)))
-
-
-class Tiny(tf.Module):
-    """y = factor · x."""
-
-    def __init__(self, factor: float) -> None:
-        self.factor = tf.Variable(tf.constant(factor, tf.float32))
-
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.float32, "x")])
-    def answer(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"y": self.factor * x}
-
-
-def export_tiny(folder: Path, factor: float) -> Path:
-    """The smallest model that has weights, a signature `serving_default`, x -> y, and a warm-up request."""
-    module = Tiny(factor)
-    tf.saved_model.save(module, str(folder), signatures={"serving_default": module.answer})
-    write_warmup(folder, "tiny", [Request("serving_default", {"x": np.ones(2, np.float32)})])
-    return folder

@@ -9,7 +9,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from kfusion.runtime.c_api import Refused, ServedModel, library, to_tensor
 from kfusion.runtime.protos import LABELS, Signature, read_labels
-from tests.exports import export_tiny
+from tests.tiny_models import export_tiny
 
 
 @pytest.fixture(scope="module")

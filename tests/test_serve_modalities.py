@@ -160,5 +160,6 @@ def test_the_page_hides_the_cards_of_modalities_that_the_model_lacks(browser, on
         assert page.page.locator("#picture").is_hidden() and page.page.locator("#sound").is_hidden()
         assert page.page.locator("#notice").is_hidden()
         page.asked("serving_default", lambda: page.page.locator("textarea").fill("0.5 2 1"))
-        page.wait_for("By the vector alone, 63 % sure.", "#verdict")
+        page.wait_for("By the vector, 63 % sure.", "#verdict")
+        assert page.page.locator("#bars thead th").all_inner_texts() == ["vector"] and page.bars("tür") == ["63"]
         assert page.violations() == [] and page.peaceful()

@@ -27,7 +27,7 @@ export function showAnswer(classNames, cards, outputs, milliseconds) {
   const all = `${nouns.slice(0, -1).join(", ")} and ${nouns.at(-1)}`;
   element("verdict").textContent =
     present.length < 2
-      ? `By the ${nouns[0]} alone${sure}`
+      ? `By the ${nouns[0]}${Object.keys(cards).length > 1 ? " alone" : ""}${sure}`
       : agree
         ? `${all[0].toUpperCase()}${all.slice(1)} agree${sure}`
         : `They disagree: ${says}. Together: ${outputs.class_name}${sure}`;
@@ -43,7 +43,7 @@ export function showTrouble(sentence) {
 
 function showBars(classNames, cards, outputs) {
   const alone = Object.entries(cards).map(([name, { title }]) => [title, outputs[`${name}_probabilities`]]);
-  const columns = [["Together", outputs.probabilities], ...alone];
+  const columns = alone.length === 1 ? alone : [["Together", outputs.probabilities], ...alone];
   const heads = columns.map(([title]) => make("th", "", title, { scope: "col" }));
   element("bars").tHead.rows[0].replaceChildren(make("td", "", []), ...heads);
   let rows = classNames.map((_, row) => row);

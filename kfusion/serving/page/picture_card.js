@@ -84,20 +84,20 @@ export class PictureCard {
   async give(read, name, button) {
     const turn = ++this.turn; // What takes long to read must not come after what was given later.
     problem("picture", "");
-    let found;
+    let content;
     try {
-      found = await read();
+      content = await read();
     } catch (error) {
       return turn === this.turn && problem("picture", error.message);
     }
     if (turn !== this.turn) return;
-    const { shown, ...sample } = found ?? {};
+    const { shown, ...sample } = content ?? {};
     if (shown) this.pad.show(shown);
-    this.sample = found && sample;
+    this.sample = content && sample;
     press("picture", button);
     element("undo").disabled = !this.pad.strokes.length;
-    element("clear-picture").disabled = !found;
-    element("picture").classList.toggle("given", Boolean(found));
+    element("clear-picture").disabled = !content;
+    element("picture").classList.toggle("given", Boolean(content));
     element("pad").setAttribute("aria-label", `Drawing area, ${name}`);
     await this.changed();
   }

@@ -43,23 +43,23 @@ export class SoundCard {
   async give(read, name, button) {
     const turn = ++this.turn; // What takes long to read must not come after what was given later.
     problem("sound", "");
-    let found;
+    let content;
     try {
-      found = await read();
+      content = await read();
     } catch (error) {
       return turn === this.turn && problem("sound", error.message);
     }
     if (turn !== this.turn) return;
-    const { samples, wav, ...sample } = found ?? {};
-    this.sample = found && sample;
+    const { samples, wav, ...sample } = content ?? {};
+    this.sample = content && sample;
     this.samples = samples ?? null;
     this.replay.pause();
     URL.revokeObjectURL(this.replay.src);
     if (wav) this.replay.src = URL.createObjectURL(wav);
     press("sound", button);
     element("play").disabled = !wav;
-    element("clear-sound").disabled = !found;
-    element("sound").classList.toggle("given", Boolean(found));
+    element("clear-sound").disabled = !content;
+    element("sound").classList.toggle("given", Boolean(content));
     element("sound-state").textContent = sample.values ? SILENT : "";
     element("wave").setAttribute("aria-label", `Waveform, ${name}`);
     this.paint();
