@@ -137,23 +137,6 @@ class Spec:
         """How many classes there are."""
         return len(self.class_names)
 
-    # The names of the first house, until every room goes by `modalities`.
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        return self["image"].shape  # pyright: ignore[reportReturnType]
-
-    @property
-    def audio_grid(self) -> tuple[int, int]:
-        return self["audio"].grid  # pyright: ignore[reportReturnType]
-
-    @property
-    def num_audio(self) -> int:
-        return self["audio"].num_values
-
-    @property
-    def pixel_max(self) -> int:
-        return self["image"].scale
-
     @classmethod
     def pair(
         cls,
@@ -201,8 +184,3 @@ def views_of(names: tuple[str, ...]) -> dict[str, tuple[bool, ...]]:
     """The views of some modalities: `FUSED`, then each alone; which of them each view may see, in their order."""
     alone = {name: tuple(other == name for other in names) for name in names}
     return {FUSED: (True,) * len(names), **alone}
-
-
-# The names of the first house, until every room goes by `Spec.modalities`.
-MODALITIES = ("image", "audio")
-VIEWS: dict[str, tuple[bool, ...]] = views_of(MODALITIES)

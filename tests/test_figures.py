@@ -189,9 +189,7 @@ def test_sample_grid_keeps_the_colours_of_three_channels():
 
 
 def test_sample_grid_of_versions_of_another_size_is_refused():
-    with pytest.raises(
-        ValueError, match=r"^'columns' must be pictures .*\(1, 4, 4\)\. Received: \(1, 4, 5\)$"
-    ):
+    with pytest.raises(ValueError, match=r"^'columns' must be pictures .*\(1, 4, 4\)\. Received: \(1, 4, 5\)$"):
         figures.sample_grid(images(np.zeros((1, 4, 4, 1)), np.zeros((1, 4, 5, 1))), ["cat"])
 
 

@@ -11,7 +11,6 @@ from kfusion.exporting.model_store import ModelStore
 from kfusion.io import read_json
 from kfusion.prepared_data import MissingData, gather, load_own, regather
 from kfusion.run_dir import Run
-from kfusion.validation import UserError
 from tests.exports import EXTRAS
 from tests.folders import write_digits, write_own
 

@@ -13,7 +13,6 @@ from kfusion.exporting.exporter import Options, export, read_context
 from kfusion.exporting.model_store import ModelStore
 from kfusion.exporting.portable import one_by_one
 from kfusion.inference import load_network
-from kfusion.prepared_data import load_own
 from kfusion.run_dir import open_run
 
 
