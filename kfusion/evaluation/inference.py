@@ -25,17 +25,11 @@ from kfusion.metrics.modality_conflicts import partners
 from kfusion.modalities import each_of
 from kfusion.model.build import Halves
 from kfusion.prepared_data import load_own
-from kfusion.random_streams import sample_keys, uniform
+from kfusion.random_streams import MAX_NUMBERS, USES_PER_EVALUATION, Stream, sample_keys, uniform
 from kfusion.run_dir import Run
 from kfusion.spec import FUSED, Spec
 from kfusion.validation import UserError
 
-CONFLICT = 1
-"""The purpose of the numbers that set samples against each other; those of the corruptions follow it."""
-PER_USE = 4096
-"""Numbers that `random_streams.uniform` gives to one use."""
-USES = 1024
-"""Uses that are set aside for each purpose here: samples of up to four million values."""
 BATCH_ROWS = 256
 VERSION = "1"
 """Of the arrays' meaning: a file of another is not reused."""
@@ -48,12 +42,12 @@ def draw(seed: int, rows: np.ndarray, purpose: int, num: int) -> np.ndarray:
     Args:
         seed: ≥ 0.
         rows: int (n,), the samples' places in their part.
-        purpose: what they are for.
-        num: how many per sample, at most `PER_USE` · `USES`.
+        purpose: the number of a stream of evaluations, which says what they are for.
+        num: how many per sample, at most `MAX_NUMBERS` · `USES_PER_EVALUATION`.
     """
     keys = tf.constant(sample_keys(seed, 0, rows))
-    starts = range(0, num, PER_USE)
-    blocks = [uniform(keys, purpose * USES + at, min(PER_USE, num - start)) for at, start in enumerate(starts)]
+    uses = enumerate(range(0, num, MAX_NUMBERS), purpose * USES_PER_EVALUATION)
+    blocks = [uniform(keys, use, min(MAX_NUMBERS, num - start)) for use, start in uses]
     return tf.concat(blocks, axis=1).numpy()
 
 
@@ -298,7 +292,7 @@ def predict(samples: EvaluationSet, halves: Halves, key: str, seed: int, advance
     label, spec = samples.pairs.label, samples.pairs.spec
     embedded = _encode(samples, samples.pairs, halves, advance)
     shuffled = spec.names[::-1] if len(spec.names) > 1 else ()
-    draws = draw(seed, np.arange(len(label)), CONFLICT, len(spec.names))
+    draws = draw(seed, np.arange(len(label)), Stream.CONFLICT.number, len(spec.names))
     partner, conflict = np.zeros((0, len(label)), np.int64), np.zeros((0, len(label), spec.num_classes), np.float32)
     if shuffled:
         partner = np.stack([partners(label, draws[:, at]) for at in range(len(shuffled))])

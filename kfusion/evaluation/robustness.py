@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kfusion.evaluation.inference import CONFLICT, EvaluationSet, draw
+from kfusion.evaluation.inference import EvaluationSet, draw
 from kfusion.metrics.classification import bin_sums, confidence_of, temper
 from kfusion.metrics.robustness import CLEAN, Cell, Variant, cell_of, grid_summary
 from kfusion.modalities import each_of, kinds, modality
 from kfusion.modalities.base import SEVERITIES, Corruption, corrupt
 from kfusion.model.build import Halves
+from kfusion.random_streams import Stream
 from kfusion.spec import FUSED, Spec
 
 CHUNK_ROWS = 512
@@ -25,7 +26,7 @@ Variants = dict[Variant, np.ndarray]
 def purposes() -> dict[tuple[str, str], int]:
     """The random numbers' purpose of each corruption, by kind and name: in the order of the registry."""
     every = [(kind, name) for kind in kinds() for name in modality(kind).all_corruptions()]
-    return {each: CONFLICT + 1 + at for at, each in enumerate(every)}
+    return {each: Stream.CORRUPTIONS.number + at for at, each in enumerate(every)}
 
 
 def corruptions_of(samples: EvaluationSet) -> dict[str, dict[str, Corruption]]:
