@@ -142,8 +142,8 @@ def test_the_page_has_a_card_for_each_modality(browser, three):
         assert [line for line in page.complaints if "400" not in line] == []
 
 
-def test_the_page_sends_files_and_numbers_together(browser, three):
-    with Page(browser, three.url, named="made") as page:
+def test_the_page_sends_files_and_numbers_together_from_a_phone_too(browser, three):
+    with Page(browser, three.url, width=360, named="made") as page:
         row, outputs = page.asked("raw_bytes", lambda: page.draw(THREE))
         assert np.isnan(row["vector"]).all() and outputs["present"] == [True, False, False]
         page.wait_for("By the picture alone", "#verdict")
@@ -151,7 +151,7 @@ def test_the_page_sends_files_and_numbers_together(browser, three):
         row, outputs = page.asked("raw_bytes", lambda: text.fill("0.5, 2, 1"))
         assert row["vector"] == VECTOR and outputs["present"] == [True, False, True]
         page.wait_for("agree", "#verdict")
-        assert page.peaceful()
+        assert page.peaceful() and page.overflow() == 0
 
 
 def test_the_page_hides_the_cards_of_modalities_that_the_model_lacks(browser, one):

@@ -46,6 +46,7 @@ function openCards() {
     return [modality.name, fits(modality) ? before[modality.name] : new NumbersCard(modality, update)];
   });
   cards = Object.fromEntries([...own.map((name) => [name, OWN[name]]), ...numbers]);
+  element("cards").dataset.cards = Object.keys(cards).length;
   for (const [name, { id }] of Object.entries(OWN)) element(id).hidden = !cards[name];
   for (const modality of model.modalities) cards[modality.name].open(modality);
   if (!isUsual() && known.length) {
