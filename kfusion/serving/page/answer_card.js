@@ -45,6 +45,7 @@ function showBars(classNames, cards, outputs) {
   const alone = Object.entries(cards).map(([name, { title }]) => [title, outputs[`${name}_probabilities`]]);
   const columns = alone.length === 1 ? alone : [["Together", outputs.probabilities], ...alone];
   const heads = columns.map(([title]) => make("th", "", title, { scope: "col" }));
+  for (const head of heads) head.style.width = `${99 / heads.length}%`;
   element("bars").tHead.rows[0].replaceChildren(make("td", "", []), ...heads);
   let rows = classNames.map((_, row) => row);
   if (rows.length > MAX_ROWS) {
