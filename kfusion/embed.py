@@ -1,16 +1,16 @@
-"""Show what a run's embeddings look like: image, audio and fused, of the test part.
+"""Show what a run's embeddings look like: each modality's and the fused ones, of the test part.
 
 Run: python -m kfusion.embed RUN [--samples N] [--umap]
 
 Writes into the run folder:
 
-    embeddings/image.npy, audio.npy, fused.npy   the embeddings, float32 (n, num_features)
-    embeddings/rows.npy                          int64 (n, 3): place in the test part, the image's row, the sound's row
-    embeddings/labels.npy                        int64 (n,)
-    embeddings/projections.npz                   points (n, 2) of each projection, and the clusters
-    embeddings/embeddings.json                   every number
-    embeddings/figures/                          clusters beside classes, PNG and SVG
-    embeddings/projector/                        tensorboard --logdir RUN/embeddings/projector
+    embeddings/NAME.npy          the embeddings of each modality and "fused", float32 (n, num_features)
+    embeddings/rows.npy          int64 (n, 1 + modalities): place in the test part, and the row of each modality
+    embeddings/labels.npy        int64 (n,)
+    embeddings/projections.npz   points (n, 2) of each projection, and the clusters
+    embeddings/embeddings.json   every number
+    embeddings/figures/          clusters beside classes, PNG and SVG
+    embeddings/projector/        tensorboard --logdir RUN/embeddings/projector
 """
 
 from dataclasses import dataclass

@@ -4,7 +4,7 @@ Run: python -m kfusion.evaluate RUN [--data builtin|FOLDER] [--no-grid]
 
 Writes into the run folder:
 
-    calibration.json               {"temperature": {"fused", "image", "audio"}, …}, fitted on validation
+    calibration.json               {"temperature": {view: T}, …}, fitted on validation
     evaluation/evaluation.json     every number but the grid's
     evaluation/robustness.json     the grid
     evaluation/report.txt          the tables, for reading
