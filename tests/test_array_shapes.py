@@ -13,7 +13,7 @@ from kfusion.config import Config, DataConfig
 from kfusion.data.dataset import Source
 from kfusion.data.loaders import load
 from kfusion.data.splits import split
-from kfusion.evaluation.inference import Subject, other_data
+from kfusion.evaluation.inference import EvaluationSet, other_data
 from kfusion.prediction.arrays import on_scale, open_arrays
 from kfusion.prepared_data import gather
 from kfusion.spec import Spec
@@ -180,7 +180,7 @@ def test_notes_change_nothing_that_a_run_remembers_of_its_data(tmp_path):
     assert len(split(source, DataConfig(), 0).train) > 0
 
 
-def judged(folder: Path, spec: Spec) -> Subject:
+def judged(folder: Path, spec: Spec) -> EvaluationSet:
     """Another folder's rows for a run with these shapes."""
     spec = Spec.pair(spec["image"].shape, spec["audio"].grid, ("0", "1", "2"))
     run = SimpleNamespace(spec=lambda: spec, data=lambda: {"source": {}, "audio_range": [-4, 4]}, config=Config)
@@ -194,7 +194,7 @@ def test_evaluation_takes_the_same_arrays_flat_or_as_frames_and_says_it(tmp_path
         for given in (sounds, sounds.reshape(NUM, 200)):
             subject = judged(own(tmp_path, first, given), Spec.pair((9, 9, 3), model))
             assert subject.pairs.spec["audio"].grid == model
-            image, audio = subject.read(subject.pairs, np.array([5, 2]))
+            image, audio = subject.read(subject.pairs, np.array([5, 2])).values()
             np.testing.assert_array_equal(image, pictures[[5, 2]])
             np.testing.assert_array_equal(audio, sounds[[5, 2]].reshape(2, 200))
             assert subject.notes[0].endswith("is taken as 9 × 9 pixels of 3 channels, channels first")

@@ -14,7 +14,7 @@ from kfusion.prediction import engine as stream
 from kfusion.prediction import inputs as contents
 from kfusion.prediction.job import Job, predict, run_job
 from kfusion.prediction.models import load_model
-from kfusion.spec import FUSED, audio_spec
+from kfusion.spec import FUSED, Spec, audio_spec
 from tests.exports import copied, views
 from tests.inputs import digits, wav, write_arrays, write_media
 from tests.media import encoded
@@ -122,13 +122,24 @@ def test_a_decoder_that_fails_a_whole_batch_is_asked_row_by_row(trained_run, tmp
         return tf.ensure_shape(decoded, (None, 28, 28, 1)), tf.fill(tf.shape(files), "")
 
     readers = {"image": tf.function(plain), "audio": file_reader(audio_spec())}
-    monkeypatch.setattr("kfusion.modalities.front_ends.file_reader", lambda spec: readers[spec.kind])
+    monkeypatch.setattr("kfusion.modalities.front_ends.file_reader", lambda spec, raw=False: readers[spec.kind])
+    monkeypatch.setattr("kfusion.modalities.image.Image.standard_file", lambda _, content: content)
     outcome = predict(Job(trained_run, tmp_path / "media", tmp_path / "out.csv"))
     assert (outcome.num_rows, outcome.num_bad) == (5, 1)
     label = pd.read_csv(tmp_path / "out.csv")["label"]
     expected = views(trained_run, images, sounds(5))[FUSED].argmax(axis=1)
     assert np.flatnonzero(label.isna()).tolist() == [2]
     assert (label.drop(2) == np.delete(expected, 2)).all()
+
+
+def test_a_file_of_another_format_becomes_a_png_and_its_fault_a_reason(tmp_path):
+    picture = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    (tmp_path / "a.tiff").write_bytes(encoded(picture, "TIFF"))
+    (tmp_path / "b.tiff").write_bytes(encoded(picture, "TIFF")[:40])
+    rows = contents.read_contents(tmp_path, {"image": ["a.tiff", "b.tiff"]}, Spec())
+    assert np.array_equal(tf.io.decode_png(rows.contents["image"][0])[..., 0], picture)
+    assert rows.reason[0] == "" and rows.reason[1].startswith("image: ") and rows.contents["image"][1] == b""
+    assert rows.present.tolist() == [[True, False], [False, False]]
 
 
 def test_parquet_in_and_out_say_the_same_as_csv(trained_run, model, tmp_path):

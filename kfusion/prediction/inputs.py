@@ -21,10 +21,10 @@ import numpy as np
 from kfusion.data.media_files import endings
 from kfusion.data.tables import IDS, Table, natural, open_table, shown
 from kfusion.io import file_hash, write_atomically
-from kfusion.modalities import each_of, kind_of_file, kind_that_reads, one_of
+from kfusion.modalities import each_of, kind_of_file, kind_that_reads, modality, one_of
 from kfusion.modalities.base import Modality
 from kfusion.spec import Spec
-from kfusion.validation import broken
+from kfusion.validation import UserError, broken
 
 MAX_BYTES = 64 * 2**20
 """A longer file is not read: it is no picture of a sign and no recording of a word, and a batch must fit in memory."""
@@ -104,7 +104,7 @@ def read_contents(base: Path, files: Mapping[str, Sequence[str]], spec: Spec) ->
         files: for some modalities a name for each row; "" where there is none.
         spec: the modalities of the model.
     """
-    read = {name: [_read(base, file, name) for file in column] for name, column in files.items()}
+    read = {name: [_read(base, file, name, modality(spec[name])) for file in files[name]] for name in files}
     nouns = [kind.file_noun for kind in in_files(spec).values()]
     nothing = f"a row must name {one_of(nouns)}. Found: {'neither' if len(nouns) == 2 else 'none'}"
     reason = []
@@ -115,8 +115,8 @@ def read_contents(base: Path, files: Mapping[str, Sequence[str]], spec: Spec) ->
     return Files({name: [content for content, _ in read.get(name, absent)] for name in spec.names}, reason)
 
 
-def _read(base: Path, file: str, name: str) -> tuple[bytes, str]:
-    """One file's content, or why there is none."""
+def _read(base: Path, file: str, name: str, kind: Modality) -> tuple[bytes, str]:
+    """One file's content, in a format that every model reads, or why there is none."""
     if not file:
         return b"", ""
     try:
@@ -127,7 +127,9 @@ def _read(base: Path, file: str, name: str) -> tuple[bytes, str]:
                 return b"", f"{name}: must be a file. Found: a folder, a device or a pipe"
             if not 0 < state.st_size <= MAX_BYTES:
                 return b"", f"{name}: a file must have 1 to {MAX_BYTES} bytes. Found: {state.st_size}"
-            return opened.read(), ""
+            return kind.standard_file(opened.read()), ""
+    except UserError as error:
+        return b"", f"{name}: {error}"
     except (OSError, ValueError) as error:
         return b"", f"{name}: must be a file that can be read. Found: {getattr(error, 'strerror', None) or error}"
 
