@@ -7,6 +7,7 @@ import struct
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image as Picture
 
 from kfusion.modalities.image.decoding import (
     IMAGE_FRONT_END,
@@ -72,6 +73,29 @@ def test_enlarged_inverted_and_coloured_pictures_come_back_as_the_digit(read, di
         for picture in pictures:
             assert np.corrcoef(picture.ravel(), digit.ravel())[0, 1] > 0.8
             assert picture.max() == 255
+
+
+def cut_to_ink(digit: np.ndarray, side: int, square: bool) -> np.ndarray:
+    """As USPS has it: the longer side of the ink fills the picture; `square`: beside the ink there is ground."""
+    rows, columns = (np.flatnonzero(digit.max(axis)) for axis in (1, 0))
+    cut = digit[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    size = [max(1, round(side * extent / max(cut.shape))) for extent in cut.shape]
+    scaled = np.asarray(Picture.fromarray(cut).resize((size[1], size[0]), Picture.Resampling.BILINEAR))
+    if not square:
+        return scaled
+    before = [(side - extent) // 2 for extent in size]
+    return np.pad(scaled, [(at, side - extent - at) for at, extent in zip(before, size, strict=True)])
+
+
+@pytest.mark.parametrize("square", [True, False])
+@pytest.mark.parametrize("side", [16, 20, 28])
+def test_a_digit_cut_to_its_ink_comes_back_as_the_digit(read, digits, side, square):
+    crops = [cut_to_ink(digit, side, square) for digit in digits]
+    pictures, reason = read(*map(encoded, crops), *(encoded(255 - crop) for crop in crops))
+    assert set(reason) == {""}
+    np.testing.assert_allclose(pictures[: len(crops)], pictures[len(crops) :], atol=1)
+    alike = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(pictures, digits, strict=False)]
+    assert np.median(alike) > 0.95 and min(alike) > 0.6
 
 
 def test_any_picture_ends_in_a_box_of_20_centred_by_mass(read):
