@@ -131,7 +131,7 @@ def test_a_model_that_aborts_the_process_is_found_and_the_request_named(small, t
         present = tf.ones([tf.shape(audio)[0], 2], tf.bool)
         return {"probabilities": network({"image": image, "audio": audio, "present": present}, training=False)}
 
-    specs = [tf.TensorSpec((None, *SMALL.image_shape), name="image"), tf.TensorSpec((None, 12), name="audio")]
+    specs = [tf.TensorSpec((None, *SMALL["image"].shape), name="image"), tf.TensorSpec((None, 12), name="audio")]
     archive.add_endpoint("serving_default", plain, specs)
     archive.write_out(str(tmp_path / "model"), verbose=False)
     plan = small.plan
