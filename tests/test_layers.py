@@ -14,8 +14,7 @@ MAX_FILE_LINES, MAX_FUNCTION_LINES = 500, 60
 
 FLOORS = (
     ("validation",),
-    ("spec", "io", "environment", "random_streams", "runtime"),
-    ("config",),
+    ("spec", "io", "environment", "random_streams", "runtime", "config"),
     ("modalities", "run_dir", "cli", "parameters"),
     ("data", "model", "metrics", "transport", "grpc_transport"),
     ("client", "prepared_data", "inference", "exporting", "plots"),
