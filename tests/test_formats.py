@@ -144,7 +144,7 @@ class Vector(Modality):
 
 
 @pytest.mark.parametrize("extra", EXTRAS)
-@pytest.mark.parametrize("names", [("a", "b", "c"), ("a",)])
+@pytest.mark.parametrize("names", [("a", "b", "c"), pytest.param(("a",), marks=pytest.mark.slow)])
 def test_files_of_one_and_of_three_modalities_predict_as_the_network(context, tmp_path, extra, names):
     with registered(Vector()):
         spec = Spec({name: ModalitySpec("vector", (4,)) for name in names}, context.spec.class_names)

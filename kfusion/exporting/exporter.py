@@ -197,7 +197,7 @@ def export(
         network: its network.
         store: where the version goes.
         options: how.
-        console: where is said what is done; None: nowhere.
+        console: where progress is shown; None: nowhere.
 
     Returns:
         The version's folder; of a format that is one file, the file.
