@@ -107,12 +107,8 @@ class ExportContext:
     @property
     def rows_used(self) -> dict[str, str]:
         """Which rows the export is verified on and calibrated by, in words."""
-        samples, kind, where = (
-            self.samples,
-            FORMATS[self.options.format],
-            f"evenly over the classes, {self.samples.source}",
-        )
-        used = {}
+        samples, kind, used = self.samples, FORMATS[self.options.format], dict[str, str]()
+        where = f"evenly over the classes, {samples.source}"
         if self.options.verify:
             used["verified"] = f"on {len(samples.test)} rows of the test part, {where}"
         if kind.quantised:
