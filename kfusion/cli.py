@@ -212,6 +212,16 @@ def early_flags(names: Sequence[str], args: Sequence[str] | None = None) -> dict
         return dict.fromkeys(names)  # The real parser will say what is wrong.
 
 
+def named_flags(args: Sequence[str] | None = None) -> set[str]:
+    """The flags that a command line holds, as the settings are called.
+
+    Args:
+        args: the words; None: those of the process.
+    """
+    words = sys.argv[1:] if args is None else args
+    return {word[2:].split("=")[0].replace("-", "_") for word in words if word.startswith("--")}
+
+
 def starting_settings(args: Sequence[str] | None = None) -> tuple[str, Config]:
     """What `--recipe` or `--config` name: the recipe's name, and the settings that all other flags change.
 

@@ -10,8 +10,9 @@ which is the help text.
 people never heard, on images or sounds alone, and on conflicts between them; the README holds the comparison.
 """
 
+import math
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Annotated, Any, Literal
 
@@ -84,6 +85,10 @@ class DataConfig:
     """A CSV with the labels of the competition's test files, which then are the test part."""
     image_shape: tuple[int, ...] = (28, 28, 1)
     """Picture files: height, width, channels (1 or 3); 28 28 1: signs, in MNIST's convention; others: resized."""
+    folds: int = 0
+    """Divide the data into this many folds, each the test part of a run of its own; 0: divide them once."""
+    fold: int = 0
+    """With 'folds': the fold that is the test part, from 1; 0: all of them, one run after the other."""
     split_seed: int = -1
     """Decides the split alone, whatever 'seed' is; -1: 'seed' decides the split too."""
     limit: int = 0
@@ -95,6 +100,11 @@ class DataConfig:
         require(0 < self.test_share < 1, "test_share", "in (0, 1)", self.test_share)
         total = self.val_share + self.test_share
         require(total < 1, "val_share + test_share", "below 1", total)
+        require(self.folds == 0 or self.folds >= 2, "folds", "0 or ≥ 2", self.folds)
+        require(0 <= self.fold <= self.folds, "fold", f"in [0, {self.folds}], the number of 'folds'", self.fold)
+        share = self.val_share + 1 / self.folds if self.folds else 0.0
+        require(share < 1, "val_share + 1 / folds", "below 1", share)
+        require(not self.folds or self.split != "speaker", "folds", "0 where 'split' is 'speaker'", self.folds)
         require(-1 <= self.split_seed < 2**31, "split_seed", "in [-1, 2^31)", self.split_seed)
         require(self.limit >= 0, "limit", "≥ 0", self.limit)
         shape = self.image_shape
@@ -192,14 +202,26 @@ class AugmentConfig:
         require(0 <= self.modality_dropout <= 1, "modality_dropout", "in [0, 1]", self.modality_dropout)
 
 
+SMALLEST_BATCH = 8
+"""Below that, a batch's gradient is mostly chance."""
+FEW_STEPS = 300
+"""A training of fewer steps has hardly begun, whatever its data."""
+DECIDED = {"epochs": "min_steps", "batch_size": "min_batches"}
+"""Settings that hold as they are where a person names them: the rules that would adapt them are then off."""
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """How long, how fast, and with which arithmetic."""
 
     epochs: int = 50
     """Passes over the training part."""
+    min_steps: int = 0
+    """More epochs where there would be fewer steps than this in all; 0, or where --epochs is given: never."""
     batch_size: int = 64
     """Pairs per step."""
+    min_batches: int = 0
+    """Smaller batches where an epoch would have fewer than this; 0, or where --batch-size is given: never."""
     peak_learning_rate: float = 1e-3
     """The learning rate at the end of the warmup."""
     warmup_share: float = 0.1
@@ -210,6 +232,10 @@ class TrainingConfig:
     """fused: the loss of the answer to both modalities; all: the mean of it and of those to image and sound alone."""
     late_teacher: float = 0.0
     """Weight of a second loss, which draws the fused answer to late fusion of the two others. Needs views=all."""
+    class_weight: Literal["none", "balanced"] = "none"
+    """balanced: each class has the same weight in the loss, however rare it is; none: each sample has."""
+    best_by: Literal["accuracy", "macro_f1", "loss"] = "accuracy"
+    """The figure of validation, a mean over five epochs, by which the epoch is chosen whose weights are kept."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 where the hardware computes it, else float32."""
     augment_on: Literal["auto", "device", "pipeline"] = "auto"
@@ -223,6 +249,8 @@ class TrainingConfig:
         check_fields(self)
         require(self.epochs >= 1, "epochs", "≥ 1", self.epochs)
         require(self.batch_size >= 1, "batch_size", "≥ 1", self.batch_size)
+        require(self.min_steps >= 0, "min_steps", "≥ 0", self.min_steps)
+        require(self.min_batches >= 0, "min_batches", "≥ 0", self.min_batches)
         require(self.peak_learning_rate > 0, "peak_learning_rate", "> 0", self.peak_learning_rate)
         require(0 <= self.warmup_share < 1, "warmup_share", "in [0, 1)", self.warmup_share)
         require(self.weight_decay >= 0, "weight_decay", "≥ 0", self.weight_decay)
@@ -230,6 +258,43 @@ class TrainingConfig:
         alone = self.late_teacher > 0 and self.views != "all"
         require(not alone, "late_teacher", "0 unless 'views' is 'all'", self.late_teacher)
         require(0 <= self.seed < 2**31, "seed", "in [0, 2^31)", self.seed)
+
+    def steps(self, num_rows: int) -> int:
+        """Steps of all epochs over a training part; an epoch's last batch may be smaller."""
+        return self.epochs * math.ceil(num_rows / self.batch_size)
+
+    def adapted(self, num_rows: int) -> "TrainingConfig":
+        """These settings as a training uses them: `min_batches` and `min_steps` carried out, and then 0.
+
+        The batch size is the largest power of two of which there are `min_batches` in the training part, at least
+        `SMALLEST_BATCH`, and never more than `batch_size`.
+
+        Args:
+            num_rows: of the training part.
+        """
+        batch_size, epochs = self.batch_size, self.epochs
+        if self.min_batches and num_rows < self.min_batches * batch_size:
+            fitting = 2 ** int(math.log2(max(1, num_rows // self.min_batches)))
+            batch_size = min(batch_size, max(SMALLEST_BATCH, fitting))
+        epochs = max(epochs, math.ceil(self.min_steps / math.ceil(num_rows / batch_size)))
+        return replace(self, batch_size=batch_size, epochs=epochs, min_batches=0, min_steps=0)
+
+    def adaptations(self, num_rows: int) -> list[str]:
+        """What `adapted` changes, in words, a line each; and a warning of a training of too few steps.
+
+        Args:
+            num_rows: of the training part.
+        """
+        used, lines = self.adapted(num_rows), []
+        if used.batch_size < self.batch_size:
+            few = f"{num_rows:,} training rows are fewer than {self.min_batches} batches of {self.batch_size}"
+            lines.append(f"batch size {used.batch_size}: {few}; --batch-size decides otherwise")
+        if used.epochs > self.epochs:
+            few = f"{replace(used, epochs=self.epochs).steps(num_rows):,} steps in {self.epochs} epochs are too few"
+            lines.append(f"{used.epochs} epochs, {used.steps(num_rows):,} steps: {few}; --epochs decides otherwise")
+        elif used.steps(num_rows) < FEW_STEPS:
+            lines.append(f"only {used.steps(num_rows):,} steps, too few for most data; more --epochs help")
+        return lines
 
 
 @dataclass(frozen=True)
@@ -302,7 +367,7 @@ RECIPES: dict[str, Config] = {
             wrong_sound=0.06,
             wrong_image=0.03,
         ),
-        training=TrainingConfig(epochs=30, views="all", late_teacher=2.0),
+        training=TrainingConfig(epochs=30, min_steps=1500, min_batches=4, views="all", late_teacher=2.0),
     ),
 }
 
@@ -316,6 +381,18 @@ def recipe(name: str) -> Config:
     if name not in RECIPES:
         raise UserError(f"'recipe' must be one of {', '.join(RECIPES)}. Received: {name!r}")
     return RECIPES[name]
+
+
+def as_named(config: Config, names: Iterable[str]) -> Config:
+    """The config in which the epochs and the batch size hold that a person named; see `DECIDED`.
+
+    Args:
+        config: every setting.
+        names: of the settings that a person gave.
+    """
+    names = set(names)
+    off = {rule: 0 for name, rule in DECIDED.items() if name in names and rule not in names}
+    return replace(config, training=replace(config.training, **off))
 
 
 def differences(one: Config, other: Config) -> list[str]:

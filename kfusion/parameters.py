@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kfusion.config import RECIPES, Config, config_from_json, differences, recipe
+from kfusion.config import DECIDED, RECIPES, Config, as_named, config_from_json, differences, recipe
 
 SECTIONS = {setting.name: part.name for part in fields(Config) for setting in fields(getattr(Config(), part.name))}
 """The section of each setting."""
@@ -40,10 +40,10 @@ def config_of(start: str | Config, settings: Mapping[str, Any]) -> Config:
         5
     """
     values = (start if isinstance(start, Config) else recipe(start)).to_json()
-    for name, value in settings.items():
-        if value is not None:
-            values[SECTIONS[name]][name] = _plain(value)
-    return config_from_json(values)
+    named = {name: value for name, value in settings.items() if value is not None}
+    for name, value in named.items():
+        values[SECTIONS[name]][name] = _plain(value)
+    return as_named(config_from_json(values), named)
 
 
 def _plain(value: Any) -> Any:
@@ -62,7 +62,9 @@ def parameters_of(config: Config) -> dict[str, Any]:
     """The recipe that is nearest to some settings, and what differs from it: the inverse of `config_of`."""
     name = min(RECIPES, key=lambda each: len(differences(RECIPES[each], config)))
     changed = [path.split(".") for path in differences(RECIPES[name], config)]
-    return {"recipe": name, **{key: getattr(getattr(config, part), key) for part, key in changed if key in SETTINGS}}
+    named = {key: getattr(getattr(config, part), key) for part, key in changed if key in SETTINGS}
+    implied = [rule for setting, rule in DECIDED.items() if setting in named and named.get(rule) == 0]
+    return {"recipe": name, **{key: value for key, value in named.items() if key not in implied}}
 
 
 def unknown(name: str) -> str:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
-from kfusion.config import Config
+from kfusion.config import Config, TrainingConfig
 from kfusion.data.dataset import Source
 from kfusion.data.loaders import load
 from kfusion.data.splits import Split, require_no_names, split
@@ -20,6 +21,8 @@ from kfusion.spec import Spec
 from kfusion.validation import UserError
 
 PARTS = ("train", "val", "test")
+UNEVEN = 5
+"""How many times as many rows the largest class must have as the smallest for class weights to be recommended."""
 REMARKS = ("licence", "num_ignored", "fingerprints")
 """What a run notes of its data that may change although the data do not: a README beside the files, a longer text, or
 another version of a front end, of which `front_ends.note_on` tells."""
@@ -46,6 +49,23 @@ class PreparedData:
         """The modalities and the classes."""
         return self.parts.train.spec
 
+    @property
+    def training(self) -> TrainingConfig:
+        """The settings of the training as it is done: batch size and epochs fit the training part."""
+        return self.config.training.adapted(len(self.parts.train))
+
+    @property
+    def class_weight(self) -> np.ndarray | None:
+        """The weight of each class in the loss, n / (K · n_c), float64 (num_classes,); None: all weigh the same."""
+        prior = self.statistics.prior
+        return 1 / (len(prior) * prior) if self.config.training.class_weight == "balanced" else None
+
+    @property
+    def prior(self) -> np.ndarray:
+        """Share of each class in the loss, float64 (num_classes,): what the network takes for its prior."""
+        weight, prior = self.class_weight, self.statistics.prior
+        return prior if weight is None else np.full(len(prior), 1 / len(prior))
+
     def augmentation(self) -> Augmentation:
         """The random changes of the training samples."""
         front_end = self.source.info["front_end"]
@@ -60,7 +80,7 @@ class PreparedData:
             "source": self.source.info,
             "audit": self.parts.audit.lines(),
             "num_pairs": {name: len(getattr(self.parts, name)) for name in PARTS},
-            "prior": statistics.prior.tolist(),
+            "prior": self.prior.tolist(),
             **{f"{name}_range": limits for name, limits in statistics.ranges.items()},
             **self._scaling(),
         }
@@ -87,15 +107,30 @@ class PreparedData:
         kinds, info = list(each_of(self.spec)), self.source.info
         sizes = ", ".join(f"{len(getattr(self.parts, name)):,} {name}" for name in PARTS)
         unit = "pairs" if len(kinds) == 2 else "samples"
-        lines = [f"data: {info['name']}; {unit}: {sizes}; split: {self.config.data.split}"]
+        data = self.config.data
+        fold = f", fold {data.fold} of {data.folds}" if data.folds else ""
+        lines = [f"data: {info['name']}; {unit}: {sizes}; split: {data.split}{fold}"]
         lines += self.parts.audit.lines()
         lines += [*self.source.notes, *nearly_equal(self.spec.class_names), *self._not_kept_apart()]
         lines += filter(None, (kind.left_out(self.config.augment, info["front_end"]) for _, kind, _ in kinds))
+        lines += [*self._class_weights(), *self.config.training.adaptations(len(self.parts.train))]
         if self.config.training.views == "all" and len(kinds) > 1:
             *first, last = [f"the {kind.noun if name == kind.kind else name} alone" for name, kind, _ in kinds]
             together = "both" if len(first) == 1 else "all"
             lines.append(f"loss and accuracy below: the mean of those of {', '.join([together, *first])} and {last}")
         return lines
+
+    def _class_weights(self) -> list[str]:
+        """A line on the weights of the classes, or on such uneven classes that they would help."""
+        counts, names = np.bincount(self.parts.train.label, minlength=self.spec.num_classes), self.spec.class_names
+        most, least = int(counts.argmax()), int(counts.argmin())
+        weight = self.class_weight
+        if weight is not None:
+            return [f"class weights: from {weight[most]:.3g} ({names[most]}) to {weight[least]:.3g} ({names[least]})"]
+        if counts[most] < UNEVEN * counts[least]:
+            return []
+        found = f"{counts[most]:,} training rows of class {names[most]}, {counts[least]:,} of class {names[least]}"
+        return [f"{found}; --class-weight balanced gives both the same weight"]
 
     def _not_kept_apart(self) -> list[str]:
         """A line for each kind of groups in the data that this split divides."""

@@ -35,6 +35,8 @@ from kfusion.validation import UserError
 
 SAMPLES = "samples.npz"
 """The samples that a run keeps for its export."""
+FOLDS = "folds.json"
+"""What the runs of a cross-validation have in common, in the folder above theirs; see `training.folds`."""
 LOCK = ".lock"
 FILES = {
     *("config.json", "data.json", "split.npz", "environment.json", "checkpoint.npz", "best.keras", "last.keras"),
@@ -291,15 +293,28 @@ def default_folder(recipe: str, root: Path = Path("runs")) -> Path:
     return root / f"{recipe}-{number}"
 
 
-def unfinished_folder(recipe: str, root: Path = Path("runs")) -> Path:
+def fold_folder(folder: Path, number: int) -> Path:
+    """The run folder of a fold.
+
+    Args:
+        folder: of the cross-validation.
+        number: of the fold, from 1.
+    """
+    return folder / f"fold-{number}"
+
+
+def unfinished_folder(recipe: str, root: Path = Path("runs"), folds: bool = False) -> Path:
     """The run of a recipe that was broken off last, to resume it; the next free folder where there is none.
 
     Args:
         recipe: its name.
         root: where runs are kept.
+        folds: a cross-validation is meant, not a single run.
     """
     numbered = re.compile(rf"{re.escape(recipe)}-\d+")
-    unfinished = [path for path in root.glob("*") if numbered.fullmatch(path.name) and not Run(path).finished]
+    paths = [path for path in root.glob("*") if numbered.fullmatch(path.name)]
+    paths = [path for path in paths if fold_folder(path, 1).exists() == folds]
+    unfinished = [path for path in paths if not Run(path).finished and not (path / FOLDS).exists()]
     return max(unfinished, key=lambda path: path.stat().st_mtime, default=default_folder(recipe, root))
 
 

@@ -1,17 +1,18 @@
 """Train a fusion model: pairs in, run folder out.
 
 Run: python -m kfusion.train [--recipe paper|robust] [--data builtin|FOLDER] [--out runs/NAME] [--any-setting VALUE]
+     python -m kfusion.train --folds 5: a run for each of five folds, and their mean and spread
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from kfusion import run_dir
-from kfusion.cli import Starting, console, parse, quiet, run_main, starting_settings
-from kfusion.config import Config
+from kfusion.cli import Starting, console, named_flags, parse, quiet, run_main, starting_settings
+from kfusion.config import Config, as_named
 from kfusion.validation import UserError
 
 PROG = "python -m kfusion.train"
@@ -35,14 +36,23 @@ class Command(Starting):
 def read_command(args: list[str] | None = None) -> Command:
     """The command line; `--recipe` or `--config` first decides what the other flags change."""
     name, settings = starting_settings(args)
-    return parse(tyro.conf.OmitArgPrefixes[Command], PROG, args, Command(recipe=name, settings=settings))
+    command = parse(tyro.conf.OmitArgPrefixes[Command], PROG, args, Command(recipe=name, settings=settings))
+    return replace(command, settings=as_named(command.settings, named_flags(args)))
 
 
 def folder_of(command: Command) -> Path:
     """The run folder that the command means."""
     if command.out is not None:
         return command.out
-    return run_dir.unfinished_folder(command.name) if command.resume else run_dir.default_folder(command.name)
+    folds = trains_folds(command)
+    return (
+        run_dir.unfinished_folder(command.name, folds=folds) if command.resume else run_dir.default_folder(command.name)
+    )
+
+
+def trains_folds(command: Command) -> bool:
+    """Whether the command trains a run for each of several folds."""
+    return bool(command.settings.data.folds) and not command.settings.data.fold
 
 
 def main() -> None:
@@ -52,16 +62,15 @@ def main() -> None:
         raise UserError("'--resume' and '--overwrite' must not be given together. Received: both")
     folder = folder_of(command)
     with quiet():
+        from kfusion.training.folds import train_folds
         from kfusion.training.trainer import train
-    run = train(
-        command.settings,
-        folder,
-        resume=command.resume,
-        overwrite=command.overwrite,
-        console=console,
-        tensorboard=command.tensorboard,
-    )
-    console.print(f"\nrun folder: {run.folder}", soft_wrap=True)
+    flags: Any = {name: getattr(command, name) for name in ("resume", "overwrite", "tensorboard")}
+    if trains_folds(command):
+        place = train_folds(command.settings, folder, console=console, **flags)
+        console.print(f"\nrun folders: {place / 'fold-*'}", soft_wrap=True)
+    else:
+        run = train(command.settings, folder, console=console, **flags)
+        console.print(f"\nrun folder: {run.folder}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,12 @@ def test_among_equal_accuracies_the_lower_loss_wins():
     assert best_epoch(history([0.9] * 6, [1.0, 0.9, 0.1, 0.1, 0.1, 3.0])) == 5
 
 
+@pytest.mark.parametrize(("best_by", "expected"), [("accuracy", 1), ("macro_f1", 2), ("loss", 3)])
+def test_what_best_means_is_a_setting(best_by, expected):
+    figures = history([0.9, 0.8, 0.7], [1.0, 0.9, 0.8]).assign(val_macro_f1=[0.5, 0.8, 0.3])
+    assert best_epoch(figures, best_by) == expected
+
+
 class Killed(Exception):
     pass
 

@@ -39,6 +39,33 @@ def test_the_loss_is_its_formula(weight):
     assert float(equal) == pytest.approx(by_hand(weight, np.full(4, 0.25)), rel=1e-5)
 
 
+CLASS_WEIGHT = np.array([0.5, 1.0, 2.0, 4.0])
+
+
+def test_class_weights_count_in_each_view_and_for_the_teacher():
+    losses = []
+    for answer, label in zip(ANSWERS.astype("float64"), LABELS, strict=True):
+        right = [-CLASS_WEIGHT[label[view]] * np.log(answer[view, label[view]]) for view in range(3)]
+        joined = np.prod([answer[view] ** (1 / TEMPERATURE[view - 1]) for view in (1, 2)], axis=0) / PRIOR
+        taught = -(joined / joined.sum() * np.log(answer[FUSED])).sum()
+        losses.append(sum(right) / 3 + 0.5 * CLASS_WEIGHT[label[FUSED]] * taught)
+    loss = ViewsLoss(0.5, TEMPERATURE, PRIOR, CLASS_WEIGHT)(LABELS, ANSWERS)
+    assert float(loss) == pytest.approx(np.mean(losses), rel=1e-5)
+    ones = ViewsLoss(0.5, TEMPERATURE, PRIOR, np.ones(4))(LABELS, ANSWERS)
+    assert float(ones) == pytest.approx(by_hand(0.5, PRIOR), rel=1e-5)
+
+
+@pytest.mark.parametrize("view", [slice(None), FUSED])
+def test_the_weighted_cross_entropy_is_its_formula(view):
+    label, answer = LABELS[:, view], ANSWERS[:, view]
+    right = np.take_along_axis(answer.astype("float64"), label[..., None], axis=-1)[..., 0]
+    model = keras.Sequential([keras.Input(answer.shape[1:]), keras.layers.Activation("linear")])
+    compile_model(model, TrainingConfig(), 1, class_weight=CLASS_WEIGHT)
+    by_formula = -(CLASS_WEIGHT[label] * np.log(right)).mean()
+    assert float(model.loss(label, answer)) == pytest.approx(by_formula, rel=1e-5)
+    assert model.evaluate(answer, label, verbose="silent")[0] == pytest.approx(by_formula, rel=1e-5)
+
+
 def test_the_teacher_draws_the_fused_answer_only():
     """With the labels' part taken away, the single answers get no gradient, and the fused one gets the teacher's."""
     answers: Any = tf.constant(ANSWERS)

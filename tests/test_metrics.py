@@ -124,7 +124,9 @@ def test_view_summary_counts_the_errors_of_each_view():
     # By hand, late fusion multiplies: .36 > .06, .06 < .36, .07 < .27, so it is right three times.
     errors = {view: numbers["num_errors"] for view, numbers in summary["views"].items()}
     assert errors == {"fused": 1, "image": 2, "audio": 1, "late_fusion": 0}
-    assert summary["views"]["image"] == {"accuracy": pytest.approx(1 / 3), "num_errors": 2, "num_rows": 3}
+    # Always class 0: its precision is 1/3, its recall 1, so F1 is 1/2; that of class 1 is 0.
+    scores = {"accuracy": pytest.approx(1 / 3), "macro_f1": pytest.approx(1 / 4)}
+    assert summary["views"]["image"] == {**scores, "num_errors": 2, "num_rows": 3}
     assert summary["confusion"] == [[1, 0], [1, 1]]
     assert json.loads(json.dumps(summary)) == summary
 

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from kfusion.metrics import classification as metrics
-from kfusion.plots.tables import report_table, results_table
+from kfusion.plots.tables import folds_table, report_table, results_table, views_table
 
 
 def shown(table) -> list[str]:
@@ -29,6 +29,22 @@ def test_results_table_has_a_row_per_view_with_its_errors():
         ["audio", "only", "0.9877", "123", "10000"],
         ["calibrated", "late", "fusion", "0.9988", "12", "10000"],
     ]
+
+
+def test_tables_of_views_hold_macro_f1_where_it_is_known():
+    facts = {"accuracy": 0.75, "num_errors": 1, "num_rows": 4, "interval": [0.5, 1.0]}
+    for table in (results_table, views_table):
+        assert "macro-F1" not in shown(table({"fused": facts}))[table is views_table]
+        head, _, row = shown(table({"fused": {**facts, "macro_f1": 0.7333}}))[table is views_table :]
+        assert "macro-F1" in head and "0.7333" in row.split()
+
+
+def test_the_table_of_folds_has_mean_and_spread():
+    spread = {"mean": 0.8, "std": 0.1, "values": [0.7, 0.9, 0.8]}
+    views = {"fused": {"accuracy": spread, "macro_f1": {**spread, "mean": 0.6}}}
+    caption, *_, row = shown(folds_table(views))
+    assert caption.startswith("mean over 3 folds ± standard deviation")
+    assert row.split() == ["fused", "0.8000", "±", "0.1000", "0.6000", "±", "0.1000", "0.7000", "0.9000"]
 
 
 def test_results_table_leaves_out_a_view_that_is_missing():

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from kfusion.config import (
+    DECIDED,
     HEADS,
     AugmentConfig,
     Config,
     ModelConfig,
     TrainingConfig,
+    as_named,
     config_from_json,
     differences,
 )
@@ -110,7 +112,7 @@ def choose(texts: Sequence[str], config: Config) -> tuple[Domain, ...]:
 
 
 def apply(values: Mapping[str, Value], config: Config) -> Config:
-    """The config with some parameters set.
+    """The config of a trial: with some parameters set, and exactly its epochs and batch size.
 
     Args:
         values: by name; parameters that are not in `SPACE`, such as keras-tuner's own, are passed over.
@@ -119,6 +121,7 @@ def apply(values: Mapping[str, Value], config: Config) -> Config:
     Raises:
         UserError: a value is out of its range.
     """
+    config = as_named(config, DECIDED)
     for name, value in values.items():
         if name in SPACE:
             section = section_of(name)

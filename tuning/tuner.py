@@ -103,7 +103,7 @@ class FusionHyperModel(keras_tuner.HyperModel):
         return self._outcome(read_history(run.history), prepared, seconds, model.count_params())
 
     def _outcome(self, history: pd.DataFrame, prepared: PreparedData, seconds: float, weights: int) -> Repeat:
-        epoch = best_epoch(history)
+        epoch = best_epoch(history, prepared.config.training.best_by)
         figures = smoothed(history).loc[epoch]
         return Repeat(
             seed=prepared.config.training.seed,

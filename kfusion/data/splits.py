@@ -5,6 +5,8 @@
 - `random` is the paper's: published data repeat each clip about twice, so that most test clips are met in training.
 - `speaker` holds whole people out.
 
+With `folds`, `clip` and `random` divide the data into that many folds, of which `fold` is the test part.
+
 The audit tells what a split keeps apart, and what a random one would have let through.
 """
 
@@ -152,6 +154,37 @@ def _deal_stratum(size: np.ndarray, val_share: float, test_share: float) -> np.n
     return part
 
 
+def deal_fold(
+    label: np.ndarray, group: np.ndarray, fold: int, folds: int, val_share: float, rng: np.random.Generator
+) -> np.ndarray:
+    """A part for each row, as `deal`, where the test part is one of several folds: each row is in one of them.
+
+    Args:
+        label: int (n,).
+        group: int (n,).
+        fold: the test part, in [1, folds].
+        folds: how many.
+        val_share: share of all rows, in [0, 1 - 1 / folds).
+        rng: decides which groups go where; folds of one another need the same state of it, which does not change.
+
+    Returns:
+        int8 (n,): TRAIN, VAL or TEST.
+    """
+    of_folds, *of_rest = rng.spawn(1 + folds)
+    left, part = np.arange(len(label)), np.full(len(label), TRAIN, np.int8)
+    for number in range(1, folds):
+        chosen = deal(label[left], group[left], 1 / (folds - number + 1), 0.0, of_folds) == VAL
+        if number == fold:
+            part[left[chosen]] = TEST
+        left = left[~chosen]
+    if fold == folds:
+        part[left] = TEST
+    rest = np.flatnonzero(part != TEST)
+    if val_share:
+        part[rest] = deal(label[rest], group[rest], val_share / (1 - 1 / folds), 0.0, of_rest[fold - 1])
+    return part
+
+
 def joined(*ids: np.ndarray) -> np.ndarray:
     """Groups of rows that hang together: two rows with the same id of any kind, or joined by a third.
 
@@ -254,6 +287,7 @@ def split(source: Source, config: DataConfig, seed: int) -> Split:
     people = hold_out(source.speaker_names if source.spoken else None, config, _name(source))
     sources = (source, source.official_val or source, source.official_test or source)
     own = [part for part in (VAL, TEST) if sources[part] is not source]
+    _require_fold(config, TEST in own, _name(source))
     shares = 0.0 if VAL in own else config.val_share, 0.0 if TEST in own else config.test_share
     rng = np.random.default_rng(seed)
     parts = _dealt(source, config, people, shares, rng)
@@ -297,24 +331,36 @@ def _dealt(
         else:
             groups = [data.group for data in source.data.values()]
             whole = joined(*groups) if config.split == "clip" else np.arange(len(anchor))
-            part = _deal(anchor.label, whole, shares, rng)
+            part = _deal(anchor.label, whole, shares, rng, config)
         return _by_part(rows, dict.fromkeys(rows, part))
     if config.split == "random":
         partner = _paired(source, rows, "data", rng)
-        part = _deal(anchor.label, np.arange(len(anchor)), shares, rng)
+        part = _deal(anchor.label, np.arange(len(anchor)), shares, rng, config)
         return _by_part(partner, dict.fromkeys(rows, part))
     part_of = {}
     for name, data in source.data.items():
         if config.split == "speaker" and name == source.spoken:
             part_of[name] = _part_of_speaker(source, people)
         else:
-            part_of[name] = _deal(data.label, data.group, shares, rng)
+            part_of[name] = _deal(data.label, data.group, shares, rng, config)
     return _by_part(rows, part_of)
 
 
-def _deal(label: np.ndarray, group: np.ndarray, shares: tuple[float, float], rng: np.random.Generator) -> np.ndarray:
-    """As `deal`, and either share may be 0."""
+def _require_fold(config: DataConfig, has_test: bool, where: str) -> None:
+    """Raises the UserError of folds of data with test files of their own, and of folds without one to test on."""
+    if config.folds and has_test:
+        raise UserError(f"'folds' must be 0: {where} has test files of its own. Received: {config.folds}")
+    if config.folds and not config.fold:
+        raise UserError(f"'fold' must be in [1, {config.folds}], the fold that is the test part. Received: 0")
+
+
+def _deal(
+    label: np.ndarray, group: np.ndarray, shares: tuple[float, float], rng: np.random.Generator, config: DataConfig
+) -> np.ndarray:
+    """As `deal`, and either share may be 0; with folds, one of them is the test part."""
     val_share, test_share = shares
+    if config.folds:
+        return deal_fold(label, group, config.fold, config.folds, val_share, rng)
     if val_share:
         return deal(label, group, val_share, test_share, rng)
     if not test_share:

@@ -60,7 +60,10 @@ def summarize(
         "key": predictions.key,
         "data": _data(samples),
         "interval_method": method(f"{words.last}s", f"{words.unit}s"),
-        "views": {view: _view(right[view], bounds[view]) for view in right},
+        "views": {
+            view: _view(right[view], bounds[view], metrics.macro_f1(label, predicted[view], spec.num_classes))
+            for view in right
+        },
         "report": metrics.report(label, predicted[FUSED], spec.class_names),
         "confusion": {
             view: metrics.confusion(label, predicted[view], spec.num_classes).tolist() for view in spec.views
@@ -107,9 +110,10 @@ def _calibration(
     return {**views, **joined}
 
 
-def _view(right: np.ndarray, interval: tuple[float, float]) -> dict[str, Any]:
+def _view(right: np.ndarray, interval: tuple[float, float], macro_f1: float) -> dict[str, Any]:
     return {
         "accuracy": float(right.mean()),
+        "macro_f1": macro_f1,
         "num_errors": int(np.sum(~right)),
         "num_rows": len(right),
         "interval": list(interval),

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-from sklearn.metrics import classification_report, confusion_matrix
+from sklearn.metrics import classification_report, confusion_matrix, f1_score
 
 from kfusion.spec import AVERAGES as REPORT_ROWS
 from kfusion.spec import FUSED
@@ -190,6 +190,21 @@ def confusion(label: ArrayLike, predicted: ArrayLike, num_classes: int) -> NDArr
     return confusion_matrix(label, predicted, labels=np.arange(num_classes))
 
 
+def macro_f1(label: ArrayLike, predicted: ArrayLike, num_classes: int) -> float:
+    """The mean of the classes' F1 = 2 TP / (predicted + true), in [0, 1]; 0 for a class that is neither.
+
+    A rare class counts as much as a frequent one.
+
+    Args:
+        label: true classes, int (n,).
+        predicted: the model's classes, int (n,).
+        num_classes: all of them are averaged, also those without rows.
+    """
+    label, predicted = _pair(label, predicted, num_classes)
+    score = f1_score(label, predicted, labels=np.arange(num_classes), average="macro", zero_division=0)  # pyright: ignore[reportArgumentType]
+    return float(score)
+
+
 def view_summary(
     label: ArrayLike,
     probabilities: Mapping[str, ArrayLike],
@@ -205,9 +220,9 @@ def view_summary(
         prior: share of each class in the training part, (num_classes,).
 
     Returns:
-        `{"views": {view: {"accuracy", "num_errors", "num_rows"}}, "temperature": {…}, "confusion": [[…]]}`: the views
-        are those given and, of several modalities, "late_fusion"; the confusion, true by predicted class, is that of
-        the fused view.
+        `{"views": {view: {"accuracy", "macro_f1", "num_errors", "num_rows"}}, "temperature": {…}, "confusion": [[…]]}`:
+        the views are those given and, of several modalities, "late_fusion"; the confusion, true by predicted class, is
+        that of the fused view.
     """
     modalities = [view for view in probabilities if view != FUSED]
     tempered = [temper(probabilities[name], temperature[name]) for name in modalities]
@@ -221,6 +236,7 @@ def view_summary(
         num_errors = int(np.sum(classes != label))
         views[view] = {
             "accuracy": 1 - num_errors / len(label),
+            "macro_f1": macro_f1(label, classes, num_classes),
             "num_errors": num_errors,
             "num_rows": len(label),
         }

@@ -150,10 +150,46 @@ def results_table(views: Mapping[str, Facts]) -> Table:
             is missing has no row.
     """
     rows = [
-        (title, f"{views[view]['accuracy']:.4f}", str(views[view]["num_errors"]), str(views[view]["num_rows"]))
+        (
+            title,
+            f"{views[view]['accuracy']:.4f}",
+            *macro_f1_cells(views, view),
+            str(views[view]["num_errors"]),
+            str(views[view]["num_rows"]),
+        )
         for view, title in view_titles(views).items()
     ]
-    return Table("", ("view", "accuracy", "errors", "rows"), rows, strong=(0,) if FUSED in views else ())
+    head = ("view", "accuracy", *macro_f1_cells(views), "errors", "rows")
+    return Table("", head, rows, strong=(0,) if FUSED in views else ())
+
+
+def macro_f1_cells(views: Mapping[str, Facts], view: str = "") -> tuple[str, ...]:
+    """The cell on macro-F1; none where no view has that figure, since the run is older than it.
+
+    Args:
+        views: of metrics.json or evaluation.json.
+        view: the row's; "": the head.
+    """
+    if not any("macro_f1" in facts for facts in views.values()):
+        return ()
+    return (f"{views[view]['macro_f1']:.4f}" if "macro_f1" in views[view] else "",) if view else ("macro-F1",)
+
+
+def folds_table(views: Mapping[str, Facts]) -> Table:
+    """Mean and spread of each view's scores over the folds.
+
+    Args:
+        views: of folds.json.
+    """
+    rows = []
+    for view, title in view_titles(views).items():
+        accuracy, balanced = views[view]["accuracy"], views[view]["macro_f1"]
+        bounds = [f"{bound(accuracy['values']):.4f}" for bound in (min, max)]
+        rows.append((title, *(f"{each['mean']:.4f} ± {each['std']:.4f}" for each in (accuracy, balanced)), *bounds))
+    num_folds = max(len(facts["accuracy"]["values"]) for facts in views.values())
+    head = ("view", "accuracy", "macro-F1", "lowest", "highest")
+    caption = f"mean over {num_folds} folds ± standard deviation; lowest and highest accuracy"
+    return Table(caption, head, rows, strong=(0,) if FUSED in views else ())
 
 
 def report_table(report: Facts) -> Table:
@@ -201,12 +237,13 @@ def views_table(views: Mapping[str, Facts]) -> Table:
             title,
             f"{views[view]['accuracy']:.4f}",
             _interval(views[view]["interval"]),
+            *macro_f1_cells(views, view),
             str(views[view]["num_errors"]),
             str(views[view]["num_rows"]),
         )
         for view, title in view_titles(views).items()
     ]
-    head = ("view", "accuracy", "95 % interval", "errors", "rows")
+    head = ("view", "accuracy", "95 % interval", *macro_f1_cells(views), "errors", "rows")
     return Table("one model, asked in each way", head, rows, strong=(0,))
 
 

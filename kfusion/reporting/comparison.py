@@ -83,7 +83,7 @@ def _accuracies(runs: dict[str, Findings]) -> Intervals:
         for tone, (name, shares) in enumerate(each.items())
         if title in shares
     ]
-    head = ["asked by", "accuracy", "95 % interval", "errors"]
+    head = ["asked by", "accuracy", "95 % interval", "macro-F1", "errors"]
     return Intervals("Accuracy of each run, asked in each way", head, rows, axis_low(rows))
 
 

@@ -58,7 +58,8 @@ def accuracies(findings: Findings) -> dict[str, Interval]:
     for view, title in view_titles(views).items():
         facts = views[view]
         bounds = facts.get("interval")
-        cells = [percent(facts["accuracy"], digits), between(bounds, digits), count(facts["num_errors"])]
+        balanced = percent(facts["macro_f1"], digits) if "macro_f1" in facts else "–"
+        cells = [percent(facts["accuracy"], digits), between(bounds, digits), balanced, count(facts["num_errors"])]
         rows[title] = Interval(title, facts["accuracy"], bounds and tuple(bounds), cells)
     return rows
 
@@ -73,7 +74,7 @@ def axis_low(rows: list[Interval]) -> float:
 def results(findings: Findings) -> Iterator[Block]:
     """Accuracies with intervals, tests, the report by class, and what is taken for what."""
     rows, facts, words = list(accuracies(findings).values()), findings.evaluation, findings.words
-    head = ["asked by", "accuracy", "95 % interval", "errors"]
+    head = ["asked by", "accuracy", "95 % interval", "macro-F1", "errors"]
     part = (facts or {}).get("data", {}).get("part", "test part")
     caption = f"One model, asked in each way: {part} of {count(findings.num_rows)} {words.unit}s"
     yield Intervals(caption, head, rows, axis_low(rows))

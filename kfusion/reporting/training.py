@@ -100,7 +100,8 @@ def _model_facts(findings: Findings) -> Iterator[tuple[str, str]]:
     yield "Fusion", f"{model.fusion}: {FUSIONS[model.fusion][1].format(embeddings)}"
     yield "Sizes", f"embeddings of {model.embed_dim}, hidden {model.hidden_dim}"
     yield "Epochs", f"{metrics['epochs']}, the weights of epoch {metrics['best_epoch']} kept"
-    yield "Batch", f"{fit.batch_size} {findings.words.unit}s, peak learning rate {fit.peak_learning_rate:g}"
+    batch_size = metrics.get("batch_size", fit.batch_size)
+    yield "Batch", f"{batch_size} {findings.words.unit}s, peak learning rate {fit.peak_learning_rate:g}"
     yield "Speed", f"{count(speeds[len(speeds) // 2])} samples per second (median epoch)"
     yield "Seed", str(fit.seed)
 

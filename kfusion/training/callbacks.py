@@ -26,6 +26,13 @@ from kfusion.validation import UserError
 Row = dict[str, float]
 SaveFile = Callable[[Path, Callable[[Path], object]], None]
 
+BEST_BY = {
+    "accuracy": ("val_accuracy", "val_loss"),
+    "macro_f1": ("val_macro_f1", "val_loss"),
+    "loss": ("val_loss",),
+}
+"""The figures that decide which epoch is the best, for each `best_by`: the first, then the second where it is equal."""
+FIGURES = ("val_accuracy", "val_macro_f1", "val_loss")
 NUM_SMOOTHED = 5
 """Epochs over which the figures are averaged that choose the best weights."""
 VALIDATION = "val_"
@@ -131,13 +138,20 @@ class Keep(keras.callbacks.Callback):
         state: how far the run has come.
         save_file: writes a file atomically.
         save_network: writes the network into a path.
+        best_by: which figure decides, see `best_epoch`.
     """
 
     def __init__(
-        self, paths: dict[str, Path], state: TrainingState, save_file: SaveFile, save_network: Callable[[Path], object]
+        self,
+        paths: dict[str, Path],
+        state: TrainingState,
+        save_file: SaveFile,
+        save_network: Callable[[Path], object],
+        best_by: str = "accuracy",
     ) -> None:
         super().__init__()
         self.paths, self.state, self.save_file, self.save_network = paths, state, save_file, save_network
+        self.best_by = best_by
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Writes history, checkpoint and, where this epoch is the best, the weights.
@@ -164,7 +178,7 @@ class Keep(keras.callbacks.Callback):
 
     def _save_best(self) -> None:
         """Writes the network as it is now where the last epoch is the best one."""
-        if best_epoch(history_table(self.state.history)) == self.state.epoch:
+        if best_epoch(history_table(self.state.history), self.best_by) == self.state.epoch:
             self.save_file(self.paths["best"], self.save_network)
 
 
@@ -173,19 +187,25 @@ def history_table(history: tuple[Row, ...]) -> pd.DataFrame:
     return pd.DataFrame(list(history)).astype({"epoch": int}).set_index("epoch")
 
 
-def best_epoch(history: pd.DataFrame) -> int:
+def best_epoch(history: pd.DataFrame, best_by: str = "accuracy") -> int:
     """The epoch whose weights are kept: the highest validation accuracy, then the lowest loss, then the latest.
 
-    Both are means over the epoch and up to `NUM_SMOOTHED` - 1 before it: a validation part of a few hundred rows
+    All figures are means over the epoch and up to `NUM_SMOOTHED` - 1 before it: a validation part of a few hundred rows
     ranks single epochs by chance, and the luckiest is seldom the best.
+
+    Args:
+        history: of the run.
+        best_by: the setting: "accuracy"; or "macro_f1" in its place, or "loss" alone.
     """
-    ranked = smoothed(history).sort_values(["val_accuracy", "val_loss"], ascending=[True, False], kind="stable")
+    figures = list(BEST_BY[best_by])
+    lowest_last = [name != "val_loss" for name in figures]
+    ranked = smoothed(history).sort_values(figures, ascending=lowest_last, kind="stable")
     return int(ranked.index[-1])
 
 
 def smoothed(history: pd.DataFrame) -> pd.DataFrame:
-    """`val_accuracy` and `val_loss` of each epoch, averaged as `best_epoch` compares them."""
-    return history[["val_accuracy", "val_loss"]].rolling(NUM_SMOOTHED, min_periods=1).mean().round(9)
+    """`val_accuracy`, `val_loss` and other figures of each epoch, averaged as `best_epoch` compares them."""
+    return history[[name for name in FIGURES if name in history]].rolling(NUM_SMOOTHED, min_periods=1).mean().round(9)
 
 
 def read_history(path: Path) -> pd.DataFrame:

@@ -28,6 +28,7 @@ class Task:
         num_rows: samples of one epoch.
         steps_per_epoch: its steps.
         prior: (num_classes,), the classes' shares of the training part.
+        class_weight: (num_classes,), the classes' weights in the loss; None: all the same.
         temperature: of each modality's prediction, for the loss's teacher.
         paths: the files "best", "history" and "checkpoint".
         save_file: writes a file atomically.
@@ -43,6 +44,7 @@ class Task:
     paths: dict[str, Path]
     save_file: SaveFile
     save_network: Callable[[Path], object]
+    class_weight: np.ndarray | None = None
 
 
 def seed_everything(seed: int, deterministic: bool) -> None:
@@ -115,10 +117,10 @@ def fit(
     Raises:
         UserError: the loss is not finite any more, or there is no memory for a batch.
     """
-    compile_model(model, config, task.steps_per_epoch, task.prior, task.temperature)
+    compile_model(model, config, task.steps_per_epoch, task.prior, task.temperature, task.class_weight)
     resumed = task.paths["checkpoint"].exists()
     progress = load_state(task.paths["checkpoint"], model) if resumed else TrainingState()
-    keep = Keep(task.paths, progress, task.save_file, task.save_network)
+    keep = Keep(task.paths, progress, task.save_file, task.save_network, config.best_by)
     if resumed:
         keep.restore()
     if progress.epoch >= config.epochs:

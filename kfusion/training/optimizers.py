@@ -24,16 +24,24 @@ class ViewsLoss(keras.losses.Loss):
     loss = mean over views CE(label_view, p_view) + weight · CE(q, p_fused), with the teacher, for M modalities,
     log q(c) = Σ_m log p_m(c) / T_m - (M - 1) log prior(c) + constant, through which no gradient flows. The labels teach
     what is right; the teacher, how far each modality is to be trusted where they disagree, which is rare in the pairs
-    of a training part.
+    of a training part. With class weights w, the cross-entropy of a view counts w[label_view] times, and the teacher's
+    part w[label_fused] times.
     Reference: Hinton 2002 for the product of experts; Hinton, Vinyals and Dean 2015 for learning from soft answers.
 
     Args:
         weight: of the teacher, ≥ 0.
         temperature: T_m of each modality, in the order of the views that follow the fused one.
         prior: (num_classes,), the classes' shares of the training part; None: equal ones.
+        class_weight: (num_classes,); None: 1 for each class.
     """
 
-    def __init__(self, weight: float, temperature: Sequence[float], prior: ArrayLike | None = None) -> None:
+    def __init__(
+        self,
+        weight: float,
+        temperature: Sequence[float],
+        prior: ArrayLike | None = None,
+        class_weight: ArrayLike | None = None,
+    ) -> None:
         super().__init__(name="views")
         if weight < 0:
             raise ValueError(f"'weight' must be ≥ 0. Received: {weight}")
@@ -41,6 +49,7 @@ class ViewsLoss(keras.losses.Loss):
             raise ValueError(f"'prior' must be above 0 for every class. Received: {prior}")
         self.weight, self.temperature = weight, tuple(temperature)
         self.log_prior = 0.0 if prior is None else np.log(np.asarray(prior, "float32"))
+        self.class_weight = class_weight
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Labels int (batch, views) and probabilities (batch, views, num_classes) -> loss (batch,)."""
@@ -50,7 +59,67 @@ class ViewsLoss(keras.losses.Loss):
         alone = alone - (len(self.temperature) - 1) * self.log_prior
         teacher = ops.stop_gradient(ops.softmax(alone, axis=-1))
         taught = -ops.sum(teacher * log[:, 0], axis=-1)
+        if self.class_weight is not None:
+            weights = weights_of(y_true, self.class_weight)
+            each, taught = weights * each, weights[:, 0] * taught
         return ops.mean(each, axis=-1) + self.weight * taught
+
+
+def weights_of(label: Any, class_weight: ArrayLike) -> Any:
+    """The weight of each label's class, float32 of the labels' shape.
+
+    Args:
+        label: int (batch,) or (batch, views).
+        class_weight: (num_classes,).
+    """
+    return ops.take(np.asarray(class_weight, "float32"), ops.cast(label, "int32"))
+
+
+class WeightedCrossEntropy(keras.losses.Loss):
+    """Mean cross-entropy in which a label of class c counts w_c times.
+
+    Args:
+        class_weight: w, (num_classes,).
+    """
+
+    def __init__(self, class_weight: ArrayLike) -> None:
+        super().__init__(name="weighted_cross_entropy")
+        self.class_weight = class_weight
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Labels int (batch,) or (batch, views) and probabilities (…, num_classes) -> loss of the labels' shape."""
+        each = keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
+        return weights_of(y_true, self.class_weight) * each
+
+
+class MacroF1(keras.metrics.Metric):
+    """Mean over classes, and over views, of F1 = 2 TP / (predicted + true); 0 for a class that is neither.
+
+    Args:
+        num_classes: of the predictions.
+        num_views: of the predictions; 1 where they have no such axis.
+    """
+
+    def __init__(self, num_classes: int, num_views: int = 1) -> None:
+        super().__init__(name="macro_f1")
+        self.num_classes = num_classes
+        shape = (num_views, num_classes)
+        self.counts = [
+            self.add_weight(name=name, shape=shape, initializer="zeros") for name in ("hits", "predicted", "true")
+        ]
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Counts labels int (batch,) or (batch, views) and probabilities (…, num_classes); weights are ignored."""
+        shape = (-1, *self.counts[0].shape)
+        predicted = ops.reshape(ops.one_hot(ops.argmax(y_pred, axis=-1), self.num_classes, dtype="float32"), shape)
+        label = ops.reshape(ops.one_hot(ops.cast(y_true, "int32"), self.num_classes, dtype="float32"), shape)
+        for count, values in zip(self.counts, (predicted * label, predicted, label), strict=True):
+            count.assign_add(ops.sum(values, axis=0))
+
+    def result(self) -> Any:
+        """The mean."""
+        hits, predicted, true = self.counts
+        return ops.mean(2 * hits / ops.maximum(predicted + true, 1.0))
 
 
 @keras.saving.register_keras_serializable("kfusion")
@@ -180,6 +249,7 @@ def compile_model(
     steps_per_epoch: int,
     prior: ArrayLike | None = None,
     temperature: Sequence[float] = (),
+    class_weight: ArrayLike | None = None,
 ) -> keras.Model:
     """AdamW under warmup + cosine, cross-entropy, accuracy. Without XLA.
 
@@ -189,17 +259,24 @@ def compile_model(
         steps_per_epoch: over which the learning rate is planned.
         prior: the classes' shares; `late_teacher` uses them.
         temperature: of each modality's prediction, for `late_teacher`; none where there is one modality.
+        class_weight: the classes' weights in the loss; None: all the same.
 
     Reference: the paper's section on training; Loshchilov and Hutter 2019 for the decoupled weight decay.
     """
     schedule = schedule_of(config, steps_per_epoch)
-    loss = keras.losses.SparseCategoricalCrossentropy()
+    loss: keras.losses.Loss = keras.losses.SparseCategoricalCrossentropy()
     if config.late_teacher and temperature:
-        loss = ViewsLoss(config.late_teacher, temperature, prior)
+        loss = ViewsLoss(config.late_teacher, temperature, prior, class_weight)
+    elif class_weight is not None:
+        loss = WeightedCrossEntropy(class_weight)
+    metrics: list[keras.metrics.Metric] = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+    if config.best_by == "macro_f1":
+        _, *views, num_classes = model.output_shape
+        metrics.append(MacroF1(num_classes, *views))
     model.compile(
         optimizer=FusedAdamW(schedule, weight_decay=config.weight_decay),
         loss=loss,
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        metrics=metrics,
         steps_per_execution=min(STEPS_PER_EXECUTION, steps_per_epoch),
         jit_compile=False,
     )

@@ -9,6 +9,7 @@ train          config -> run folder
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,14 @@ import tensorflow as tf
 from rich.console import Console
 
 from kfusion import run_dir
-from kfusion.config import Config, differences
-from kfusion.data.dataset import Pairs
+from kfusion.config import DECIDED, Config, differences
+from kfusion.data.dataset import Pairs, Source
 from kfusion.data.in_memory import OwnData
 from kfusion.data.pipeline import TrainingReader, evaluation_batches, readers_errors, training_batches
 from kfusion.environment import environment, has_accelerator
 from kfusion.exporting.kept_samples import keep_samples
 from kfusion.inference import load_network, predict_views
-from kfusion.io import read_back, same_arrays, write_atomically, write_text
+from kfusion.io import read_back, read_json, same_arrays, write_atomically, write_text
 from kfusion.metrics import classification
 from kfusion.modalities import each_of
 from kfusion.model.build import as_float32, build_model, with_all_views
@@ -53,11 +54,11 @@ def write_results(run: Run, prepared: PreparedData, console: Console | None) -> 
         console: where the results are printed; None: nowhere.
     """
     parts = prepared.parts
-    results = evaluate(load_network(run), parts.val, parts.test, prepared.statistics.prior)
+    results = evaluate(load_network(run), parts.val, parts.test, prepared.prior)
     names = parts.test.spec.class_names
     history = read_history(run.history)
-    results["best_epoch"] = best_epoch(history)
-    results["epochs"] = len(history)
+    results["best_epoch"] = best_epoch(history, prepared.config.training.best_by)
+    results["epochs"], results["batch_size"] = len(history), prepared.training.batch_size
     run.figures.mkdir(exist_ok=True)
     plots.save(plots.learning_curves(history.reset_index(), results["best_epoch"]), run.figures, "learning_curves")
     plots.save(plots.confusion_matrix(np.array(results["confusion"]), names), run.figures, "confusion")
@@ -134,6 +135,7 @@ def train(
     tensorboard: bool = False,
     own: OwnData | None = None,
     finish_stopped: bool = False,
+    source: Source | None = None,
 ) -> Run:
     """Trains, tests, and leaves a run folder.
 
@@ -148,6 +150,7 @@ def train(
         tensorboard: write loss, accuracy and the rest for TensorBoard, into `tensorboard/` in the run folder.
         own: data that a program passes, which the run is to keep; None: those that the config names.
         finish_stopped: a run that a callback stopped after an epoch or more is finished all the same.
+        source: the data that the config names, where they have been read already.
 
     Returns:
         The run.
@@ -158,6 +161,7 @@ def train(
     arithmetic = precision.resolve(config.training.precision)
     # Before the data, which may take minutes to decode, and before the lock, which already writes.
     if resume and run_dir.begun(folder):
+        config = _as_begun(folder, config)
         run = _opened(folder, config)
         if run.finished and own is None:  # Data that a program passes are compared with the run's first.
             return _finished(run, console)
@@ -166,7 +170,7 @@ def train(
         if own is None:
             _check_data_kept(folder, config.data.data)
     run_dir.check_unlocked(folder)
-    prepared = gather(config, console, own and own.source)
+    prepared = gather(config, console, own.source if own else source)
     with run_dir.lock(folder):
         computes = precision.apply(arithmetic)
         place = own.place if own else None
@@ -241,7 +245,7 @@ def fit_run(
     Raises:
         UserError: the loss is not finite any more, a file of the data changed, or there is no memory for a batch.
     """
-    config, training = prepared.config, prepared.config.training
+    config, training = prepared.config, prepared.training
     # With a single modality all views are one and the same, and late fusion of them has nothing to teach.
     all_views = training.views == "all" and len(prepared.spec.names) > 1
     on_device = training.augment_on == "device" or (training.augment_on == "auto" and has_accelerator())
@@ -256,7 +260,8 @@ def fit_run(
         validation=evaluation_batches(prepared.parts.val, with_keys=on_device, all_views=all_views),
         num_rows=len(prepared.parts.train),
         steps_per_epoch=reader.steps_per_epoch,
-        prior=prepared.statistics.prior,
+        prior=prepared.prior,
+        class_weight=prepared.class_weight,
         temperature=tuple(kind.teacher_temperature for _, kind, _ in each_of(prepared.spec)) if all_views else (),
         paths={"best": run.best, "history": run.history, "checkpoint": run.checkpoint},
         save_file=write_atomically,
@@ -265,6 +270,14 @@ def fit_run(
     with readers_errors():
         progress = fit(model, training, task, console, callbacks)
     return progress.epoch == training.epochs
+
+
+def _as_begun(folder: Path, config: Config) -> Config:
+    """The config, with the rules on steps and batches that the run was begun with, which may be older than them."""
+    earlier = run_dir.open_run(folder).config().training
+    noted = read_json(folder / "config.json").get("training", {})
+    kept = {name: getattr(earlier, name) for name in DECIDED.values() if name not in noted}
+    return replace(config, training=replace(config.training, **kept))
 
 
 def _opened(folder: Path, config: Config) -> Run:
