@@ -360,6 +360,18 @@ class Modality:
         """
         return () if std is None else (std.reshape(spec.grid).astype(np.float32),)
 
+    def summaries(self, values: NDArray, spec: ModalitySpec) -> list[NDArray[np.float32]]:
+        """Samples in fewer numbers, for a linear model to decide by; several ways, of which validation takes one.
+
+        Args:
+            values: (n, *shape), in the data's own unit.
+            spec: their shape.
+
+        Returns:
+            One or more arrays (n, k), the shortest rows first.
+        """
+        return [np.asarray(values, np.float32).reshape(len(values), -1)]
+
     def pictures(self, values: NDArray, spec: ModalitySpec, reference: NDArray | None = None) -> Pictures:
         """Samples as pictures.
 
@@ -389,6 +401,20 @@ def text_or_unknown(content: bytes) -> str:
         # A letter of several bytes may be cut in two at the end.
         text = content[: error.start].decode("utf-8") if error.start > 500 else "\0"
     return UNKNOWN if "\0" in text or not text.strip() else "a text"
+
+
+def means_of_parts(values: NDArray, axis: int, num_parts: int) -> NDArray:
+    """The mean of each of some neighbouring parts of an axis, of about the same length.
+
+    Args:
+        values: floats of any shape.
+        axis: in [0, values.ndim).
+        num_parts: that the axis is divided into; a shorter one stays as it is.
+    """
+    size = values.shape[axis]
+    starts = np.linspace(0, size, min(num_parts, size) + 1).astype(int)
+    shape = [-1 if at == axis else 1 for at in range(values.ndim)]
+    return np.add.reduceat(values, starts[:-1], axis) / np.diff(starts).reshape(shape).astype(values.dtype)
 
 
 def with_wrong_value(values: np.ndarray, wrong: float) -> np.ndarray:

@@ -21,6 +21,7 @@ from kfusion.spec import FUSED, Spec
 Facts = Mapping[str, Any]
 SHOWN_CLASSES = 12
 """Lines of a table that names only what loses most."""
+BASELINE = "logistic regression"
 SCORES = ("precision", "recall", "f1-score")
 CLUSTER_SCORES = {
     "ari": ("ARI", "adjusted Rand index"),
@@ -142,25 +143,40 @@ class Table:
         return Group(*([Text(self.caption, style="bold")] if self.caption else []), table)
 
 
-def results_table(views: Mapping[str, Facts]) -> Table:
-    """One row per way to ask the model, and the late fusion it has to beat.
+def results_table(views: Mapping[str, Facts], baselines: Mapping[str, Facts] | None = None) -> Table:
+    """One row per way to ask the model, the late fusion it has to beat, and the baselines.
 
     Args:
         views: `{view: {"accuracy", "num_errors", "num_rows"}}`, as in `metrics.view_summary(...)["views"]`. A view that
             is missing has no row.
+        baselines: as many of the baselines.
     """
-    rows = [
+    rows, ruled = result_rows(views, baselines or {}), (len(result_rows(views, {})),)
+    head = ("view", "accuracy", *macro_f1_cells(views), "errors", "rows")
+    return Table("", head, rows, strong=(0,) if FUSED in views else (), ruled=ruled)
+
+
+def result_rows(views: Mapping[str, Facts], baselines: Mapping[str, Facts]) -> list[tuple[str, ...]]:
+    """Title, accuracy, macro-F1 where views have it, errors and rows of each view, then of each baseline.
+
+    Args:
+        views: as `results_table`.
+        baselines: likewise.
+    """
+    named = {title: views[view] for view, title in view_titles(views).items()}
+    for view, facts in baselines.items():
+        named[f"{BASELINE}, {'late fusion' if view == LATE_FUSION else view}"] = facts
+    has_f1 = bool(macro_f1_cells(views))
+    return [
         (
             title,
-            f"{views[view]['accuracy']:.4f}",
-            *macro_f1_cells(views, view),
-            str(views[view]["num_errors"]),
-            str(views[view]["num_rows"]),
+            f"{facts['accuracy']:.4f}",
+            *((f"{facts['macro_f1']:.4f}" if "macro_f1" in facts else "",) if has_f1 else ()),
+            str(facts["num_errors"]),
+            str(facts["num_rows"]),
         )
-        for view, title in view_titles(views).items()
+        for title, facts in named.items()
     ]
-    head = ("view", "accuracy", *macro_f1_cells(views), "errors", "rows")
-    return Table("", head, rows, strong=(0,) if FUSED in views else ())
 
 
 def macro_f1_cells(views: Mapping[str, Facts], view: str = "") -> tuple[str, ...]:

@@ -37,6 +37,7 @@ from kfusion.random_streams import sample_keys
 from kfusion.run_dir import Run
 from kfusion.spec import FUSED
 from kfusion.training import precision
+from kfusion.training.baselines import measure_baselines, remark, score
 from kfusion.training.callbacks import Scalars, best_epoch, read_history
 from kfusion.training.fit import Task, fit, seed_everything, with_augmentation
 from kfusion.validation import UserError
@@ -54,7 +55,9 @@ def write_results(run: Run, prepared: PreparedData, console: Console | None) -> 
         console: where the results are printed; None: nowhere.
     """
     parts = prepared.parts
-    results = evaluate(load_network(run), parts.val, parts.test, prepared.prior)
+    network = load_network(run)
+    results = evaluate(network, parts.val, parts.test, prepared.prior)
+    results["baselines"] = measure_baselines(parts.train, parts.val, parts.test, prepared.config.training.seed)
     names = parts.test.spec.class_names
     history = read_history(run.history)
     results["best_epoch"] = best_epoch(history, prepared.config.training.best_by)
@@ -64,22 +67,32 @@ def write_results(run: Run, prepared: PreparedData, console: Console | None) -> 
     plots.save(plots.confusion_matrix(np.array(results["confusion"]), names), run.figures, "confusion")
     for name, figure in augmented_samples(prepared).items():
         plots.save(figure, run.figures, f"augmented_{name}")
-    write_text(
-        run.folder / "report.txt", classification.report_text(results["report"]) + "\n" + views_text(results["views"])
-    )
+    lost = remark(results["baselines"], results["val"])
+    text = [
+        classification.report_text(results["report"]),
+        views_text(results["views"], results["baselines"]["views"]),
+        *([f"{lost}\n"] if lost else []),
+    ]
+    write_text(run.folder / "report.txt", "\n".join(text))
     keep_samples(run, parts)
     run.write_json("metrics.json", results)
     if console:
         console.print(tables.report_table(results["report"]))
-        console.print(tables.results_table(results["views"]))
+        console.print(tables.results_table(results["views"], results["baselines"]["views"]))
+        if lost:
+            console.print(lost, soft_wrap=True)
 
 
-def views_text(views: dict[str, Any]) -> str:
-    """A line for each view of the model, and for late fusion."""
-    lines = [
-        f"{title:>22} {views[view]['accuracy']:.4f} of {views[view]['num_rows']}"
-        for view, title in tables.view_titles(views).items()
-    ]
+def views_text(views: dict[str, Any], baselines: dict[str, Any]) -> str:
+    """A line for each view of the model, for late fusion, and for each baseline.
+
+    Args:
+        views: of metrics.json.
+        baselines: its baselines' views.
+    """
+    rows = tables.result_rows(views, baselines)
+    width = max(22, *(len(title) for title, *_ in rows))
+    lines = [f"{title:>{width}} {accuracy} of {num_rows}" for title, accuracy, _, num_rows in rows]
     return "\n".join(lines) + "\n"
 
 
@@ -93,11 +106,13 @@ def evaluate(network: keras.Model, val: Pairs, test: Pairs, prior: np.ndarray) -
         prior: (num_classes,), the classes' shares of the training part.
 
     Returns:
-        {"views", "temperature", "confusion", "report"}, ready for JSON.
+        {"views", "temperature", "confusion", "report", "val"}, ready for JSON; "val" holds the views' scores on the
+        validation part.
     """
     on_val, on_test = predict_views(network, val), predict_views(network, test)
     temperature = {name: classification.fit_temperature(on_val[name], val.label) for name in test.spec.names}
     summary = classification.view_summary(test.label, on_test, temperature, prior)
+    summary["val"] = {view: score(answers, val.label) for view, answers in on_val.items()}
     summary["report"] = classification.report(test.label, on_test[FUSED].argmax(axis=1), test.spec.class_names)
     return summary
 

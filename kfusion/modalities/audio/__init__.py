@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kfusion.modalities.audio.recipe import SPOKEN_DIGITS, SoundRecipe
-from kfusion.modalities.base import BadValues, Corruption, FileReader, Modality, Pictures, Shape
+from kfusion.modalities.base import BadValues, Corruption, FileReader, Modality, Pictures, Shape, means_of_parts
 from kfusion.spec import ModalitySpec, audio_spec
 from kfusion.validation import UserError, broken
 
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 GRAPH_OPS = """RFFT IRFFT ComplexAbs TensorListFromTensor TensorListGetItem TensorListReserve TensorListSetItem
     TensorListStack Case StatelessCase"""
 """Of the reader of sounds."""
+
+
+QUANTILES = (0.1, 0.5, 0.9)
+NUM_PARTS = 10
+"""Of a sound, in time, for `Audio.summaries`."""
 
 
 class Audio(Modality):
@@ -193,6 +198,15 @@ class Audio(Modality):
 
         deviation = np.ones(spec.grid) if std is None else std.reshape(spec.grid)
         return (Surroundings(deviation.astype(np.float32), others.reshape(-1, *spec.grid), self.recipe),)
+
+    def summaries(self, values: NDArray, spec: ModalitySpec) -> list[NDArray[np.float32]]:
+        """Of each coefficient what it is over the sound, for sounds that last; and besides when, for words."""
+        grid = np.asarray(values, np.float32).reshape(-1, *spec.grid)
+        spread = np.moveaxis(np.quantile(grid, QUANTILES, axis=1), 0, 1).reshape(len(grid), -1)
+        if spec.grid[0] <= len(QUANTILES):
+            return [grid.reshape(len(grid), -1)]
+        course = means_of_parts(grid, 1, NUM_PARTS).reshape(len(grid), -1)
+        return [spread.astype(np.float32), np.concatenate([spread, course], axis=1, dtype=np.float32)]
 
     def pictures(self, values: NDArray, spec: ModalitySpec, reference: NDArray | None = None) -> Pictures:
         """Time to the right, coefficients upwards, each on the scale of the reference: the first are far larger."""

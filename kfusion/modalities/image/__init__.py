@@ -223,6 +223,12 @@ class Image(Modality):
         """Nothing."""
         return ()
 
+    def summaries(self, values: NDArray, spec: ModalitySpec) -> list[NDArray[np.float32]]:
+        """Edges by place and direction, colours by place, and how bright the picture is; see `summary.summarize`."""
+        from kfusion.modalities.image.summary import summarize
+
+        return [summarize(np.asarray(values, np.float32) / np.float32(spec.scale))]
+
     def pictures(self, values: NDArray, spec: ModalitySpec, reference: NDArray | None = None) -> Pictures:
         """Three channels in colour, any other number as the mean in grey."""
         pixels = np.clip(np.asarray(values, np.float64) / spec.scale, 0, 1)
