@@ -70,7 +70,7 @@ class DataConfig:
     """Where the pairs come from and how they are divided."""
 
     data: str = "builtin"
-    """'builtin'; a folder of .npy files; or a folder (or .csv or .parquet manifest) of picture and WAV files."""
+    """'builtin'; a folder of .npy files; or a folder (or .csv or .parquet manifest) of picture and sound files."""
     split: Literal["clip", "random", "speaker"] = "clip"
     """clip: no image or clip on two sides; random: the paper's, which leaks; speaker: people held out."""
     val_share: float = 0.1
@@ -93,6 +93,8 @@ class DataConfig:
     """Decides the split alone, whatever 'seed' is; -1: 'seed' decides the split too."""
     limit: int = 0
     """Use at most this many images and clips, evenly over the classes; 0: all."""
+    skip_bad: bool = False
+    """Leave out files that cannot be read, and say how many of which class; else nothing is trained."""
 
     def __post_init__(self) -> None:
         check_fields(self)

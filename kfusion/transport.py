@@ -159,7 +159,10 @@ def _content(name: str, file: File) -> bytes:
             raise UserError(f"{file}: the {name} file must be readable. Found: {error.strerror}") from error
     if not content:
         raise UserError(f"{where}: the {name} file must not be empty. Found: 0 bytes")
-    return content
+    try:
+        return _kind(name).standard_file(content)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def _object(contents: list[bytes]) -> np.ndarray:

@@ -27,6 +27,7 @@ from kfusion.modalities.image.decoding import IMAGE_FRONT_END
 from kfusion.prepared_data import gather, load_own
 from kfusion.run_dir import open_run
 from tests.folders import line
+from kfusion.validation import UserError
 from tests.media import digit_images, encoded, tone_bytes, wav_bytes, write_media
 from tests.processes import Done, fails, in_process
 
@@ -251,7 +252,8 @@ def damage(folder: Path) -> dict[str, tuple[str, bytes]]:
     }
 
 
-def test_each_bad_file_is_named_with_its_reason(pairs):
+def test_each_bad_file_is_named_with_its_reason(pairs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for said, (name, content) in damage(pairs).items():
         kept = (pairs / name).read_bytes()
         (pairs / name).write_bytes(content)
@@ -261,7 +263,31 @@ def test_each_bad_file_is_named_with_its_reason(pairs):
     for number in range(2):
         (pairs / "two" / f"00{number}.png").write_bytes(b"hello")
     text = line(pairs)
-    assert text.startswith(f"{pairs / 'two' / '000.png'}: ") and "and 1 more of 6 files" in text
+    assert text.startswith(f"{pairs / 'two' / '000.png'}: ") and "and 1 more of 12 files" in text
+    assert "all are listed in bad_files.csv; --skip-bad goes on without them" in text
+    table = (tmp_path / "bad_files.csv").read_text().splitlines()
+    rule = "must be a picture. Found: a text"
+    assert table == ["file,label,reason", *(f"{pairs / 'two' / f'00{number}.png'},two,{rule}" for number in range(2))]
+
+
+def test_bad_files_are_left_out_where_that_is_asked_for(pairs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (pairs / "two" / "000.png").write_bytes(b"hello")
+    (pairs / "three" / "001.wav").write_bytes(wav_bytes(np.zeros(8000, np.int16)))  # Its header is right.
+    for name in ("._000.png", "Thumbs.db", "desktop.ini", "__MACOSX/._000.png"):
+        (pairs / "one" / name).parent.mkdir(exist_ok=True)
+        (pairs / "one" / name).write_bytes(b"litter")
+    for _ in range(2):  # From the cache as well.
+        source = read(pairs, skip_bad=True)
+        assert [len(data.values) for data in source.data.values()] == [5, 5]
+        assert [len(data.row) for data in source.data.values()] == [4, 4] and source.aligned
+        assert np.bincount(source["image"].label).tolist() == [2, 1, 1]
+        left_out = "2 files that cannot be read are left out: 1 of 'three', 1 of 'two' (bad_files.csv)"
+        assert source.notes == (left_out,)
+    assert len((tmp_path / "bad_files.csv").read_text().splitlines()) == 3
+    (pairs / "two" / "001.wav").write_bytes(b"hello")
+    with pytest.raises(UserError, match=r"each class must have files that can be read\. Found: none of class 'two'"):
+        read(pairs, skip_bad=True)
 
 
 def test_layouts_that_cannot_be_meant(pairs):

@@ -220,9 +220,10 @@ def undecoded(monkeypatch) -> None:
 
     def features(paths: list[Path], front_end: FrontEnd, console: Any) -> Any:
         rngs = [np.random.default_rng(list(path.read_bytes())) for path in paths]
-        return np.array([rng.integers(0, 256, front_end.shape) for rng in rngs], front_end.dtype), "key"
+        return np.array([rng.integers(0, 256, front_end.shape) for rng in rngs], front_end.dtype), "key", {}
 
     monkeypatch.setattr("kfusion.data.media_features.features", features)
+    monkeypatch.setattr("kfusion.data.media_features.header_faults", lambda listing: {})
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from rich.progress import track
 from kfusion.cli import quiet
 from kfusion.config import DataConfig
 from kfusion.data.array_files import blank_lines, group_ids, scan
+from kfusion.data.bad_files import header_faults, without
 from kfusion.data.dataset import ModalityData, Source
 from kfusion.data.media_files import TEST, TRAINING, VALIDATION, Item, Listing, list_media, read_manifest
 from kfusion.data.splits import hold_out, joined
@@ -31,11 +32,9 @@ from kfusion.modalities import each_of, modality
 from kfusion.modalities.base import Modality
 from kfusion.modalities.front_ends import Reader, file_reader, fingerprints
 from kfusion.spec import ModalitySpec, Spec
-from kfusion.validation import UserError, broken
+from kfusion.validation import UserError
 
 BATCH = 64
-MAX_BYTES = 2**26
-"""Larger files are refused before they are read."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,9 @@ def cache_key(paths: Sequence[Path], front_end: str) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
-def features(paths: Sequence[Path], front_end: FrontEnd, console: Console | None) -> tuple[np.ndarray, str]:
+def features(
+    paths: Sequence[Path], front_end: FrontEnd, console: Console | None
+) -> tuple[np.ndarray, str, dict[Path, str]]:
     """The features of each file, from the cache or made now.
 
     Args:
@@ -90,37 +91,38 @@ def features(paths: Sequence[Path], front_end: FrontEnd, console: Console | None
         console: where progress is shown; None: nowhere.
 
     Returns:
-        (n, *shape), a memory map if it could be kept; and the key, which names the files, not kfusion's version.
-
-    Raises:
-        UserError: one line for all files that cannot be read, naming the first.
+        (n, *shape), a memory map if it could be kept; the key, which names the files, not kfusion's version; and the
+        files that cannot be read, with their reasons: their rows are zeros.
     """
     shape, dtype = front_end.shape, front_end.dtype
     key = cache_key(paths, f"{front_end.name} {shape} {np.dtype(dtype)}")
     file = cache_folder() / f"{key}-{front_end.fingerprint}.npy"
     cached = _kept(file, (len(paths), *shape), dtype)
     if cached is not None:
-        return cached, key
-    array = _made(paths, front_end, console)
+        array, faults = cached
+        return array, key, {paths[int(row)]: reason for row, reason in faults.items()}
+    array, faults = _made(paths, front_end, console)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, lambda partial: np.save(partial, array))
-        write_json(file.with_suffix(".json"), {"front_end": front_end.name, "crc32": _checksum(file)})
+        of_row = {str(row): faults[path] for row, path in enumerate(paths) if path in faults}
+        noted = {"front_end": front_end.name, "crc32": _checksum(file), "faults": of_row}
+        write_json(file.with_suffix(".json"), noted)
     except OSError:
-        return array, key  # A full or read-only disk costs the next start its time, not this one its data.
+        return array, key, faults  # A full or read-only disk costs the next start its time, not this one its data.
     cached = _kept(file, array.shape, dtype)
-    return array if cached is None else cached, key
+    return array if cached is None else cached[0], key, faults
 
 
-def _kept(path: Path, shape: tuple[int, ...], dtype: type) -> np.ndarray | None:
-    """The array in the cache, unless it is missing, damaged or something else."""
+def _kept(path: Path, shape: tuple[int, ...], dtype: type) -> tuple[np.ndarray, dict[str, str]] | None:
+    """The array in the cache and the rows that could not be read, unless it is missing, damaged or something else."""
     try:
-        noted = json.loads(path.with_suffix(".json").read_text("utf-8"))["crc32"]
+        noted = json.loads(path.with_suffix(".json").read_text("utf-8"))
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-        sound = array.shape == shape and array.dtype == dtype and _checksum(path) == noted
+        sound = array.shape == shape and array.dtype == dtype and _checksum(path) == noted["crc32"]
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None
-    return array if sound else None
+    return (array, noted.get("faults", {})) if sound else None
 
 
 def _checksum(path: Path) -> int:
@@ -131,9 +133,9 @@ def _checksum(path: Path) -> int:
     return value
 
 
-def _made(paths: Sequence[Path], front_end: FrontEnd, console: Console | None) -> np.ndarray:
-    """Reads all files, in batches."""
-    array, refused = np.empty((len(paths), *front_end.shape), front_end.dtype), []
+def _made(paths: Sequence[Path], front_end: FrontEnd, console: Console | None) -> tuple[np.ndarray, dict[Path, str]]:
+    """Reads all files, in batches: their features, and why some cannot be read."""
+    array, refused = np.empty((len(paths), *front_end.shape), front_end.dtype), dict[Path, str]()
     starts = range(0, len(paths), BATCH)
     shown = is_live(console)
     label = f"reading {len(paths):,} files"
@@ -144,39 +146,25 @@ def _made(paths: Sequence[Path], front_end: FrontEnd, console: Console | None) -
             values, reasons = front_end.read(tf.constant(contents))
         array[start : start + len(batch)] = values
         reasons = [fault or reason.decode() for fault, reason in zip(faults, reasons.numpy(), strict=True)]
-        refused += [(path, reason) for path, reason in zip(batch, reasons, strict=True) if reason]
-    if refused:
-        path, reason = refused[0]
-        more = f" (and {len(refused) - 1:,} more of {len(paths):,} files cannot be read)" if len(refused) > 1 else ""
-        raise UserError(f"{path}: {reason}{more}")
-    return array
+        refused |= {path: reason for path, reason in zip(batch, reasons, strict=True) if reason}
+    return array, refused
 
 
 def _standard_content(path: Path, front_end: FrontEnd) -> tuple[bytes, str]:
     """A file as the front end reads it, or nothing and the rule that the file breaks."""
-    content = _content(path)
     try:
-        return front_end.standard(content), ""
+        return front_end.standard(path.read_bytes()), ""
+    except OSError as error:
+        return b"", f"must be a file that can be read. Found: {error.strerror}"
     except UserError as error:
         return b"", str(error)
-
-
-def _content(path: Path) -> bytes:
-    """A file's bytes."""
-    try:
-        size = path.stat().st_size
-        if not 0 < size <= MAX_BYTES:
-            raise broken(path, f"a file must have 1 byte to {MAX_BYTES // 2**20} MB", f"{size:,} bytes")
-        return path.read_bytes()
-    except OSError as error:
-        raise broken(path, "must be a file that can be read", error.strerror) from None
 
 
 def load_media(config: DataConfig, console: Console | None = None) -> Source:
     """Reads a folder of media files, or a manifest of them.
 
     Args:
-        config: `data`, `image_shape` and `limit` are used.
+        config: `data`, `image_shape`, `limit` and `skip_bad` are used.
         console: where progress is shown; None: nowhere.
 
     Returns:
@@ -187,13 +175,19 @@ def load_media(config: DataConfig, console: Console | None = None) -> Source:
         UserError: one line that names the file, the rule, and what was found.
     """
     where = Path(config.data)
-    listing = (list_media(where) if where.is_dir() else read_manifest(where)).limited(config.limit)
-    speaker, speaker_names = _speakers(listing)
-    hold_out(speaker_names or None, config, str(where))  # Refuses people before minutes of decoding.
+    whole = (list_media(where) if where.is_dir() else read_manifest(where)).limited(config.limit)
+    hold_out(_speakers(whole)[1] or None, config, str(where))  # Refuses people before minutes of decoding.
+    faults = header_faults(whole)
+    listing = without(whole, faults, config.skip_bad)
     shapes = {name: modality(name).spec_of_files(config) for name in listing.items}
     spec, made_by = Spec(shapes, listing.class_names), fingerprints()
     read = {name: _read(listing.items[name], kind, shape, made_by, console) for name, kind, shape in each_of(spec)}
-    scans = {name: scan(files.array, files.row) for name, files in read.items()}
+    for files in read.values():
+        faults |= files.faults
+    listing = without(whole, faults, config.skip_bad)
+    speaker, speaker_names = _speakers(listing)
+    rows = {name: files.rows_of(listing.items[name]) for name, files in read.items()}
+    scans = {name: scan(files.array, rows[name]) for name, files in read.items()}
     content = {name: group_ids(scanned.fingerprint)[0] for name, scanned in scans.items()}
     grouped = any(item.group for item in listing.everything)
     number, last = {name: label for label, name in enumerate(spec.class_names)}, spec.names[-1]
@@ -201,13 +195,13 @@ def load_media(config: DataConfig, console: Console | None = None) -> Source:
     for name, items in listing.items.items():
         label = np.array([number[item.label] for item in items], np.int64)
         group = _groups(content[name], items, grouped)
-        data[name] = ModalityData(read[name].array, label, group, read[name].row, speaker if name == last else None)
+        data[name] = ModalityData(read[name].array, label, group, rows[name], speaker if name == last else None)
         notes += _two_labels(f"{modality(name).file_noun}s", items, content[name])
     notes += [line for name in scans for line in blank_lines(scans[name], f"{modality(name).file_noun}s")]
     info = {
         "name": str(where),
         "layout": listing.layout,
-        "files": {f"{kind.noun}s": len(read[name].array) for name, kind, _ in each_of(spec)},
+        "files": {f"{kind.noun}s": len(np.unique(rows[name])) for name, kind, _ in each_of(spec)},
         "keys": {f"{kind.noun}s": read[name].key for name, kind, _ in each_of(spec)},
         # That of the last modality is the data's; each other one has its own.
         **{"front_end" if name == last else f"{name}_front_end": read[name].front_end for name in reversed(read)},
@@ -223,12 +217,17 @@ def load_media(config: DataConfig, console: Console | None = None) -> Source:
 
 @dataclass(frozen=True, eq=False)
 class _Files:
-    """The different files of a modality: their features, each item's row in them, and what they are kept under."""
+    """The different files of a modality: their features, each file's row in them, and what they are kept under."""
 
     array: np.ndarray
-    row: np.ndarray
+    place: dict[Path, int]
     key: str
     front_end: str
+    faults: dict[Path, str]
+
+    def rows_of(self, items: Sequence[Item]) -> np.ndarray:
+        """The row of each item's features."""
+        return np.array([self.place[item.path] for item in items], np.int64)
 
 
 def _read(
@@ -241,8 +240,8 @@ def _read(
     rows: dict[Path, int] = {}
     for item in items:
         rows.setdefault(item.path, len(rows))
-    array, key = features(list(rows), front_end, console)
-    return _Files(array, np.array([rows[item.path] for item in items], np.int64), key, name)
+    array, key, faults = features(list(rows), front_end, console)
+    return _Files(array, rows, key, name, faults)
 
 
 def _in_parts(whole: Source, listing: Listing) -> Source:

@@ -28,7 +28,7 @@ import numpy as np
 
 from kfusion.data.array_files import first_of_each_class, list_folder
 from kfusion.data.tables import MISSING, SUFFIXES, Table, open_table, plain_numbers, shown
-from kfusion.modalities import kind_of_file, kind_that_reads, kinds, modality
+from kfusion.modalities import is_visible, kind_of_file, kind_that_reads, kinds, modality
 from kfusion.modalities.base import Modality
 from kfusion.validation import broken
 
@@ -119,8 +119,7 @@ def is_media_folder(names: Sequence[str], folder: Path) -> bool:
         names: of what is in the folder.
         folder: the folder.
     """
-    visible = (name for name in names if not name.startswith("."))
-    return any(kind_of_file(path.name) for name in visible for path in files_below(folder / name))
+    return any(kind_of_file(path.name) for name in filter(is_visible, names) for path in files_below(folder / name))
 
 
 def list_media(folder: Path) -> Listing:
@@ -130,7 +129,7 @@ def list_media(folder: Path) -> Listing:
         UserError: fewer than two classes, a class without files of some kind, only some that belong together, or
             subfolders that are no classes.
     """
-    below = {name: files_below(folder / name) for name in list_folder(folder) if not name.startswith(".")}
+    below = {name: files_below(folder / name) for name in filter(is_visible, list_folder(folder))}
     parts, notes = parts_of(folder, below)
     items, outside = [], [folder / name for name in below if (folder / name).is_file()]
     for name, paths in below.items():
@@ -320,9 +319,7 @@ def files_below(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     below = sorted(folder.rglob("*"))
-    return [
-        path for path in below if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
-    ]
+    return [path for path in below if path.is_file() and all(map(is_visible, path.relative_to(folder).parts))]
 
 
 _SPLITS = ("split", "part", "subset", "fold")

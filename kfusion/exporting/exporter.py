@@ -177,7 +177,7 @@ def read_context(run: Run, network: keras.Model, name: str, options: Options) ->
             samples = replace(samples, whole_test=load_own(run)[1].test)
     temperature = read_temperature(run) if options.calibrate else {}
     # Every endpoint calls the same readers: tracing them takes most of an export's time.
-    readers, reasons = readers_of(spec, data["source"])
+    readers, reasons = readers_of(spec, data["source"], raw=True)
     left_out = why_no_files(spec, reasons)
     used = {} if left_out else readers
     return ExportContext(run, network, name, options, spec, data, temperature, used, left_out, samples)

@@ -15,6 +15,7 @@ from kfusion.modalities.image import Image
 from kfusion.spec import ModalitySpec, Spec
 from kfusion.validation import UserError
 
+LITTER = ("__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db")
 _KINDS: dict[str, Modality] = {}
 
 
@@ -58,6 +59,11 @@ def each_of(spec: Spec) -> Iterator[tuple[str, Modality, ModalitySpec]]:
     """Name, kind and shape of each modality of a spec, in its order."""
     for name, shape in spec.modalities.items():
         yield name, modality(shape), shape
+
+
+def is_visible(name: str) -> bool:
+    """Whether a file or folder may hold data: neither hidden ones do, nor those that systems leave in any folder."""
+    return not name.startswith(".") and name.casefold() not in LITTER
 
 
 def kind_of_file(name: str) -> str:

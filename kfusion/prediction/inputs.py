@@ -9,7 +9,7 @@ import hashlib
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -21,7 +21,7 @@ import numpy as np
 from kfusion.data.media_files import endings
 from kfusion.data.tables import IDS, Table, natural, open_table, shown
 from kfusion.io import file_hash, write_atomically
-from kfusion.modalities import each_of, kind_of_file, kind_that_reads, modality, one_of
+from kfusion.modalities import each_of, is_visible, kind_of_file, kind_that_reads, modality, one_of
 from kfusion.modalities.base import Modality
 from kfusion.spec import Spec
 from kfusion.validation import UserError, broken
@@ -374,7 +374,7 @@ def _folder_rows(source: Path, kinds: Mapping[str, Modality], database: sqlite3.
                     raise broken(source, rule, f"two of {stem!r}") from None
             elif kind:
                 others.append(entry.name)
-            elif not entry.name.startswith(".") and entry.is_dir():
+            elif is_visible(entry.name) and entry.is_dir():
                 folders.append(entry.name)
     if not database.execute("SELECT 1 FROM media").fetchone():
         names = sorted(path.name for path in islice(source.iterdir(), 8))
@@ -399,4 +399,4 @@ def _folder_rows(source: Path, kinds: Mapping[str, Modality], database: sqlite3.
 
 def _kind(name: str) -> str:
     """The kind of a file in a folder, by its ending; "" for any other and for hidden ones."""
-    return "" if name.startswith(".") else kind_of_file(name)
+    return kind_of_file(name) if is_visible(name) else ""

@@ -167,6 +167,7 @@ def _by_av(content: bytes, kind: str) -> bytes:
     broken = UserError(f"must be an undamaged sound. Found: {kind} that cannot be decoded")
     try:
         import av
+        from av.error import FFmpegError
     except ImportError:
         if not any(word in kind for word in _BY_AV):
             raise broken from None
@@ -187,7 +188,7 @@ def _by_av(content: bytes, kind: str) -> bytes:
                 pieces.append(values.T if frame.format.is_planar else values.reshape(-1, channels))
                 num += len(pieces[-1])
                 _require_length(num, rate_hz)
-    except av.error.FFmpegError:
+    except FFmpegError:
         # What was decoded of a file whose last bytes are missing is used if it lasts long enough.
         if num < SHORTEST_PART_S * rate_hz:
             raise broken from None

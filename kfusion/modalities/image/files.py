@@ -138,7 +138,7 @@ def _damaged_chunk(png: bytes) -> str:
         (length,) = struct.unpack(">I", png[place : place + 4])
         end = place + 8 + length
         if zlib.crc32(png[place + 4 : end]).to_bytes(4, "big") != png[end : end + 4]:
-            return "must be an undamaged picture. Found: a PNG with a wrong checksum"
+            return "must be an undamaged picture. Found: a PNG that cannot be decoded (its checksum is wrong)"
         if png[place + 4 : place + 8] == b"IEND":
             break
         place = end + 4
