@@ -26,8 +26,8 @@ from kfusion.modalities.image import handwriting as ink
 from kfusion.modalities.image.decoding import IMAGE_FRONT_END
 from kfusion.prepared_data import gather, load_own
 from kfusion.run_dir import open_run
-from tests.folders import line
 from kfusion.validation import UserError
+from tests.folders import line
 from tests.media import digit_images, encoded, tone_bytes, wav_bytes, write_media
 from tests.processes import Done, fails, in_process
 
