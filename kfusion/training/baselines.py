@@ -16,7 +16,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from kfusion.data.dataset import Pairs
-from kfusion.metrics.classification import LATE_FUSION, fit_temperature, late_fusion, reliability, temper
+from kfusion.metrics.classification import (
+    LATE_FUSION,
+    fit_temperature,
+    late_fusion,
+    macro_f1,
+    reliability,
+    temper,
+)
 from kfusion.modalities import each_of
 from kfusion.modalities.base import Modality
 from kfusion.spec import FUSED, ModalitySpec
@@ -135,8 +142,14 @@ def score(answers: NDArray, label: NDArray) -> Facts:
         answers: probabilities (n, num_classes).
         label: int (n,).
     """
-    num_errors = int(np.sum(answers.argmax(axis=1) != label))
-    return {"accuracy": 1 - num_errors / len(label), "num_errors": num_errors, "num_rows": len(label)}
+    predicted = answers.argmax(axis=1)
+    num_errors = int(np.sum(predicted != label))
+    return {
+        "accuracy": 1 - num_errors / len(label),
+        "macro_f1": macro_f1(label, predicted, answers.shape[1]),
+        "num_errors": num_errors,
+        "num_rows": len(label),
+    }
 
 
 def remark(baselines: Facts, val_views: Mapping[str, Facts]) -> str:
