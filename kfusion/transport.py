@@ -162,7 +162,9 @@ def _content(name: str, file: File) -> bytes:
     try:
         return _kind(name).standard_file(content)
     except UserError as error:
-        raise UserError(f"{where}: {error}") from None
+        if "no package" in str(error):  # An extra is missing here, and the server cannot help.
+            raise UserError(f"{where}: {error}") from None
+        return content  # The server says what its model reads.
 
 
 def _object(contents: list[bytes]) -> np.ndarray:
