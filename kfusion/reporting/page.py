@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kfusion.config import HEADS
 from kfusion.io import write_text
 from kfusion.plots.tables import together, view_titles
 from kfusion.reporting import training
@@ -122,7 +123,7 @@ def _heading(findings: Findings, others: list[Findings]) -> dict[str, Any]:
     config, data = findings.config, findings.data
     names = list(named([findings, *others]))
     samples = together([f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}" for noun in words.nouns.values()])
-    fusion = f"{training.FUSIONS[config.model.fusion][0]} fusion of {samples}"
+    fusion = f"{HEADS[config.model.fusion].title} fusion of {samples}"
     about = (
         f"{fusion}, {data['source']['name']} data, {config.data.split} split; {count(findings.num_rows)} test "
         f"{words.unit}s"

@@ -5,7 +5,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from kfusion.config import RECIPES, Config, differences
+from kfusion.config import HEADS, RECIPES, Config, differences
 from kfusion.modalities import each_of, modality
 from kfusion.plots.tables import Table, together
 from kfusion.reporting.components import (
@@ -15,7 +15,6 @@ from kfusion.reporting.components import (
     Missing,
     command,
     count,
-    in_words,
     listed,
     many,
     percent,
@@ -23,12 +22,6 @@ from kfusion.reporting.components import (
 )
 from kfusion.reporting.run_data import Findings
 
-FUSIONS = {
-    "lstm": ("LSTM", "LSTM over {}"),
-    "attention": ("Attention", "transformer encoder"),
-    "late": ("Late", "sum of log posteriors"),
-}
-"""What each fusion head is called, and what it is; {}: the embeddings."""
 SPLITS = {
     "clip": "no {every} on two sides",
     "random": "at random, as in the paper: {last}s may be on two sides",
@@ -93,11 +86,9 @@ def _model_facts(findings: Findings) -> Iterator[tuple[str, str]]:
         closest_recipe(findings.config),
     )
     changed = len(differences(RECIPES[base], findings.config))
-    number = len(findings.words.nouns)
-    embeddings = "one embedding" if number == 1 else f"the {in_words(number)} embeddings"
     speeds = sorted(row["samples_per_second"] for row in findings.history)
     yield "Recipe", base if not changed else f"{base}, {many(changed, 'setting')} changed"
-    yield "Fusion", f"{model.fusion}: {FUSIONS[model.fusion][1].format(embeddings)}"
+    yield "Fusion", f"{model.fusion}: {HEADS[model.fusion].description}"
     yield "Sizes", f"embeddings of {model.embed_dim}, hidden {model.hidden_dim}"
     yield "Epochs", f"{metrics['epochs']}, the weights of epoch {metrics['best_epoch']} kept"
     batch_size = metrics.get("batch_size", fit.batch_size)
