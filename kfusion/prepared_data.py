@@ -15,7 +15,6 @@ from kfusion.data.tables import nearly_equal
 from kfusion.io import read_back, same_arrays
 from kfusion.modalities import each_of
 from kfusion.modalities.augmentation import Augmentation
-from kfusion.model.build import normalisations
 from kfusion.run_dir import FORMAT, Run
 from kfusion.spec import Spec
 from kfusion.validation import UserError
@@ -164,7 +163,9 @@ def gather(config: Config, console: Console | None = None, source: Source | None
         require_no_names(config.data)
         source = load(config.data, console)
     parts = split(source, config.data, config.split_seed)
-    return PreparedData(config, source, parts, measure(parts.train, normalisations(config.model, parts.train.spec)))
+    kinds = each_of(parts.train.spec)
+    normalisations = {name: kind.normalisation(config.model, name, shape) for name, kind, shape in kinds}
+    return PreparedData(config, source, parts, measure(parts.train, normalisations))
 
 
 def regather(prepared: PreparedData, config: Config) -> PreparedData:

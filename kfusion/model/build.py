@@ -4,7 +4,7 @@ A model maps {name: float32 (batch, *shape) for each modality, "present": bool (
 float32 (batch, num_classes). `kfusion.model.fusion` says which layers are found in it by their names.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -100,16 +100,6 @@ def _compiled(function: Any, inputs: list[Any]) -> Any:
     return tf.function(function, input_signature=signature, autograph=False)
 
 
-def normalisations(config: ModelConfig, spec: Spec) -> dict[str, Callable[[Any], Any] | None]:
-    """For each modality the layer that normalises its samples one by one; None: there is none.
-
-    Args:
-        config: the network's settings.
-        spec: the modalities.
-    """
-    return {name: kind.normalisation(config, name, shape) for name, kind, shape in each_of(spec)}
-
-
 def build_model(
     config: ModelConfig,
     spec: Spec,
@@ -121,8 +111,8 @@ def build_model(
     Args:
         config: the widths and the head's name.
         spec: the modalities and the number of classes.
-        mean: for each standardised modality (num_values,), of each value over the training part, after
-            `normalisations` where the config has them; it becomes part of the graph. An array: of the only one.
+        mean: for each standardised modality (num_values,), of each value over the training part, after the
+            modality's `normalisation` where it has one; it becomes part of the graph. An array: of the only one.
         variance: likewise.
 
     Returns:

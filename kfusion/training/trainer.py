@@ -109,7 +109,7 @@ def evaluate(network: keras.Model, val: Pairs, test: Pairs, prior: np.ndarray) -
         {"views", "temperature", "confusion", "report", "val"}, ready for JSON; "val" holds the views' scores on the
         validation part.
     """
-    on_val, on_test = predict_views(network, val), predict_views(network, test)
+    on_val, on_test = (predict_views(network, part) for part in (val, test))
     temperature = {name: classification.fit_temperature(on_val[name], val.label) for name in test.spec.names}
     summary = classification.view_summary(test.label, on_test, temperature, prior)
     summary["val"] = {view: score(answers, val.label) for view, answers in on_val.items()}
@@ -224,14 +224,22 @@ def open_or_begin(
         place: puts data that the run is to keep into the emptied folder.
 
     Raises:
-        UserError: it holds another run.
+        UserError: it holds a run of other settings or other data.
     """
+    facts, rows, config = prepared.facts(), prepared.rows(), prepared.config
     if resume:
-        return _resumed(folder, prepared)
+        run = _opened(folder, config)
+        if run.data() != read_back(facts) or not same_arrays(run.split(), rows):
+            raise UserError(f"{folder}: '--resume' needs the data of the run. Found: other files or rows")
+        run_dir.remove_partial(folder)
+        return run
     run = run_dir.new_run(folder, overwrite)
     if place:
         place(run.folder)
-    _write_facts(run, prepared, computes)
+    run.write_arrays("split.npz", rows)
+    # The config comes last: with it, the folder is a run.
+    for name, values in {"data": facts, "environment": environment(computes), "config": config.to_json()}.items():
+        run.write_json(f"{name}.json", values)
     return run
 
 
@@ -324,24 +332,3 @@ def _check_data_kept(folder: Path, data: str) -> None:
     if data != "builtin" and Path(data).resolve().is_relative_to(folder.resolve()):
         rule = "a run must not replace the data that it is trained on; choose another --out"
         raise UserError(f"{folder}: {rule}. Received: 'data' {data!r}")
-
-
-def _resumed(folder: Path, prepared: PreparedData) -> Run:
-    """The run to go on with.
-
-    Raises:
-        UserError: it has other settings or other data.
-    """
-    run = _opened(folder, prepared.config)
-    if run.data() != read_back(prepared.facts()) or not same_arrays(run.split(), prepared.rows()):
-        raise UserError(f"{folder}: '--resume' needs the data of the run. Found: other files or rows")
-    run_dir.remove_partial(folder)
-    return run
-
-
-def _write_facts(run: Run, prepared: PreparedData, computes: str) -> None:
-    """What is known before the first step. The config comes last: with it, the folder is a run."""
-    facts, config = prepared.facts(), prepared.config.to_json()
-    run.write_arrays("split.npz", prepared.rows())
-    for name, values in {"data": facts, "environment": environment(computes), "config": config}.items():
-        run.write_json(f"{name}.json", values)
