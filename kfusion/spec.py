@@ -110,8 +110,10 @@ class Spec:
     class_names: tuple[str, ...] = DIGITS
 
     def __post_init__(self) -> None:
+        if not self.modalities:
+            raise UserError("'modalities' must hold at least one. Received: none")
         wrong = [name for name in self.modalities if not name.isidentifier() or name in RESERVED]
-        if wrong or not self.modalities:
+        if wrong:
             raise UserError(f"'modalities' must have names other than {', '.join(RESERVED)}. Received: {wrong}")
         if len(self.class_names) < 2 or len(set(self.class_names)) != len(self.class_names):
             raise UserError(f"'class_names' must be at least two different names. Received: {self.class_names}")

@@ -1,11 +1,14 @@
 """The MFCC recipe, against the features that the built-in data holds and against an independent computation."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from scipy.fft import dct
 from scipy.signal import get_window
 
+import kfusion
 from kfusion.data.loaders import locate
 from kfusion.modalities.audio.features import mel_bands, mfcc_sequence
 from kfusion.modalities.audio.recipe import SPOKEN_DIGITS, SoundRecipe
@@ -62,6 +65,11 @@ def test_mel_bands_are_triangles_evenly_spaced_in_mel():
     peaks_mel = 2595 * np.log10(1 + bands.argmax(axis=0)[64:] * 20 / 700)
     step = 2595 * np.log10(1 + 4000 / 700) / 129
     np.testing.assert_allclose(peaks_mel, step * np.arange(65, 129), atol=step / 2)
+
+
+def test_the_page_records_at_the_recipe_s_rate():
+    script = Path(kfusion.__file__).parent / "serving" / "page" / "sound.js"
+    assert f"const RATE_HZ = {SPOKEN_DIGITS.sample_rate_hz};" in script.read_text(encoding="utf-8")
 
 
 def check(rows: range) -> None:

@@ -303,7 +303,8 @@ class Modality:
                 the last layer's, a dropout, `{name}_embedding_dropout`: others find them by these names.
             spec: its shape.
             config: the network's settings.
-            mean, variance: of each value over the training part, after `normalisation`, where `standardised`.
+            mean: of each value over the training part, after `normalisation`, where `standardised`; else None.
+            variance: likewise.
 
         Returns:
             float32 (batch, embed_dim).

@@ -43,6 +43,7 @@ class UtteranceNorm(layers.Layer):
         self.noise = keras.random.SeedGenerator(seed)
 
     def call(self, audio: Any, training: bool | None = None) -> Any:
+        """Normalises sounds, float32 (batch, frames · coefficients)."""
         frames, coefficients = self.grid
         if frames < 2:
             return audio
@@ -68,9 +69,11 @@ class UtteranceNorm(layers.Layer):
         return start - self.MARGIN, end + self.MARGIN
 
     def compute_output_shape(self, input_shape: Any) -> Any:
+        """The input's."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
+        """The arguments, ready for JSON."""
         own = {"grid": list(self.grid), "trim": self.trim, "jitter": self.jitter, "seed": self.seed}
         return {**super().get_config(), **own}
 

@@ -8,11 +8,11 @@ Chunks = tuple[tuple[bytes, bytes], ...]
 
 
 def png_chunk(name: bytes, data: bytes) -> bytes:
-    """A chunk of a PNG file: length, name, data and checksum.
+    """A chunk as ISO/IEC 15948 has it: length, name, data and checksum.
 
     Args:
         name: four letters.
-        data: what it holds.
+        data: what the chunk holds.
     """
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
@@ -24,7 +24,7 @@ def png_file(header: tuple[int, ...], rows: bytes, before: Chunks = (), after: C
         header: seven numbers: width, height, bits a value, colour type, compression, filter, interlacing.
         rows: the pixels of each row after the number of its filter.
         before: names and data of chunks before the pixels.
-        after: those after the pixels.
+        after: the same of chunks after them.
     """
     pixels = (b"IDAT", zlib.compress(rows))
     chunks = ((b"IHDR", struct.pack(">IIBBBBB", *header)), *before, pixels, *after, (b"IEND", b""))
