@@ -151,9 +151,8 @@ def list_media(folder: Path) -> Listing:
     meant = {name: files for name, files in of_kind.items() if files or _is_in_each_class(name, unread, items)}
     files, aligned = _paired(meant)
     notes += same + _left_out([item.path for item in unread], outside)
-    if len(meant) == 1:
-        absent = [kind for name, kind in _kinds_of_files().items() if name not in meant]
-        notes += _only(meant, " and ".join(f"no {kind.file_noun}s ({kind.formats})" for kind in absent))
+    absent = [kind for name, kind in _kinds_of_files().items() if name not in meant]
+    notes += _alone([*meant], [f"no {kind.file_noun}s ({kind.formats})" for kind in absent])
     return checked(Listing(folder, "media folder", files, aligned, len(unread), tuple(notes)))
 
 
@@ -172,9 +171,9 @@ def _is_in_each_class(kind: str, unread: list[Item], items: list[Item]) -> bool:
     return {item.label for item in items} <= {item.label for item in unread}
 
 
-def _only(meant: Iterable[str], absent: str) -> list[str]:
-    """What is said where files of one kind alone are there: others may have been forgotten."""
-    return [f"only {' and '.join(f'{modality(name).file_noun}s' for name in meant)}: {absent}"] if absent else []
+def _alone(names: list[str], absent: list[str]) -> list[str]:
+    """A line where files of one kind alone are there: others may have been forgotten."""
+    return [f"only {modality(names[0]).file_noun}s: {' and '.join(absent)}"] if len(names) == 1 and absent else []
 
 
 def parts_of(folder: Path, below: dict[str, list[Path]]) -> tuple[dict[str, str], list[str]]:
@@ -337,12 +336,13 @@ def read_manifest(path: Path) -> Listing:
     table = _open_manifest(path)
     columns, rows = file_columns(table), _rows(table)
     num_files = [sum(bool(row[name]) for name in columns) for row in rows]
+    most = max(num_files)
     for number, (row, num) in enumerate(zip(rows, num_files, strict=True)):
         if row["label"] in MISSING or not num:
             found = repr(row["label"]) if row["label"] in MISSING - {""} else "none of one"
             raise broken(path, "each row must have a label and a file", f"{found} in row {number}")
-        if num < max(num_files):
-            all_files = "both files" if max(num_files) == 2 else f"{max(num_files)} files"
+        if num < most:
+            all_files = "both files" if most == 2 else f"{most} files"
             some = "one file" if num == 1 else f"{num} files"
             raise broken(path, f"either all rows or none must have {all_files}", f"{some} only in row {number}")
     plain = plain_numbers(row["label"] for row in rows)
@@ -351,14 +351,9 @@ def read_manifest(path: Path) -> Listing:
     notes = [f"the column {name} is not used: the parts are dealt anew" for name in unused]
     if any(row["speaker"] for row in rows) and not all(item.speaker for item in list(items.values())[-1]):
         notes.append("the column speaker is not used: it is empty in some rows")
-    if len(items) == 1:
-        absent = [
-            f"{'an empty' if name in columns else 'no'} column {name}"
-            for name in _kinds_of_files()
-            if name not in items
-        ]
-        notes += _only(items, " and ".join(absent))
-    return checked(Listing(path, "manifest", items, max(num_files) == len(items), notes=tuple(notes)))
+    absent = [name for name in _kinds_of_files() if name not in items]
+    notes += _alone([*items], [f"{'an empty' if name in columns else 'no'} column {name}" for name in absent])
+    return checked(Listing(path, "manifest", items, most == len(items), notes=tuple(notes)))
 
 
 def file_columns(table: Table, names: Iterable[str] = ()) -> dict[str, int]:
