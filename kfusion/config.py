@@ -130,6 +130,12 @@ class ModelConfig:
     """Filters of the convolution blocks, two convolutions and a max-pooling each."""
     audio_units: tuple[int, ...] = (512, 256)
     """Units of the dense layers before the audio embedding."""
+    audio_encoder: Literal["dense", "conv"] = "dense"
+    """dense: the paper's, on all values at once; conv: convolutions over time and frequency, for log-mel bands."""
+    audio_filters: tuple[int, ...] = (24, 48, 96)
+    """audio_encoder=conv: filters of its blocks; all but the last end in a max-pooling."""
+    audio_centre: bool = False
+    """audio_encoder=conv: subtract each band's mean over the sound, which takes the microphone's colour away."""
     dropout: float = 0.3
     """Share of the audio encoder's units dropped in training."""
     image_dropout: float = 0.0
@@ -147,6 +153,8 @@ class ModelConfig:
         require(self.hidden_dim >= 1, "hidden_dim", "≥ 1", self.hidden_dim)
         require(bool(self.filters) and min(self.filters) >= 1, "filters", "one or more sizes ≥ 1", self.filters)
         require(all(units >= 1 for units in self.audio_units), "audio_units", "sizes ≥ 1", self.audio_units)
+        blocks = self.audio_filters
+        require(bool(blocks) and min(blocks) >= 1, "audio_filters", "one or more sizes ≥ 1", blocks)
         for name in ("dropout", "image_dropout", "embed_dropout"):
             require(0 <= getattr(self, name) < 1, name, "in [0, 1)", getattr(self, name))
         require(self.utterance_trim < 1, "utterance_trim", "below 1", self.utterance_trim)

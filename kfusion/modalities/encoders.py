@@ -42,7 +42,7 @@ def encode_convolutional(values: Any, name: str, spec: ModalitySpec, config: Mod
         x = layers.MaxPooling2D(padding="same", name=f"{name}_pool{block + 1}")(x)
     x = layers.Flatten(name=f"{name}_flatten")(x)
     x = layers.Dropout(config.image_dropout, name=f"{name}_dropout")(x)
-    return _embedding(x, name, config)
+    return embedding(x, name, config)
 
 
 def encode_dense(values: Any, name: str, config: ModelConfig, mean: ArrayLike, variance: ArrayLike) -> Any:
@@ -64,7 +64,7 @@ def encode_dense(values: Any, name: str, config: ModelConfig, mean: ArrayLike, v
     for number, units in enumerate(config.audio_units, 1):
         x = layers.Dense(units, activation="relu", name=f"{name}_dense{number}")(x)
         x = layers.Dropout(config.dropout, name=f"{name}_dropout{number}")(x)
-    return _embedding(x, name, config)
+    return embedding(x, name, config)
 
 
 def encode_image(image: Any, config: ModelConfig, spec: Spec) -> Any:
@@ -96,6 +96,13 @@ def encode_audio(audio: Any, config: ModelConfig, mean: ArrayLike, variance: Arr
     return encode_dense(audio, "audio", config, mean, variance)
 
 
-def _embedding(x: Any, name: str, config: ModelConfig) -> Any:
+def embedding(x: Any, name: str, config: ModelConfig) -> Any:
+    """The last two layers of every encoder, under the names by which others find them.
+
+    Args:
+        x: float32 (batch, features).
+        name: of the modality.
+        config: the embedding's size and its dropout.
+    """
     x = layers.Dense(config.embed_dim, activation="relu", name=f"{name}_embedding")(x)
     return layers.Dropout(config.embed_dropout, name=f"{name}_embedding_dropout")(x)

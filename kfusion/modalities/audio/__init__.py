@@ -165,6 +165,16 @@ class Audio(Modality):
         own = "" if name == self.kind else f"{name}_"
         return UtteranceNorm(spec.grid, config.utterance_trim, config.utterance_jitter, name=f"{own}utterance_norm")
 
+    def encode(
+        self, values: Any, name: str, spec: ModalitySpec, config: "ModelConfig", mean: Any = None, variance: Any = None
+    ) -> Any:
+        """Dense layers or convolutions, as the config says; a sound of one frame has no time to convolve over."""
+        if config.audio_encoder == "dense" or spec.grid[0] == 1:
+            return super().encode(values, name, spec, config, mean, variance)
+        from kfusion.modalities.audio.encoder import encode_grid
+
+        return encode_grid(values, name, spec, config, mean, variance)
+
     def augmentations(
         self, config: "AugmentConfig", name: str, spec: ModalitySpec, mean: Any, front_end: str | None
     ) -> list[Callable[..., Any]]:

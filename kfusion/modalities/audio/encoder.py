@@ -1,9 +1,19 @@
-"""What makes one speaker, microphone or room sound like another: normalisation of each sound by itself."""
+"""What makes one speaker, microphone or room sound like another; and the encoder that looks for shapes on the grid.
+
+`UtteranceNorm` normalises each sound by itself, before any encoder. `encode_grid` is the alternative to the dense
+encoder: a word or an engine is the same a moment later or a little higher, and a convolution knows that beforehand.
+"""
 
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
+from numpy.typing import ArrayLike
+
+from kfusion.config import ModelConfig
+from kfusion.modalities.encoders import embedding
+from kfusion.spec import ModalitySpec
 
 
 @keras.saving.register_keras_serializable("kfusion")
@@ -88,3 +98,66 @@ def _stretch(grid: Any, start: Any, end: Any) -> Any:
     left = ops.expand_dims(ops.cast(left, "int32"), -1)
     before, after = ops.take_along_axis(grid, left, axis=1), ops.take_along_axis(grid, left + 1, axis=1)
     return before * (1.0 - weight) + after * weight
+
+
+def encode_grid(
+    values: Any, name: str, spec: ModalitySpec, config: ModelConfig, mean: ArrayLike, variance: ArrayLike
+) -> Any:
+    """Convolutions over time and frequency, mean and maximum over time, then the embedding.
+
+    A 5 × 5 convolution that halves the frequencies; a block for each of `audio_filters`, of one 3 × 3 convolution in
+    the first and two in the others, with a max-pooling of both axes between blocks. Each value is standardised by the
+    training part's mean and variance of its band over all frames: a word may lie anywhere in its window.
+
+    Args:
+        values: float32 (batch, frames · bands), frame-major.
+        name: of the modality.
+        spec: its grid.
+        config: filters, dropout and the embedding's size.
+        mean: of each value over the training part, (frames · bands,).
+        variance: likewise.
+
+    Returns:
+        float32 (batch, embed_dim), ≥ 0.
+    """
+    x = layers.Reshape((*spec.grid, 1), name=f"{name}_grid")(values)
+    band_mean, band_variance = by_band(mean, variance, spec.grid)
+    x = layers.Normalization(axis=2, mean=band_mean.tolist(), variance=band_variance.tolist(), name=f"{name}_scaling")(
+        x
+    )
+    if config.audio_centre:
+        x = x - ops.mean(x, axis=1, keepdims=True)
+
+    def convolved(x: Any, filters: int, step: str, size: int = 3, strides: tuple[int, int] = (1, 1)) -> Any:
+        conv = layers.Conv2D(filters, size, strides, padding="same", use_bias=False, name=f"{name}_conv{step}")
+        x = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_norm{step}")(conv(x))
+        return layers.ReLU(name=f"{name}_relu{step}")(x)
+
+    x = convolved(x, config.audio_filters[0], "0", 5, (1, 2))
+    for block, filters in enumerate(config.audio_filters, 1):
+        if block > 1:
+            x = layers.MaxPooling2D(padding="same", name=f"{name}_pool{block - 1}")(x)
+            x = convolved(x, filters, f"{block}a")
+        x = convolved(x, filters, f"{block}b")
+    x = ops.concatenate([ops.mean(x, axis=1), ops.max(x, axis=1)], axis=-1)
+    x = layers.Dropout(config.dropout, name=f"{name}_dropout")(layers.Flatten(name=f"{name}_flatten")(x))
+    return embedding(x, name, config)
+
+
+MOMENTUM = 0.95
+"""Of the batch normalisation's averages: short trainings of small data end before those of Keras' 0.99 are right."""
+
+
+def by_band(mean: ArrayLike, variance: ArrayLike, grid: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of each band over all frames, from those of each value.
+
+    Args:
+        mean: (frames · bands,), frame-major.
+        variance: likewise.
+        grid: frames and bands.
+
+    Returns:
+        float64 (bands,) each: E[x], and E[x²] - E[x]² = E[variance] + E[mean²] - E[mean]².
+    """
+    means, variances = np.reshape(mean, grid), np.reshape(variance, grid)
+    return means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)

@@ -29,7 +29,7 @@ from kfusion.spec import ModalitySpec
 def mfcc_sequence(
     samples: Any, num_coefficients: int | None = None, room: Any = None, recipe: SoundRecipe = SPOKEN_DIGITS
 ) -> tf.Tensor:
-    """Mel-frequency cepstral coefficients of one sound, frame by frame.
+    """The values of one sound, frame by frame: mel-frequency cepstral coefficients, or what the recipe says instead.
 
     Args:
         samples: float32 (n,), n ≥ 1, in [-1, 1], at the recipe's rate.
@@ -46,6 +46,8 @@ def mfcc_sequence(
         power = tf.maximum(power - room, recipe.noise_left * room)
     level_db = 10.0 / math.log(10.0) * tf.math.log(tf.maximum(power, recipe.lowest_power))
     level_db = tf.maximum(level_db, tf.reduce_max(level_db) - recipe.range_db)
+    if recipe.values == "log-mel":
+        return tf.cast(level_db[:, : num_coefficients or recipe.num_coefficients], tf.float32)
     cosines = dct(np.eye(recipe.num_mel_bands), type=2, norm="ortho", axis=1)
     return tf.cast(
         tf.matmul(level_db, tf.constant(cosines[:, : num_coefficients or recipe.num_coefficients])), tf.float32
@@ -99,7 +101,12 @@ def mel_bands(recipe: SoundRecipe = SPOKEN_DIGITS) -> np.ndarray:
     corners_hz = BREAK_HZ * (10.0 ** (np.linspace(0.0, recipe.top_mel, recipe.num_mel_bands + 2) / MEL) - 1.0)
     width_hz, beyond_hz = np.diff(corners_hz), bins_hz[:, None] - corners_hz
     rising, falling = beyond_hz[:, :-2] / width_hz[:-1], -beyond_hz[:, 2:] / width_hz[1:]
-    return np.maximum(0.0, np.minimum(rising, falling))
+    bands = np.maximum(0.0, np.minimum(rising, falling))
+    if recipe.values == "log-mel":
+        # A band narrower than the bins are apart may hold none of them: it takes the nearest.
+        empty = np.flatnonzero(bands.max(axis=0) == 0)
+        bands[np.abs(beyond_hz[:, 1:-1][:, empty]).argmin(axis=0), empty] = 1.0
+    return bands
 
 
 QUIET_SHARE = 0.1
@@ -210,7 +217,8 @@ def reason_unheard(power: Any, recipe: SoundRecipe = SPOKEN_DIGITS) -> tf.Tensor
     level_db = level_above_room(power, recipe)
     loudest_db = sustained(_decibels(2.0 / recipe.frame * tf.reduce_sum(power, axis=1)))
     steady = (sustained(level_db) - room_level(level_db) < STEADY_DB) & (tf.size(level_db) >= FEWEST_STEADY)
-    found = tf.where(steady & (loudest_db < FAINT_DB), "only a faint and steady noise", "")
+    refused = steady & (loudest_db < FAINT_DB) & (not recipe.heed_steady)
+    found = tf.where(refused, "only a faint and steady noise", "")
     found = tf.where(loudest_db < SILENT_DB, "silence", found)
     return tf.where(found == "", "", tf.strings.join([_UNHEARD, found]))
 
@@ -345,7 +353,8 @@ def _features(samples: Any, rate_hz: Any, spec: ModalitySpec, recipe: SoundRecip
         room = room_power(samples, word, recipe) if recipe.denoise else None
         samples = samples[word.start : word.end] if recipe.trim else samples
     sequence = mfcc_sequence(samples, coefficients, room, recipe)
-    audio = tf.reshape(stretch(sequence, frames), [spec.num_values])
+    filled = stretch(sequence, frames) if recipe.stretch else middle(sequence, frames)
+    audio = tf.reshape(filled, [spec.num_values])
     return tf.where(reason == b"", audio, 0.0), reason
 
 
@@ -389,3 +398,20 @@ def stretch(sequence: Any, num_frames: int) -> tf.Tensor:
     weight = (tf.cast(rest, tf.float32) / np.float32(max(num_frames - 1, 1)))[:, None]
     before, after = tf.gather(sequence, low), tf.gather(sequence, high)
     return before + weight * (after - before)
+
+
+def middle(sequence: Any, num_frames: int) -> tf.Tensor:
+    """The frames in the middle of a sound; a short one lies in the middle of its own quiet.
+
+    Args:
+        sequence: float32 (n, values), n ≥ 1.
+        num_frames: frames of the result, ≥ 1.
+
+    Returns:
+        float32 (num_frames, values): where the sound has no frames, each value's `QUIET_SHARE` quantile.
+    """
+    num = tf.shape(sequence)[0]
+    quiet = tf.sort(sequence, axis=0)[tf.cast(tf.cast(num, tf.float32) * QUIET_SHARE, tf.int32)]
+    place = tf.range(num_frames) + (num - num_frames) // 2
+    inside = (place >= 0) & (place < num)
+    return tf.where(inside[:, None], tf.gather(sequence, tf.clip_by_value(place, 0, num - 1)), quiet)
