@@ -168,6 +168,7 @@ def test_three_modalities_from_arrays_to_a_served_answer(three, tmp_path):
     assert np.asarray(everything["present"]).shape == (3, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vector", "image"])
 def test_one_modality_from_arrays_to_an_exported_answer(name, tmp_path, deterministic, undrawn):
     values = write_folder(tmp_path / "data", (name,))

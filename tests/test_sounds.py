@@ -63,18 +63,18 @@ def test_all_recordings_give_the_stored_features():
 
 
 def test_bad_and_absent_rows_are_zeros_beside_good_ones():
-    good, deep = wav_bytes(word()), bytearray(wav_bytes(word()))
-    deep[34] = 24
-    audio, reason = trimmed(tf.constant([b"", good, bytes(deep), b"a text file", good[:-2]]))
+    good, coded = wav_bytes(word()), bytearray(wav_bytes(word()))
+    coded[20] = 0x55  # MP3
+    audio, reason = trimmed(tf.constant([b"", good, bytes(coded), b"a text file", good[:-2]]))
     assert [text.decode() for text in reason.numpy()] == [
         "",
         "",
-        "must be 8 or 16 bit PCM. Found: 24 bit",
+        "must be PCM of 8 to 32 bits, float of 32 or 64, A-law or µ-law of 8. Found: 16 bit of coding 85",
         "must be a WAV file. Found: no RIFF/WAVE header",
-        "must hold all the data that it announces. Found: 7998 of 8000 bytes",
+        "",
     ]
     assert (audio.shape, audio.dtype) == ((5, 507), tf.float32)
-    np.testing.assert_array_equal(audio.numpy()[[0, 2, 3, 4]], 0)
+    np.testing.assert_array_equal(audio.numpy()[[0, 2, 3]], 0)
     np.testing.assert_array_equal(audio[1], trimmed(tf.constant([good]))[0][0])
 
 
