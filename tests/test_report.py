@@ -18,7 +18,7 @@ def test_a_page_of_a_training_alone_names_the_commands_that_make_the_rest(bare):
     for verb in ("evaluate", "embed"):
         assert f"python -m kfusion.{verb} {shlex.quote(str(bare))}" in page.text
     accuracy = json.loads((bare / "metrics.json").read_text())["views"]["audio"]["accuracy"]
-    assert page.row("audio only", 5)[1] == words.percent(accuracy, 1)
+    assert page.row("audio only", 6)[1] == words.percent(accuracy, 1)
     assert {"Learning curves", "Robustness", "Embeddings", "Errors"} <= set(page.text.splitlines())
 
 
@@ -26,10 +26,11 @@ def test_the_numbers_on_the_page_are_those_of_the_files(whole):
     page = Page(whole / "report.html")
     facts = json.loads((whole / "evaluation/evaluation.json").read_text())
     view = facts["views"]["image"]
-    written = page.row("image only", 5)
+    written = page.row("image only", 6)
     assert written[1] == f"{100 * view['accuracy']:.1f} %"
     assert written[3:] == [
         f"{100 * view['interval'][0]:.1f} – {100 * view['interval'][1]:.1f} %",
+        f"{100 * view['macro_f1']:.1f} %",
         str(view["num_errors"]),
     ]
     grid = json.loads((whole / "evaluation/robustness.json").read_text())

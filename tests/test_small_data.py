@@ -308,8 +308,10 @@ def test_balanced_weights_help_rare_classes_in_each_of_five_seeds(tmp_path):
     for seed in range(5):
         for class_weight in ("none", "balanced"):
             prepared = imbalanced(seed, class_weight)
-            run = open_or_begin(tmp_path / f"{seed}-{class_weight}", prepared, "float32", resume=False)
-            assert fit_run(run, prepared, new_network(prepared))
+            folder = tmp_path / f"{seed}-{class_weight}"
+            with run_dir.lock(folder):
+                run = open_or_begin(folder, prepared, "float32", resume=False)
+                assert fit_run(run, prepared, new_network(prepared))
             views = evaluate(load_network(run), prepared.parts.val, prepared.parts.test, prepared.prior)["views"]
             found[seed, class_weight] = {view: facts["macro_f1"] for view, facts in views.items()}
             print(seed, class_weight, found[seed, class_weight])
