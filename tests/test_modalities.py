@@ -22,19 +22,19 @@ from tests.servers import serve
 
 CLASSES = ("hut", "tür", "zaun")
 NUM_ROWS = 90
-WIDTHS = {"image": (8, 8, 1), "audio": (4, 3), "vector": (5,)}
+WIDTHS = {"image": (8, 8, 1), "audio": (4, 3), "pulse": (5,)}
 
 
-class Vector(Modality):
+class Pulse(Modality):
     """A row of numbers: everything as the base class has it."""
 
-    kind = "vector"
-    array_file = "vector.npy"
+    kind = "pulse"
+    array_file = "pulse.npy"
 
 
 @pytest.fixture(autouse=True)
 def third_kind():
-    with registered(Vector()):
+    with registered(Pulse()):
         yield
 
 
@@ -96,7 +96,7 @@ def trained(folder: Path, out: Path) -> Path:
 
 @pytest.fixture
 def three(tmp_path, deterministic, undrawn) -> Path:
-    write_folder(tmp_path / "data", ("image", "audio", "vector"))
+    write_folder(tmp_path / "data", ("image", "audio", "pulse"))
     return trained(tmp_path / "data", tmp_path / "run")
 
 
@@ -108,11 +108,11 @@ def post(server: Any, signature: str, **inputs: Any) -> Any:
 
 
 def test_a_kind_is_known_only_while_it_is_registered():
-    assert kinds()[-1] == "vector"
+    assert kinds()[-1] == "pulse"
 
 
 def test_three_modalities_from_arrays_to_a_served_answer(three, tmp_path):
-    values, label = rows_of(("image", "audio", "vector"))
+    values, label = rows_of(("image", "audio", "pulse"))
     # Resumed is as if it had never been broken off.
     from kfusion.training.trainer import train
 
@@ -123,34 +123,34 @@ def test_three_modalities_from_arrays_to_a_served_answer(three, tmp_path):
     for mine, its in zip(one.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, its)
     metrics = json.loads((three / "metrics.json").read_text())
-    assert list(metrics["views"]) == ["fused", "image", "audio", "vector", "late_fusion"]
+    assert list(metrics["views"]) == ["fused", "image", "audio", "pulse", "late_fusion"]
     assert metrics["views"]["fused"]["accuracy"] > 0.8
 
     for command in ("evaluate", "embed", "report"):
         done = in_process(f"kfusion.{command}", three)
         assert (done.returncode, done.stderr) == (0, ""), f"{command}: {done.stdout}{done.stderr}"
     evaluation = json.loads((three / "evaluation" / "evaluation.json").read_text())
-    assert list(evaluation["confusion"]) == ["fused", "image", "audio", "vector"]
-    assert {"image", "audio", "vector"} <= set(evaluation["decides"]["conflict"])
+    assert list(evaluation["confusion"]) == ["fused", "image", "audio", "pulse"]
+    assert {"image", "audio", "pulse"} <= set(evaluation["decides"]["conflict"])
     grid = json.loads((three / "evaluation" / "robustness.json").read_text())
-    assert list(grid["alone"]) == ["image", "audio", "vector"]
-    assert list(grid["alone"]["vector"]) == ["feature_noise"]
-    assert "vector" in (three / "report.html").read_text(encoding="utf-8")
+    assert list(grid["alone"]) == ["image", "audio", "pulse"]
+    assert list(grid["alone"]["pulse"]) == ["feature_noise"]
+    assert "pulse" in (three / "report.html").read_text(encoding="utf-8")
 
     done = in_process("kfusion.predict", three, tmp_path / "data", "--format", "full", "--out", tmp_path / "a.csv")
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "a.csv")
-    assert {"vector_label", "vector_confidence", "agree"} <= set(table.columns)
+    assert {"pulse_label", "pulse_confidence", "agree"} <= set(table.columns)
     assert (table["label"] == label).mean() > 0.8
 
     clf = load(three)
-    without_sound = clf.explain_decision({"image": values["image"][:6], "vector": values["vector"][:6]})
-    assert without_sound["audio_label"].isna().all() and without_sound["vector_label"].notna().all()
+    without_sound = clf.explain_decision({"image": values["image"][:6], "pulse": values["pulse"][:6]})
+    assert without_sound["audio_label"].isna().all() and without_sound["pulse_label"].notna().all()
 
     done = in_process("kfusion.export", three, "--name", "made", "--to", tmp_path / "models")
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     version = tmp_path / "models" / "made" / "1"
-    assert {"serving_default", "image_only", "audio_only", "vector_only"} <= set(read_signatures(version))
+    assert {"serving_default", "image_only", "audio_only", "pulse_only"} <= set(read_signatures(version))
     answers = load(version).predict_proba(values)
     np.testing.assert_allclose(answers, clf.predict_proba(values), atol=1e-5)
 
@@ -160,16 +160,16 @@ def test_three_modalities_from_arrays_to_a_served_answer(three, tmp_path):
             "serving_default",
             image=values["image"][:3] / 255,
             audio=values["audio"][:3].reshape(3, -1),
-            vector=values["vector"][:3],
+            pulse=values["pulse"][:3],
         )
-        alone = post(server, "vector_only", vector=values["vector"][:3])
+        alone = post(server, "pulse_only", pulse=values["pulse"][:3])
     np.testing.assert_allclose(everything["probabilities"], answers[:3], atol=1e-5)
-    np.testing.assert_allclose(alone["probabilities"], everything["vector_probabilities"], atol=1e-5)
+    np.testing.assert_allclose(alone["probabilities"], everything["pulse_probabilities"], atol=1e-5)
     assert np.asarray(everything["present"]).shape == (3, 3)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["vector", "image"])
+@pytest.mark.parametrize("name", ["pulse", "image"])
 def test_one_modality_from_arrays_to_an_exported_answer(name, tmp_path, deterministic, undrawn):
     values = write_folder(tmp_path / "data", (name,))
     run = trained(tmp_path / "data", tmp_path / "run")
@@ -185,10 +185,10 @@ def test_one_modality_from_arrays_to_an_exported_answer(name, tmp_path, determin
 
 
 def test_a_classifier_is_fitted_on_a_program_s_three_arrays(tmp_path, undrawn):
-    values, label = rows_of(("image", "audio", "vector"))
+    values, label = rows_of(("image", "audio", "pulse"))
     clf = FusionClassifier(
         epochs=4, batch_size=8, peak_learning_rate=0.02, embed_dim=8, hidden_dim=8, filters=(4,), audio_units=(16,),
         flip="none", precision="float32", views="all", out=tmp_path / "run", verbose=0,
     ).fit(values, label)  # fmt: skip
     assert clf.score(values, label) > 0.8
-    assert clf.predict({"vector": values["vector"][:6]}).shape == (6,)
+    assert clf.predict({"pulse": values["pulse"][:6]}).shape == (6,)

@@ -190,9 +190,11 @@ class Scan:
     Args:
         low: the smallest value.
         high: the largest value.
-        bad_row: the first row (of those scanned) that holds a NaN, an infinity, or more than float32 can hold; or None.
+        bad_row: the first row (of those scanned) that holds an infinity, more than float32 can hold, or a NaN where
+            these are not allowed; or None.
         fingerprint: uint64 (n, 2); rows with equal contents have equal fingerprints.
         num_blank: rows all of whose values are one and the same.
+        present: bool (n,), the rows that have any number at all; None: all have.
     """
 
     low: float
@@ -200,9 +202,10 @@ class Scan:
     bad_row: int | None
     fingerprint: np.ndarray
     num_blank: int = 0
+    present: np.ndarray | None = None
 
 
-def scan(array: np.ndarray, rows: np.ndarray) -> Scan:
+def scan(array: np.ndarray, rows: np.ndarray, missing: bool = False) -> Scan:
     """Looks once at each of some rows.
 
     Values are looked at as float32, which is what the network reads, so that equal contents have equal fingerprints
@@ -214,6 +217,7 @@ def scan(array: np.ndarray, rows: np.ndarray) -> Scan:
     Args:
         array: (N, ...), real numbers; an array or a memory map.
         rows: int (n,), n ≥ 1, the rows to scan.
+        missing: whether NaN is allowed; it counts as no value.
 
     Reference:
         Lemire and Kaser, Strongly universal string hashing is fast, The Computer Journal 57 (2014).
@@ -222,20 +226,30 @@ def scan(array: np.ndarray, rows: np.ndarray) -> Scan:
     multipliers = np.random.default_rng(_HASH_SEED).integers(0, 2**64, (width, 2), np.uint64)
     block_rows = max(1, _BLOCK_BYTES // (width * max(array.itemsize, 8)))
     fingerprint = np.empty((len(rows), 2), np.uint64)
-    low, high, bad_row, num_blank = np.inf, -np.inf, None, 0
+    low, high, bad_row, num_blank, empty = np.inf, -np.inf, None, 0, np.zeros(len(rows), bool)
     of_ones = multipliers.sum(axis=0)
     for start in range(0, len(rows), block_rows):
         block = _read_block(array, rows[start : start + block_rows])
-        block_low, block_high = float(block.min()), float(block.max())
-        # NaN and infinity both show in the sum of the extremes, so that the values need no third look.
-        if bad_row is None and not np.isfinite(block_low + block_high):
-            bad_row = start + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
+        if missing:
+            known = ~np.isnan(block)
+            empty[start : start + block_rows] = ~known.any(axis=1)
+            block_low = float(block.min(where=known, initial=np.inf))
+            block_high = float(block.max(where=known, initial=-np.inf))
+            bad = np.isinf(block).any(axis=1)
+        else:
+            block_low, block_high = float(block.min()), float(block.max())
+            # NaN and infinity both show in the sum of the extremes, so that the values need no third look.
+            finite = np.isfinite(block_low + block_high)
+            bad = np.zeros(0, bool) if finite else ~np.isfinite(block).all(axis=1)
+        if bad_row is None and bad.any():
+            bad_row = start + int(np.flatnonzero(bad)[0])
         low, high = min(low, block_low), max(high, block_high)
         words = block.view(np.uint32).astype(np.uint64)
         hashes = words @ multipliers
         fingerprint[start : start + block_rows] = hashes
         num_blank += int((hashes == words[:, :1] * of_ones).all(axis=1).sum()) if width > 1 else 0
-    return Scan(low, high, bad_row, fingerprint, num_blank)
+    present = ~empty if empty.any() else None
+    return Scan(low, high, bad_row, fingerprint, max(0, num_blank - int(empty.sum())), present)
 
 
 def blank_lines(scanned: Scan, what: str) -> list[str]:
@@ -274,21 +288,28 @@ def group_ids(*fingerprints: np.ndarray) -> list[np.ndarray]:
     return np.split(ids, np.cumsum([len(part) for part in fingerprints])[:-1])
 
 
-def scan_finite(array: np.ndarray, rows: np.ndarray, path: Path) -> Scan:
+def scan_finite(array: np.ndarray, rows: np.ndarray, path: Path, missing: bool = False) -> Scan:
     """Looks once at some rows of an array.
 
     Args:
         array: (N, ...).
         rows: int (n,), the rows to look at.
         path: of the file, for messages.
+        missing: whether NaN is allowed; it counts as no value.
 
     Raises:
-        UserError: a value is not finite.
+        UserError: a value is not finite, or there is none at all.
     """
-    scanned = scan(array, rows)
+    scanned = scan(array, rows, missing)
     if scanned.bad_row is not None:
         row = int(rows[scanned.bad_row])
+        if missing:
+            raise broken(
+                path, "values must be finite (and within float32), or NaN where missing", f"infinity in row {row}"
+            )
         raise broken(path, "values must be finite (and within float32)", f"NaN or infinity in row {row}")
+    if scanned.low > scanned.high:
+        raise broken(path, "must hold at least one number", "NaN alone")
     return scanned
 
 

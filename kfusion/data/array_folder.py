@@ -26,7 +26,7 @@ from kfusion.data.array_files import (
     scan_finite,
 )
 from kfusion.data.classes import read_coded
-from kfusion.data.dataset import ModalityData, Source
+from kfusion.data.dataset import ModalityData, Source, own_groups, require_something
 from kfusion.data.splits import joined
 from kfusion.data.tables import read_classes, read_digits, read_groups
 from kfusion.modalities import kinds, modality
@@ -200,7 +200,8 @@ def _array_paths(layout: Layout, folder: Path, present: set[str]) -> dict[str, P
 
 def _alone(layout: Layout, names: Sequence[str]) -> list[str]:
     """A line where one kind alone is there: the file of another may have been forgotten."""
-    absent = [file for name, file in layout.train.arrays.items() if name not in names]
+    # Only of what comes in files too: nobody forgets the numbers of a table.
+    absent = [file for name, file in layout.train.arrays.items() if name not in names and modality(name).suffixes]
     if len(names) > 1 or not absent:
         return []
     return [f"only {modality(names[0]).noun}s: {' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not there"]
@@ -222,7 +223,7 @@ def _open_part(
             raise broken(path, f"must have as many rows as {paths[first].name} ({num_rows})", f"{length} rows")
     rows, scans = first_of_each_class(label, limit), {}
     for name, array in arrays.items():
-        scans[name] = scan_finite(array, rows, paths[name])
+        scans[name] = scan_finite(array, rows, paths[name], modality(name).allows_missing)
         scale = modality(name).scale_of(scans[name].low, scans[name].high, paths[name])
         shapes[name] = replace(shapes[name], scale=scale)
     notes += [line for name, scanned in scans.items() for line in blank_lines(scanned, paths[name].name)]
@@ -234,7 +235,9 @@ def _open_part(
         **{f"{name}_range": [scanned.low, scanned.high] for name, scanned in scans.items()},
         "licence": _LICENCE if layout.known else None,
     }
-    data = {name: ModalityData(array, label[rows], rows, rows) for name, array in arrays.items()}
+    present = {name: scanned.present for name, scanned in scans.items()}
+    data = {name: ModalityData(a, label[rows], rows, rows, present=present[name]) for name, a in arrays.items()}
+    require_something(data, rows, paths[first].parent)
     source = Source(data, True, Spec(shapes, names), info, notes=tuple(notes))
     return _Part(source, paths, {name: scanned.fingerprint for name, scanned in scans.items()})
 
@@ -270,7 +273,8 @@ def _with_test(train: _Part, test: _Part) -> Source:
 
 def _grouped(source: Source, group: dict[str, np.ndarray]) -> Source:
     """The source with other ids."""
-    return replace(source, data={name: replace(data, group=group[name]) for name, data in source.data.items()})
+    own = {name: own_groups(group[name], data.present) for name, data in source.data.items()}
+    return replace(source, data={name: replace(data, group=own[name]) for name, data in source.data.items()})
 
 
 def _with_groups(source: Source, path: Path) -> Source:

@@ -4,14 +4,17 @@ A `Source` is everything that a folder or package holds; a `Pairs` is one part o
 Both keep rows into the arrays, never copies of them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Union
 
 import numpy as np
 
 from kfusion.data.array_files import read_rows
+from kfusion.modalities import modality
 from kfusion.spec import Spec
-from kfusion.validation import UserError
+from kfusion.validation import UserError, broken
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +27,8 @@ class ModalityData:
         group: int64 (n,); rows with the same id must stay in one part, since they show or hold the same.
         row: int64 (n,), the rows of `values` in use; all of them if left out.
         speaker: int64 (n,), index into the source's `speaker_names`; None where nobody knows.
+        present: bool (n,), which rows in use have this modality at all; None: all have. The values of others mean
+            nothing, and their groups are their own.
     """
 
     values: np.ndarray
@@ -31,6 +36,7 @@ class ModalityData:
     group: np.ndarray
     row: np.ndarray = None  # pyright: ignore[reportAssignmentType]
     speaker: np.ndarray | None = None
+    present: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.row is None:
@@ -39,10 +45,16 @@ class ModalityData:
     def __len__(self) -> int:
         return len(self.label)
 
+    def is_present(self, positions: np.ndarray) -> np.ndarray:
+        """Which of some rows in use have this modality: bool (k,)."""
+        return np.ones(len(positions), bool) if self.present is None else self.present[positions]
+
     def take(self, positions: np.ndarray) -> "ModalityData":
         """Some of the rows in use, in the order of `positions`, int (k,), each in [0, n)."""
         speaker = None if self.speaker is None else self.speaker[positions]
-        return ModalityData(self.values, self.label[positions], self.group[positions], self.row[positions], speaker)
+        present = None if self.present is None else self.present[positions]
+        label, group, row = self.label[positions], self.group[positions], self.row[positions]
+        return ModalityData(self.values, label, group, row, speaker, present)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,12 +105,14 @@ class Source:
         Args:
             positions: int (k,) for each modality, in [0, its rows in use).
         """
+        some_lack = any(data.present is not None for data in self.data.values())
         return Pairs(
             values={name: data.values for name, data in self.data.items()},
             rows={name: data.row[positions[name]] for name, data in self.data.items()},
             label=self.anchor.label[next(iter(positions.values()))],
             spec=self.spec,
             positions={name: np.asarray(positions[name], np.int64) for name in self.data},
+            present={name: data.is_present(positions[name]) for name, data in self.data.items()} if some_lack else None,
         )
 
 
@@ -115,6 +129,7 @@ class Pairs:
         positions: int64 (n,) for each modality, each sample's place among the source's rows in use, and so in its
             labels and groups; a row does not tell, since a source may use a row several times and in any order. The
             rows if left out.
+        present: bool (n,) for each modality, which samples have it; None: all have all of them.
     """
 
     values: dict[str, np.ndarray]
@@ -123,6 +138,7 @@ class Pairs:
     spec: Spec
     labels: dict[str, np.ndarray] = None  # pyright: ignore[reportAssignmentType]
     positions: dict[str, np.ndarray] = None  # pyright: ignore[reportAssignmentType]
+    present: dict[str, np.ndarray] | None = None
 
     def __post_init__(self) -> None:
         if self.labels is None:
@@ -140,7 +156,16 @@ class Pairs:
             return {name: column[places] for name, column in columns.items()}
 
         rows, labels, positions = of(self.rows), of(self.labels), of(self.positions)
-        return replace(self, label=self.label[places], rows=rows, labels=labels, positions=positions)
+        present = self.present and of(self.present)
+        return replace(self, label=self.label[places], rows=rows, labels=labels, positions=positions, present=present)
+
+    def is_present(self, name: str) -> np.ndarray:
+        """Which samples have a modality: bool (n,)."""
+        return np.ones(len(self), bool) if self.present is None else self.present[name]
+
+    def seen(self, places: np.ndarray) -> np.ndarray:
+        """What some samples have: bool (n, modalities), in the spec's order."""
+        return np.stack([self.is_present(name)[places] for name in self.values], axis=1)
 
     def read(self, places: np.ndarray) -> dict[str, np.ndarray]:
         """The contents of some samples, in the data's own units.
@@ -149,19 +174,22 @@ class Pairs:
             places: int (n,), in [0, len(self)).
 
         Returns:
-            float32 (n, *shape) for each modality.
+            float32 (n, *shape) for each modality; zeros, or NaN where it may be missing, for a sample that lacks it.
         """
         contents = {}
         for name, values in self.values.items():
             read = read_rows(values, self.rows[name][places]).astype(np.float32, copy=False)
             contents[name] = read.reshape(-1, *self.spec[name].shape)
+            if self.present is not None and not (here := self.present[name][places]).all():
+                contents[name] = contents[name].copy()
+                contents[name][~here] = np.nan if modality(self.spec[name]).allows_missing else 0
         return contents
 
     def repaired(self, rng: np.random.Generator, conflict: float = 0.0) -> "Pairs":
         """The same samples of the first modality, each with others of its class from among this part's.
 
         Given its class, an image tells nothing about a sound: any of the class is as good a partner, and new partners
-        keep a network from learning the pairs by heart.
+        keep a network from learning the pairs by heart. A sample that lacks a modality goes on lacking it.
 
         Args:
             rng: decides the pairing.
@@ -176,16 +204,50 @@ class Pairs:
         rows, positions, wanted = {first: self.rows[first]}, {first: self.positions[first]}, self.label
         for name in others:
             # A row that a source uses under several labels is a sample of each of these classes.
-            labelled = self.rows[name] * self.spec.num_classes + self.labels[name]
-            _, pool = np.unique(labelled, return_index=True)
+            here = np.flatnonzero(self.is_present(name))
+            labelled = (self.rows[name] * self.spec.num_classes + self.labels[name])[here]
+            pool = here[np.unique(labelled, return_index=True)[1]]
             pool_label = self.labels[name][pool]
             if conflict > 0 and name == others[0]:
                 in_conflict = rng.random(len(self)) < conflict
+                if self.present is not None:
+                    together = self.present[first] & np.any([self.present[other] for other in others], axis=0)
+                    in_conflict &= together
                 wanted = np.where(in_conflict, _other_labels(self.label, pool_label, rng), wanted)
-            chosen = pool[pair_by_label(wanted, pool_label, rng)]
+            # Nobody else can stand in for a modality that is absent.
+            chosen = np.arange(len(self))
+            chosen[here] = pool[pair_by_label(wanted[here], pool_label, rng)]
             rows[name], positions[name] = self.rows[name][chosen], self.positions[name][chosen]
         labels = {first: self.labels[first], **dict.fromkeys(others, wanted)}
         return replace(self, rows=rows, positions=positions, labels=labels)
+
+
+def own_groups(group: np.ndarray, present: np.ndarray | None) -> np.ndarray:
+    """Ids of groups in which rows that lack a modality are not alike for that.
+
+    Args:
+        group: int64 (n,).
+        present: bool (n,), which rows have the modality; None: all have.
+    """
+    if present is None:
+        return group
+    return np.where(present, group, int(group.max()) + 1 + np.arange(len(group)))
+
+
+def require_something(data: Mapping[str, ModalityData], rows: np.ndarray, where: Path) -> None:
+    """Checks that each row of an aligned source has a modality.
+
+    Args:
+        data: of each modality.
+        rows: int (n,), what the rows are called in a message.
+        where: the folder or file that they come from.
+
+    Raises:
+        UserError: a row has none.
+    """
+    nothing = np.flatnonzero(~np.any([each.is_present(np.arange(len(rows))) for each in data.values()], axis=0))
+    if len(nothing):
+        raise broken(where, f"each row must have a value of {' or '.join(data)}", f"none in row {rows[nothing[0]]}")
 
 
 def pair_by_label(label: np.ndarray, pool_label: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -339,15 +339,18 @@ def write_samples(place: Path, samples: Samples, label: Any, groups: Any, known:
         place.mkdir(parents=True)
         _write_manifest(place / MANIFEST, samples, codes, classes, groups)
     else:
-        modalities = tuple(samples.columns)
-        missing = np.argwhere(~samples.where_present(modalities))
+        modalities = tuple(name for name in samples.columns if not modality(name).allows_missing)
+        missing = np.argwhere(~samples.where_present(modalities)) if modalities else ()
         if len(missing):
             row, which = missing[0]
             rule = "a row of arrays must have every modality"
             raise UserError(f"'X': {rule}. Found: no {modality(modalities[which]).noun} in row {row}")
         place.mkdir(parents=True)
         for name, values in samples.columns.items():
-            _write_array(place / modality(name).array_file, np.asarray(values))
+            array = np.asarray(values)
+            if not samples.present[name].all():
+                array = np.where(samples.present[name].reshape(-1, *[1] * (array.ndim - 1)), array, np.nan)
+            _write_array(place / modality(name).array_file, array)
         _write_array(place / "labels.npy", codes)
         if groups is not None:
             _write_array(place / "groups.npy", np.unique(column(groups), return_inverse=True)[1].astype(np.int64))

@@ -69,7 +69,8 @@ class TrainingReader:
         batch_size: rows of a step.
         seed: keys order, pairing and augmentation.
         config: `repair`, `wrong_sound` and `wrong_image` are used.
-        all_views: give each sample a label for each view, int64 (batch, views), not one.
+        all_views: give each sample a label for each view, int64 (batch, views), not one; -1 where it lacks the view's
+            modality.
     """
 
     def __init__(
@@ -91,14 +92,15 @@ class TrainingReader:
             label = np.where(image_is_wrong, list(pairs.labels.values())[-1], pairs.label)
         if self.all_views:
             label = np.stack([label, *pairs.labels.values()], axis=1)
+            label = without_absent(label, pairs)
         return pairs, label, epoch_generator(self.seed, epoch, Stream.ORDER).permutation(len(pairs))
 
     def __call__(self, step: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The modalities' values, the labels and the keys of the batch of one step, int ()."""
+        """The modalities' values, what is present, the labels and the keys of the batch of one step, int ()."""
         epoch, within = divmod(int(step), self.steps_per_epoch)
         pairs, label, order = self.plan(epoch)
         rows = order[within * self.batch_size : (within + 1) * self.batch_size]
-        return (*pairs.read(rows).values(), label[rows], sample_keys(self.seed, epoch, rows))
+        return (*pairs.read(rows).values(), pairs.seen(rows), label[rows], sample_keys(self.seed, epoch, rows))
 
 
 def training_batches(
@@ -124,16 +126,20 @@ def training_batches(
     """
     steps, spec = reader.steps_per_epoch, reader.pairs.spec
 
-    def read(step: tf.Tensor) -> tuple[Batch, tf.Tensor, tf.Tensor]:
-        kinds = (*[tf.float32] * len(spec.names), tf.int64, tf.int64)
-        *values, label, keys = tf.numpy_function(_remembered(reader), [step], kinds, stateful=False)
+    def read(step: tf.Tensor) -> tuple[Batch, tf.Tensor, tf.Tensor, tf.Tensor]:
+        kinds = (*[tf.float32] * len(spec.names), tf.bool, tf.int64, tf.int64)
+        *values, own, label, keys = tf.numpy_function(_remembered(reader), [step], kinds, stateful=False)
+        own.set_shape([None, len(spec.names)])
         label.set_shape([None, len(spec.views)] if reader.all_views else [None])
         keys.set_shape([None])
-        return _named(values, spec), label, keys
+        return _named(values, spec), own, label, keys
 
-    def finish(batch: Batch, label: tf.Tensor, keys: tf.Tensor) -> tuple[Batch, tf.Tensor]:
+    def finish(batch: Batch, own: tf.Tensor, label: tf.Tensor, keys: tf.Tensor) -> tuple[Batch, tf.Tensor]:
         batch = augment(batch, keys) if augment else batch
-        batch = {**batch, "present": present_modalities(keys, modality_dropout, len(spec.names))}
+        present = present_modalities(keys, modality_dropout, len(spec.names))
+        if reader.pairs.present is not None:
+            present = _within(present, own)
+        batch = {**batch, "present": present}
         return ({**batch, "keys": keys} if with_keys else batch), label
 
     dataset = tf.data.Dataset.range(first_epoch * steps, epochs * steps)
@@ -166,6 +172,25 @@ def present_modalities(keys: tf.Tensor, modality_dropout: float, num_modalities:
     return lost[:, None] != tf.range(num_modalities)[None]
 
 
+def _within(view: tf.Tensor, own: tf.Tensor) -> tf.Tensor:
+    """What a view lets each sample show of its own modalities, bool (batch, modalities); all, where that is nothing."""
+    seen = tf.logical_and(view, own)
+    return tf.where(tf.reduce_any(seen, axis=1, keepdims=True), seen, own)
+
+
+def without_absent(label: np.ndarray, pairs: Pairs) -> np.ndarray:
+    """Labels of all views, int64 (n, views), with -1 for those of modalities that a sample lacks.
+
+    Args:
+        label: of each sample in each view.
+        pairs: the samples.
+    """
+    if pairs.present is None:
+        return label
+    present = pairs.seen(np.arange(len(pairs)))
+    return np.where(np.concatenate([np.ones((len(pairs), 1), bool), present], axis=1), label, -1)
+
+
 def evaluation_batches(
     pairs: Pairs, batch_size: int = 256, view: str = FUSED, with_keys: bool = False, all_views: bool = False
 ) -> tf.data.Dataset:
@@ -176,25 +201,32 @@ def evaluation_batches(
         batch_size: rows of a batch; the last one may be smaller.
         view: one of `spec.views`.
         with_keys: add "keys", for a model that augments by itself, which it does not do outside training.
-        all_views: give labels int64 (batch, views), for a model that answers to all views.
+        all_views: give labels int64 (batch, views), for a model that answers to all views; -1 where a sample lacks the
+            view's modality.
 
     Returns:
         A dataset of ({name: values, "present"}, label int64 (batch,)).
     """
     starts = tf.data.Dataset.range(0, len(pairs), batch_size)
     spec = pairs.spec
+    labels = pairs.label
+    if all_views and pairs.present is not None:
+        labels = without_absent(np.repeat(pairs.label[:, None], len(spec.views), axis=1), pairs)
 
     def rows(start: np.ndarray) -> tuple[np.ndarray, ...]:
         chosen = np.arange(int(start), min(int(start) + batch_size, len(pairs)))
-        return (*pairs.read(chosen).values(), pairs.label[chosen])
+        return (*pairs.read(chosen).values(), pairs.seen(chosen), labels[chosen])
 
     def read(start: tf.Tensor) -> tuple[Batch, tf.Tensor]:
-        kinds = (*[tf.float32] * len(spec.names), tf.int64)
-        *values, label = tf.numpy_function(_remembered(rows), [start], kinds, stateful=False)
-        label.set_shape([None])
+        kinds = (*[tf.float32] * len(spec.names), tf.bool, tf.int64)
+        *values, own, label = tf.numpy_function(_remembered(rows), [start], kinds, stateful=False)
+        own.set_shape([None, len(spec.names)])
+        label.set_shape([None, *labels.shape[1:]])
         present = tf.repeat(tf.constant([spec.views[view]]), tf.shape(label)[0], axis=0)
+        if pairs.present is not None:
+            present = _within(present, own)
         batch = {**_named(values, spec), "present": present}
-        batch = {**batch, "keys": tf.zeros_like(label)} if with_keys else batch
-        return batch, tf.repeat(label[:, None], len(spec.views), axis=1) if all_views else label
+        batch = {**batch, "keys": tf.zeros(tf.shape(label)[:1], tf.int64)} if with_keys else batch
+        return batch, tf.repeat(label[:, None], len(spec.views), axis=1) if all_views and labels.ndim == 1 else label
 
     return starts.map(read, num_parallel_calls=2, deterministic=True).prefetch(2)

@@ -135,8 +135,15 @@ def measure(pairs: Pairs, prepare: Prepare) -> Statistics:
     plain, prepared = ({name: StandardScaler() for name in scaled} for _ in range(2))
     low, high = (dict.fromkeys(pairs.spec.names, bound) for bound in (np.inf, -np.inf))
     for start in range(0, len(pairs), CHUNK_ROWS):
-        for name, values in pairs.read(np.arange(start, min(start + CHUNK_ROWS, len(pairs)))).items():
-            low[name], high[name] = min(low[name], values.min()), max(high[name], values.max())
+        places = np.arange(start, min(start + CHUNK_ROWS, len(pairs)))
+        for name, values in pairs.read(places).items():
+            if pairs.present is not None:
+                values = values[pairs.present[name][places]]
+            if not len(values):
+                continue
+            # NaN is a number that is missing; `fmin` and the scaler leave it out.
+            low[name] = min(low[name], np.fmin.reduce(values, axis=None))
+            high[name] = max(high[name], np.fmax.reduce(values, axis=None))
             if name not in scaled:
                 continue
             plain[name].partial_fit(values.reshape(len(values), -1).astype(np.float64))
@@ -146,9 +153,9 @@ def measure(pairs: Pairs, prepare: Prepare) -> Statistics:
     used = {name: prepared[name] if prepare.get(name) else plain[name] for name in scaled}
     counts = np.bincount(pairs.label, minlength=pairs.spec.num_classes)
     return Statistics(
-        mean={name: np.asarray(plain[name].mean_) for name in scaled},
-        variance={name: np.asarray(plain[name].var_) for name in scaled},
-        prepared_mean={name: np.asarray(used[name].mean_) for name in scaled},
+        mean={name: np.nan_to_num(plain[name].mean_) for name in scaled},
+        variance={name: np.nan_to_num(plain[name].var_) for name in scaled},
+        prepared_mean={name: np.nan_to_num(used[name].mean_) for name in scaled},
         prepared_variance={name: _above_zero(np.asarray(used[name].var_)) for name in scaled},
         prior=counts / counts.sum(),
         ranges={name: (float(low[name]), float(high[name])) for name in pairs.spec.names},
@@ -156,5 +163,5 @@ def measure(pairs: Pairs, prepare: Prepare) -> Statistics:
 
 
 def _above_zero(variance: np.ndarray) -> np.ndarray:
-    """A value that never changed in training must not blow up the first time it does."""
+    """A value that never changed in training, or was never there, must not blow up the first time it does."""
     return np.where(variance > 0, variance, 1.0)

@@ -56,7 +56,10 @@ def keep_samples(run: Run, parts: Split) -> None:
     for part, rows in chosen_rows(parts).items():
         pairs: Pairs = getattr(parts, part)
         arrays |= {f"{part}_label": pairs.label[rows], f"{part}_row": rows}
-        arrays |= {f"{part}_{name}": values for name, values in pairs.read(rows).items()}
+        for name, values in pairs.read(rows).items():
+            nothing = np.isnan(values.reshape(len(values), -1)).all(axis=1)
+            values[nothing] = 0  # A sample that lacks a modality has a stand-in here, so that each view is verified.
+            arrays[f"{part}_{name}"] = values
     run.write_arrays(SAMPLES, arrays)
 
 
@@ -79,10 +82,16 @@ def kept_samples(run: Run) -> KeptSamples:
 
 
 def chosen_rows(parts: Split) -> dict[str, np.ndarray]:
-    """Which rows of the test part and of the training part are kept, ascending."""
+    """Which rows of the test part and of the training part are kept, ascending; of those that lack nothing, if any."""
     row_bytes = 4 * sum(shape.num_values for shape in parts.test.spec.modalities.values())
     share = min(1.0, MAX_BYTES / row_bytes / sum(NUM_ROWS.values()))
-    return {part: evenly(getattr(parts, part).label, max(1, int(share * number))) for part, number in NUM_ROWS.items()}
+    chosen = {}
+    for part, number in NUM_ROWS.items():
+        pairs: Pairs = getattr(parts, part)
+        whole = np.flatnonzero(pairs.seen(np.arange(len(pairs))).all(axis=1))
+        whole = whole if len(whole) else np.arange(len(pairs))
+        chosen[part] = whole[evenly(pairs.label[whole], max(1, int(share * number)))]
+    return chosen
 
 
 def evenly(label: np.ndarray, number: int) -> np.ndarray:

@@ -64,7 +64,8 @@ def bad_arrays(signature: str, good: Arrays, spec: Spec) -> Iterator[BadRequest]
         yield bad("other numbers", name, values.astype(np.float64), "")
         if spec[name].num_values > 1 or signature in array_signatures(spec.names):  # A row of NaN alone may be absent.
             found = f"{not_finite}. Received: NaN or infinity, in row 2"
-            yield bad("NaN", name, with_wrong_value(values, np.nan), found)
+            if not modality(spec[name]).allows_missing:
+                yield bad("NaN", name, with_wrong_value(values, np.nan), found)
         yield bad("infinity", name, with_wrong_value(values, np.inf), not_finite)
         yield bad("-infinity", name, with_wrong_value(values, -np.inf), not_finite)
         if len(good) > 1:

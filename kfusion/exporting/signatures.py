@@ -194,8 +194,8 @@ def _one_present(inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
     present = tf.stack([_is_present(values) for values in inputs.values()], axis=1)
     *others, last = inputs
     must = f"{', '.join(others)} or {last}" if others else last
-    rule = f"{must} must hold a file{' or numbers' if arrays else ''}"
-    text = f"{rule}. Received: {nothing_in(files, arrays)}, in row "
+    what = " or ".join(["a file"] * bool(files) + ["numbers"] * bool(arrays))
+    text = f"{must} must hold {what}. Received: {nothing_in(files, arrays) if files else 'NaN'}, in row "
     good = tf.reduce_any(present, axis=1)
     return _for_each_row(present, good, lambda: tf.strings.join([text, _first(good)]))
 
@@ -274,7 +274,8 @@ class Endpoints:
         specs = self.inputs(signature).items()
         values = _same_batch(**{name: _shaped(name, inputs[name], spec.shape[1:]) for name, spec in specs})
         if signature in self.arrays:
-            return self._predicted({name: self._in_own_unit(name, each) for name, each in values.items()})
+            own = {name: self._in_own_unit(name, each) for name, each in values.items()}
+            return self._predicted(own, self._present(own))
         read, present = self._read(values)
         if signature == RAW_BYTES:
             return self._predicted(read, present)
@@ -283,6 +284,15 @@ class Endpoints:
             for name, each in read.items()
         }
         return {name: tf.identity(each, name=f"read_{name}") for name, each in (scaled | {"present": present}).items()}
+
+    def _present(self, values: Tensors) -> tf.Tensor | None:
+        """Which modalities the rows of arrays have, bool (batch, modalities); None: each that `values` has."""
+        may_lack = [name for name in values if modality(self.spec[name]).allows_missing]
+        if not may_lack:
+            return None
+        columns = dict(zip(values, tf.unstack(_one_present(values), axis=1), strict=True))
+        none = tf.zeros_like(next(iter(columns.values())))
+        return tf.stack([columns.get(name, none) for name in self.spec.names], axis=1)
 
     def _read(self, inputs: Tensors) -> tuple[Tensors, tf.Tensor]:
         """Files and arrays -> each modality in the network's unit, zeros where it is absent; and what is present."""
@@ -298,13 +308,19 @@ class Endpoints:
         return read, present
 
     def _in_own_unit(self, name: str, values: tf.Tensor) -> tf.Tensor:
-        """A request's values in the network's unit; those that are not finite or too large fail the request."""
-        scale, values = float(self.spec[name].scale), _finite(name, values)
-        if modality(self.spec[name]).is_bounded():
-            values = _within_unit(name, values)
+        """A request's values in the network's unit; those that are not finite or too large fail the request.
+
+        NaN passes where numbers may be missing.
+        """
+        kind, scale = modality(self.spec[name]), float(self.spec[name].scale)
+        known = tf.equal(values, values)
+        checked = _finite(name, tf.where(known, values, tf.zeros_like(values)) if kind.allows_missing else values)
+        if kind.is_bounded():
+            checked = _within_unit(name, checked)
         else:
-            values = _within(name, values, self.limits.get(name, MAX_MAGNITUDE) / scale)
-        return values if scale == 1 else values * scale
+            checked = _within(name, checked, self.limits.get(name, MAX_MAGNITUDE) / scale)
+        checked = checked if scale == 1 else checked * scale
+        return tf.where(known, checked, values) if kind.allows_missing else checked
 
     def _predicted(self, values: Mapping[str, tf.Tensor], present: tf.Tensor | None = None) -> Tensors:
         """The outputs for some modalities, or all of them; each is encoded once.

@@ -68,7 +68,7 @@ def temper(probabilities: ArrayLike, temperature: float) -> NDArray[np.float64]:
     return softmax(as_logs(probabilities) / temperature, axis=1)
 
 
-def fit_temperature(probabilities: ArrayLike, label: ArrayLike) -> float:
+def fit_temperature(probabilities: ArrayLike, label: ArrayLike, present: ArrayLike | None = None) -> float:
     """The temperature that makes probabilities agree best with held-out labels.
 
     T minimises −(1/n) Σᵢ Σₖ yᵢₖ log temper(p, T)ᵢₖ. The target yᵢₖ is (n + 1)/(n + 2) for the true class, and the
@@ -78,6 +78,7 @@ def fit_temperature(probabilities: ArrayLike, label: ArrayLike) -> float:
     Args:
         probabilities: (n, num_classes), from rows that the model was not trained on.
         label: true classes, int (n,).
+        present: bool (n,), the rows that count; None: all.
 
     Returns:
         T within `TEMPERATURE_RANGE`; 1 means calibrated, above 1 that the model was too sure.
@@ -86,6 +87,10 @@ def fit_temperature(probabilities: ArrayLike, label: ArrayLike) -> float:
         Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, section 4.2; the targets:
         Platt, "Probabilistic Outputs for Support Vector Machines", 1999, section 2.2.
     """
+    if present is not None and not np.all(present):
+        if not np.any(present):
+            return 1.0
+        probabilities, label = np.asarray(probabilities)[present], np.asarray(label)[present]
     logs = as_logs(probabilities)
     num_rows, num_classes = logs.shape
     label = as_classes("label", label, num_classes)
@@ -103,7 +108,9 @@ def fit_temperature(probabilities: ArrayLike, label: ArrayLike) -> float:
     return float(np.exp(minimize_scalar(cross_entropy, bounds=bounds, method="bounded").x))  # pyright: ignore
 
 
-def late_fusion(probabilities: Sequence[ArrayLike], prior: ArrayLike) -> NDArray[np.float64]:
+def late_fusion(
+    probabilities: Sequence[ArrayLike], prior: ArrayLike, present: Sequence[ArrayLike] | None = None
+) -> NDArray[np.float64]:
     """Joins modalities that are independent given the class, by Bayes' rule.
 
     p(c | x₁ … x_M) ∝ Π_m p(c | x_m) / p(c)^(M - 1): the sum of the log posteriors minus M - 1 times the log prior. With
@@ -112,6 +119,8 @@ def late_fusion(probabilities: Sequence[ArrayLike], prior: ArrayLike) -> NDArray
     Args:
         probabilities: (n, num_classes) of each modality.
         prior: share of each class in the part that all were trained on, (num_classes,), each > 0.
+        present: bool (n,) for each modality, which rows have it; None: all have. What is absent says no more than the
+            prior, and so drops out of the product.
 
     Returns:
         probabilities (n, num_classes), float64.
@@ -125,6 +134,9 @@ def late_fusion(probabilities: Sequence[ArrayLike], prior: ArrayLike) -> NDArray
         require(each.shape == logs[0].shape, "probabilities", f"of shape {logs[0].shape}", each.shape)
     require(shares.shape == logs[0].shape[1:], "prior", f"of shape {logs[0].shape[1:]}", shares.shape)
     require(bool((shares > 0).all()), "prior", "> 0 for each class", shares.min())
+    if present is not None:
+        of_prior = np.log(shares / shares.sum())
+        logs = [np.where(np.asarray(here)[:, None], each, of_prior) for each, here in zip(logs, present, strict=True)]
     return softmax(sum(logs) - (len(logs) - 1) * np.log(shares / shares.sum()), axis=1)
 
 
@@ -210,6 +222,7 @@ def view_summary(
     probabilities: Mapping[str, ArrayLike],
     temperature: Mapping[str, float],
     prior: ArrayLike,
+    present: Mapping[str, NDArray[np.bool_]] | None = None,
 ) -> dict[str, Any]:
     """How one model does with all modalities, with each alone, and how joining them by hand would do.
 
@@ -218,6 +231,7 @@ def view_summary(
         probabilities: the model's answers to each view, (n, num_classes) each, the fused one first.
         temperature: for each modality, from `fit_temperature` on the validation part.
         prior: share of each class in the training part, (num_classes,).
+        present: for each modality bool (n,), the rows that have it: its view counts these alone; None: all have all.
 
     Returns:
         `{"views": {view: {"accuracy", "macro_f1", "num_errors", "num_rows"}}, "temperature": {…}, "confusion": [[…]]}`:
@@ -226,19 +240,21 @@ def view_summary(
     """
     modalities = [view for view in probabilities if view != FUSED]
     tempered = [temper(probabilities[name], temperature[name]) for name in modalities]
-    late = {LATE_FUSION: late_fusion(tempered, prior)} if len(modalities) > 1 else {}
+    here = None if present is None else [present[name] for name in modalities]
+    late = {LATE_FUSION: late_fusion(tempered, prior, here)} if len(modalities) > 1 else {}
     predicted = {view: np.argmax(each, axis=1) for view, each in {**probabilities, **late}.items()}
     num_classes = tempered[0].shape[1]
     label = as_classes("label", label, num_classes)
     views = {}
     for view, classes in predicted.items():
         require(len(classes) == len(label), view, f"as long as 'label', {len(label)}", len(classes))
-        num_errors = int(np.sum(classes != label))
+        counted = np.ones(len(label), bool) if present is None else present.get(view, np.ones(len(label), bool))
+        num_errors, num_rows = int(np.sum((classes != label) & counted)), int(counted.sum())
         views[view] = {
-            "accuracy": 1 - num_errors / len(label),
-            "macro_f1": macro_f1(label, classes, num_classes),
+            "accuracy": 1 - num_errors / num_rows if num_rows else 0.0,
+            "macro_f1": macro_f1(label[counted], classes[counted], num_classes) if num_rows else 0.0,
             "num_errors": num_errors,
-            "num_rows": len(label),
+            "num_rows": num_rows,
         }
     return {
         "views": views,

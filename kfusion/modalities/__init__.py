@@ -2,6 +2,7 @@
 
     image     pictures: decoding, the digits' convention, augmentation, corruption
     audio     sounds: decoding, features, augmentation, corruption, normalisation
+    vector    rows of numbers, some of which may be missing
 
 A new kind is a subclass of `Modality` and one call of `register`; nothing else needs to know of it.
 """
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from kfusion.modalities.audio import Audio
 from kfusion.modalities.base import Modality
 from kfusion.modalities.image import Image
+from kfusion.modalities.vector import Vector
 from kfusion.spec import ModalitySpec, Spec
 from kfusion.validation import UserError
 
@@ -97,3 +99,4 @@ def one_of(nouns: Sequence[str]) -> str:
 
 register(Image())
 register(Audio())
+register(Vector())

@@ -84,6 +84,7 @@ class Modality:
         formats: what `suffixes` stand for, in words.
         file_limits: what its files can be, in words, where that is less than any shape.
         standardised: the network standardises each value by the training part's mean and variance.
+        allows_missing: its numbers may be missing, as NaN; a row without any number is an absent modality.
         teacher_temperature: what tempers this kind's answer as a teacher of the fused one, since it answers for rows
             that it was trained on.
         ops: TensorFlow's operations that an exported graph needs for this kind alone.
@@ -100,6 +101,7 @@ class Modality:
     formats = ""
     file_limits = ""
     standardised = True
+    allows_missing = False
     teacher_temperature = 1.5
     ops: frozenset[str] = frozenset()
 
@@ -262,7 +264,7 @@ class Modality:
             values: (*shape), in the data's own unit.
             spec: their shape.
         """
-        return [round(value, 3) for value in values.ravel().tolist()]
+        return [round(value, 3) for value in np.nan_to_num(values).ravel().tolist()]
 
     def bad_files(self, good: bytes) -> list[BadValues]:
         """Files that must be refused, made from a good one."""
@@ -381,9 +383,9 @@ class Modality:
             spec: their shape.
             reference: the samples on whose scale they are shown, (m, *shape); themselves if left out.
         """
-        original = np.asarray(values if reference is None else reference, np.float64)
-        spread = original.std(axis=0)
-        bars = ((values - original.mean(axis=0)) / np.where(spread > 0, spread, 1)).reshape(len(values), 1, -1)
+        original = np.ma.masked_invalid(values if reference is None else reference).astype(np.float64)
+        mean, spread = original.mean(axis=0).filled(0), original.std(axis=0).filled(0)
+        bars = ((values - mean) / np.where(spread > 0, spread, 1)).reshape(len(values), 1, -1)
         show = {"vmin": -3, "vmax": 3, "cmap": "viridis", "aspect": "auto"}
         return Pictures(bars, show, (1.5, 0.5), f"{spec.num_values} values, each standardised")
 

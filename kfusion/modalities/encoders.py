@@ -6,8 +6,9 @@ with whoever takes a network apart (`kfusion.model.build`).
 
 from typing import Any
 
+import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 from numpy.typing import ArrayLike
 
 from kfusion.config import ModelConfig
@@ -43,6 +44,29 @@ def encode_convolutional(values: Any, name: str, spec: ModalitySpec, config: Mod
     x = layers.Flatten(name=f"{name}_flatten")(x)
     x = layers.Dropout(config.image_dropout, name=f"{name}_dropout")(x)
     return embedding(x, name, config)
+
+
+@keras.saving.register_keras_serializable("kfusion")
+class MeanForMissing(layers.Layer):
+    """Vectors (batch, num_values) -> the same, with a mean in place of each number that is missing, which is NaN.
+
+    Args:
+        mean: of each value over the training part, (num_values,).
+    """
+
+    def __init__(self, mean: ArrayLike, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.mean = np.asarray(mean, np.float32).tolist()
+
+    def call(self, values: Any) -> Any:
+        """The filled vectors."""
+        # NaN alone differs from itself; unlike IsNan, every runtime knows this operation.
+        missing = ops.not_equal(values, values)
+        return ops.where(missing, ops.convert_to_tensor(self.mean, values.dtype), values)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the same layer, for saving."""
+        return {**super().get_config(), "mean": self.mean}
 
 
 def encode_dense(values: Any, name: str, config: ModelConfig, mean: ArrayLike, variance: ArrayLike) -> Any:

@@ -58,7 +58,8 @@ class ArrayRows:
     def read(self, start: int, stop: int) -> Arrays:
         """The rows in the unit of a request; a row with a reason may hold anything."""
         rows, values, reason = np.arange(start, stop), {}, [""] * (stop - start)
-        for name, kind, shape in each_of(self.spec):
+        present = self._present(start, stop).copy()
+        for at, (name, kind, shape) in enumerate(each_of(self.spec)):
             if name not in self.paths:
                 values[name] = np.zeros((len(rows), *shape.shape), np.float32)
                 continue
@@ -66,10 +67,16 @@ class ArrayRows:
             lowest, highest = self._bounds(name)
             with np.errstate(invalid="ignore"):
                 wrong = ~((low >= lowest) & (high <= highest))  # NaN is neither.
+            if kind.allows_missing:  # A row without any number is absent.
+                present[:, at] &= ~np.isnan(low)
+                wrong &= present[:, at]
             for place in np.flatnonzero(wrong):
                 reason[place] = reason[place] or self._reason(name, low[place], high[place])
             values[name] = read / np.float32(highest) if kind.is_bounded() else read
-        return Arrays(values, self._present(start, stop), reason)
+        for place in np.flatnonzero(~present.any(axis=1)):
+            nouns = [kind.called(name) for name, kind, _ in each_of(self.spec)]
+            reason[place] = reason[place] or f"a row must have {one_of(nouns)}. Found: no number"
+        return Arrays(values, present, reason)
 
     def array(self, name: str) -> np.ndarray:
         """The array of a modality that is present."""
@@ -80,12 +87,13 @@ class ArrayRows:
         return np.tile([name in self.paths for name in self.spec.names], (stop - start, 1))
 
     def _values(self, name: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """float32 (n, *shape), and each row's lowest and highest value: NaN where any value is."""
+        """float32 (n, *shape), and each row's lowest and highest value: NaN where any value is, or all that may be."""
         shape = self.spec[name]
         with np.errstate(over="ignore", invalid="ignore"):
             array = modality(shape).in_order(self.array(name), shape)
             flat = read_rows(array, rows).reshape(len(rows), -1).astype(np.float32, copy=False)
-            return flat.reshape(-1, *shape.shape), flat.min(axis=1), flat.max(axis=1)
+            low, high = (np.fmin, np.fmax) if modality(shape).allows_missing else (np.minimum, np.maximum)
+            return flat.reshape(-1, *shape.shape), low.reduce(flat, axis=1), high.reduce(flat, axis=1)
 
     def _bounds(self, name: str) -> Range:
         """The lowest and the highest value that a row may have."""
@@ -271,7 +279,7 @@ def on_scale(rows: ArrayRows, model: "Model", force: bool) -> tuple[ArrayRows, l
     lines, checks, scale = list(rows.notes), [], {}
     for name, (low, high) in rows.ranges().items():
         kind, path, num = modality(rows.spec[name]), rows.paths[name], int((low == high).sum())
-        if rows.spec[name].num_values > 1 and num:
+        if rows.spec[name].num_values > 1 and num and not kind.allows_missing:
             lines.append(f"{path.name}: {num:,} of {len(low):,} rows looked at are blank, all their values alike")
         if kind.is_bounded():
             scale[name] = kind.scale_of(*bounds(low, high), path)

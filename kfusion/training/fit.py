@@ -33,6 +33,7 @@ class Task:
         paths: the files "best", "history" and "checkpoint".
         save_file: writes a file atomically.
         save_network: writes the network into a path.
+        some_lack: whether samples may lack modalities, so that labels of their views are -1.
     """
 
     batches: Callable[[int], tf.data.Dataset]
@@ -45,6 +46,7 @@ class Task:
     save_file: SaveFile
     save_network: Callable[[Path], object]
     class_weight: np.ndarray | None = None
+    some_lack: bool = False
 
 
 def seed_everything(seed: int, deterministic: bool) -> None:
@@ -117,7 +119,9 @@ def fit(
     Raises:
         UserError: the loss is not finite any more, or there is no memory for a batch.
     """
-    compile_model(model, config, task.steps_per_epoch, task.prior, task.temperature, task.class_weight)
+    compile_model(
+        model, config, task.steps_per_epoch, task.prior, task.temperature, task.class_weight, task.some_lack
+    )
     resumed = task.paths["checkpoint"].exists()
     progress = load_state(task.paths["checkpoint"], model) if resumed else TrainingState()
     keep = Keep(task.paths, progress, task.save_file, task.save_network, config.best_by)

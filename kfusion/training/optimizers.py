@@ -113,6 +113,8 @@ class MacroF1(keras.metrics.Metric):
         shape = (-1, *self.counts[0].shape)
         predicted = ops.reshape(ops.one_hot(ops.argmax(y_pred, axis=-1), self.num_classes, dtype="float32"), shape)
         label = ops.reshape(ops.one_hot(ops.cast(y_true, "int32"), self.num_classes, dtype="float32"), shape)
+        # A label of -1, of a view that a sample lacks, counts nowhere.
+        predicted = predicted * ops.reshape(ops.cast(y_true >= 0, "float32"), (*shape[:-1], 1))
         for count, values in zip(self.counts, (predicted * label, predicted, label), strict=True):
             count.assign_add(ops.sum(values, axis=0))
 
@@ -120,6 +122,42 @@ class MacroF1(keras.metrics.Metric):
         """The mean."""
         hits, predicted, true = self.counts
         return ops.mean(2 * hits / ops.maximum(predicted + true, 1.0))
+
+
+class PresentViewsLoss(ViewsLoss):
+    """The same, for samples that may lack modalities: the mean is over the views that a sample has.
+
+    A label is -1 where the sample lacks the view's modality. The teacher leaves out what is absent, by giving it the
+    prior as its answer; it teaches nothing where fewer than two modalities are left.
+    """
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Labels int (batch, views) and probabilities (batch, views, num_classes) -> loss (batch,)."""
+        here = ops.cast(y_true >= 0, "float32")
+        each = keras.losses.sparse_categorical_crossentropy(ops.maximum(y_true, 0), y_pred)
+        if self.class_weight is not None:
+            each = weights_of(ops.maximum(y_true, 0), self.class_weight) * each
+        loss = ops.sum(each * here, axis=-1) / ops.sum(here, axis=-1)
+        if not self.weight:
+            return loss
+        log = ops.log(ops.clip(ops.cast(y_pred, "float32"), SMALLEST, 1.0))
+        alone = -(len(self.temperature) - 1) * self.log_prior
+        for view, temperature in enumerate(self.temperature, 1):
+            alone = alone + ops.where(here[:, view : view + 1] > 0, log[:, view] / temperature, self.log_prior)
+        teacher = ops.stop_gradient(ops.softmax(alone, axis=-1))
+        several = ops.cast(ops.sum(here[:, 1:], axis=-1) >= 2, "float32")
+        taught = -ops.sum(teacher * log[:, 0], axis=-1)
+        if self.class_weight is not None:
+            taught = weights_of(ops.maximum(y_true[:, 0], 0), self.class_weight) * taught
+        return loss + self.weight * several * taught
+
+
+class PresentAccuracy(keras.metrics.SparseCategoricalAccuracy):
+    """Accuracy over the views that samples have; a label is -1 for any other."""
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Counts one batch."""
+        super().update_state(ops.maximum(y_true, 0), y_pred, ops.cast(y_true >= 0, "float32"))
 
 
 @keras.saving.register_keras_serializable("kfusion")
@@ -250,6 +288,7 @@ def compile_model(
     prior: ArrayLike | None = None,
     temperature: Sequence[float] = (),
     class_weight: ArrayLike | None = None,
+    some_lack: bool = False,
 ) -> keras.Model:
     """AdamW under warmup + cosine, cross-entropy, accuracy. Without XLA.
 
@@ -260,6 +299,7 @@ def compile_model(
         prior: the classes' shares; `late_teacher` uses them.
         temperature: of each modality's prediction, for `late_teacher`; none where there is one modality.
         class_weight: the classes' weights in the loss; None: all the same.
+        some_lack: whether labels may be -1, for views of which a sample lacks the modality.
 
     Reference: the paper's section on training; Loshchilov and Hutter 2019 for the decoupled weight decay.
     """
@@ -269,7 +309,11 @@ def compile_model(
         loss = ViewsLoss(config.late_teacher, temperature, prior, class_weight)
     elif class_weight is not None:
         loss = WeightedCrossEntropy(class_weight)
-    metrics: list[keras.metrics.Metric] = [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]
+    accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    if some_lack:
+        loss = PresentViewsLoss(config.late_teacher, temperature, prior, class_weight)
+        accuracy = PresentAccuracy(name="accuracy")
+    metrics: list[keras.metrics.Metric] = [accuracy]
     if config.best_by == "macro_f1":
         _, *views, num_classes = model.output_shape
         metrics.append(MacroF1(num_classes, *views))

@@ -109,9 +109,11 @@ def evaluate(network: keras.Model, val: Pairs, test: Pairs, prior: np.ndarray) -
         {"views", "temperature", "confusion", "report", "val"}, ready for JSON; "val" holds the views' scores on the
         validation part.
     """
-    on_val, on_test = (predict_views(network, part) for part in (val, test))
-    temperature = {name: classification.fit_temperature(on_val[name], val.label) for name in test.spec.names}
-    summary = classification.view_summary(test.label, on_test, temperature, prior)
+    on_val, on_test, names = predict_views(network, val), predict_views(network, test), test.spec.names
+    temperature = {
+        name: classification.fit_temperature(on_val[name], val.label, val.is_present(name)) for name in names
+    }
+    summary = classification.view_summary(test.label, on_test, temperature, prior, test.present)
     summary["val"] = {view: score(answers, val.label) for view, answers in on_val.items()}
     summary["report"] = classification.report(test.label, on_test[FUSED].argmax(axis=1), test.spec.class_names)
     return summary
@@ -289,6 +291,7 @@ def fit_run(
         paths={"best": run.best, "history": run.history, "checkpoint": run.checkpoint},
         save_file=write_atomically,
         save_network=lambda path: as_float32(network).save(path),
+        some_lack=all_views and any(part.present is not None for part in (prepared.parts.train, prepared.parts.val)),
     )
     with readers_errors():
         progress = fit(model, training, task, console, callbacks)
