@@ -28,7 +28,6 @@ from kfusion.prepared_data import gather, load_own
 from kfusion.run_dir import open_run
 from kfusion.validation import UserError
 from tests.folders import line
-from kfusion.validation import UserError
 from tests.media import digit_images, encoded, tone_bytes, wav_bytes, write_media
 from tests.processes import Done, fails, in_process
 

@@ -119,9 +119,7 @@ def fit(
     Raises:
         UserError: the loss is not finite any more, or there is no memory for a batch.
     """
-    compile_model(
-        model, config, task.steps_per_epoch, task.prior, task.temperature, task.class_weight, task.some_lack
-    )
+    compile_model(model, config, task.steps_per_epoch, task.prior, task.temperature, task.class_weight, task.some_lack)
     resumed = task.paths["checkpoint"].exists()
     progress = load_state(task.paths["checkpoint"], model) if resumed else TrainingState()
     keep = Keep(task.paths, progress, task.save_file, task.save_network, config.best_by)
