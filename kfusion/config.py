@@ -89,6 +89,12 @@ class DataConfig:
     """Divide the data into this many folds, each the test part of a run of its own; 0: divide them once."""
     fold: int = 0
     """With 'folds': the fold that is the test part, from 1; 0: all of them, one run after the other."""
+    sound: Literal["auto", "word", "sound"] = "auto"
+    """Sound files: word: MFCC, cut and stretched; sound: log-mel bands as recorded; auto: word for up to 2 seconds."""
+    sound_seconds: float = 0.0
+    """Features of 'sound': the middle so many seconds of each file (0.5 to 60); 0: the files' median, up to 10."""
+    sound_rate_hz: int = 0
+    """Features of 'sound': the rate to which files are brought, 8000 to 48000; 0: that of most files."""
     split_seed: int = -1
     """Decides the split alone, whatever 'seed' is; -1: 'seed' decides the split too."""
     limit: int = 0
@@ -112,6 +118,12 @@ class DataConfig:
         shape = self.image_shape
         right = len(shape) == 3 and min(shape) >= 1 and max(shape) <= 1024 and shape[2] in (1, 3)
         require(right, "image_shape", "height, width (1 to 1024) and channels (1 or 3)", shape)
+        seconds, rate = self.sound_seconds, self.sound_rate_hz
+        require(seconds == 0 or 0.5 <= seconds <= 60, "sound_seconds", "0 or in [0.5, 60]", seconds)
+        require(rate == 0 or 8000 <= rate <= 48_000, "sound_rate_hz", "0 or in [8000, 48000]", rate)
+        for name in ("sound_seconds", "sound_rate_hz"):
+            word = self.sound == "word" and getattr(self, name) > 0
+            require(not word, name, "0 with features for words, sound=word", getattr(self, name))
         both = sorted(set(self.test_speakers) & set(self.val_speakers))
         require(not both, "val_speakers", "other people than 'test_speakers'", both)
 
@@ -130,8 +142,8 @@ class ModelConfig:
     """Filters of the convolution blocks, two convolutions and a max-pooling each."""
     audio_units: tuple[int, ...] = (512, 256)
     """Units of the dense layers before the audio embedding."""
-    audio_encoder: Literal["dense", "conv"] = "dense"
-    """dense: the paper's, on all values at once; conv: convolutions over time and frequency, for log-mel bands."""
+    audio_encoder: Literal["auto", "dense", "conv"] = "auto"
+    """dense: the paper's, on all values at once; conv: convolutions over time and frequency; auto: conv for 'sound'."""
     audio_filters: tuple[int, ...] = (24, 48, 96)
     """audio_encoder=conv: filters of its blocks; all but the last end in a max-pooling."""
     audio_centre: bool = False
@@ -143,7 +155,7 @@ class ModelConfig:
     embed_dropout: float = 0.0
     """Share of the embeddings' features dropped in training."""
     utterance_trim: float = -1.0
-    """Normalise each sound by itself, cut where its energy stays below this share of its range; negative: do not."""
+    """Normalise each word by itself, cut where its energy stays below this share of its range; negative: do not."""
     utterance_jitter: float = 0.0
     """Standard deviation by which these cuts move in training, in frames."""
 

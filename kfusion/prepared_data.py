@@ -8,7 +8,7 @@ from rich.console import Console
 
 from kfusion.config import Config, TrainingConfig
 from kfusion.data.dataset import Source
-from kfusion.data.loaders import load
+from kfusion.data.loaders import is_media, load
 from kfusion.data.splits import Split, require_no_names, split
 from kfusion.data.statistics import Statistics, measure
 from kfusion.data.tables import nearly_equal
@@ -196,8 +196,13 @@ def load_own(run: Run) -> tuple[Source, Split]:
         UserError: they are not those that the run was trained on.
     """
     config = run.config()
+    data = config.data
+    if is_media(data.data):
+        # What the files decided at training, and what an older run could not yet say.
+        for _, kind, shape in each_of(run.spec()):
+            data = replace(data, **kind.file_settings(shape))
     try:
-        source = load(config.data)
+        source = load(data)
     except UserError as error:
         raise MissingData(f"{run.folder}: the run's data must be where they were at training. {error}") from error
     parts = split(source, config.data, config.split_seed)

@@ -30,6 +30,8 @@ class ModalitySpec:
         grid: the same values with their axes, where the network takes them flat: (39, 13) for the 507 features of a
             spoken digit. The shape if left out.
         scale: what a request's 1.0 is in the network's own unit: 255 for pixels stored as bytes, else 1.
+        front_end: the name of what makes the values from files, where that is not the kind's usual one; see
+            `Modality.front_end`.
 
     Raises:
         UserError: a size below 1, a grid of other values, or a scale below 1.
@@ -39,6 +41,7 @@ class ModalitySpec:
     shape: tuple[int, ...]
     grid: tuple[int, ...] = ()
     scale: int = 1
+    front_end: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.shape))
@@ -166,12 +169,17 @@ class Spec:
         names = {"class_names": self.class_names}
         if [(name, each.kind) for name, each in self.modalities.items()] == [("image", "image"), ("audio", "audio")]:
             image, audio = self.modalities.values()
-            return {"image_shape": image.shape, "audio_grid": audio.grid, **names, "pixel_max": image.scale}
+            if not image.front_end + audio.front_end:
+                return {"image_shape": image.shape, "audio_grid": audio.grid, **names, "pixel_max": image.scale}
         return {"modalities": self.modalities_json(), **names}
 
     def modalities_json(self) -> dict[str, dict[str, Any]]:
-        """Kind, shape, grid and scale of each modality, ready for JSON."""
-        return {name: asdict(each) for name, each in self.modalities.items()}
+        """Kind, shape, grid and scale of each modality, and a front end that is not the usual one, ready for JSON."""
+        listed = {name: asdict(each) for name, each in self.modalities.items()}
+        return {
+            name: {key: value for key, value in each.items() if value or key != "front_end"}
+            for name, each in listed.items()
+        }
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Spec":

@@ -142,9 +142,9 @@ def test_background_comes_at_its_rate_and_only_to_decibels():
     config = AugmentConfig(background=0.3)
     audio = tf.random.normal((2000, 507), seed=0)
     keys = tf.constant(sample_keys(0, 0, np.arange(2000)))
-    noisy = RandomSound(config, (39, 13), np.zeros(507), True)(audio, keys, training=True)
+    noisy = RandomSound(config, (39, 13), np.zeros(507), "coefficients")(audio, keys, training=True)
     assert np.mean(np.any(noisy != audio, axis=1)) == pytest.approx(0.3, abs=0.03)
-    unknown = RandomSound(config, (39, 13), np.zeros(507), False)(audio, keys, training=True)
+    unknown = RandomSound(config, (39, 13), np.zeros(507), "unknown")(audio, keys, training=True)
     np.testing.assert_array_equal(unknown, audio)
 
 
@@ -159,7 +159,7 @@ def test_hidden_spans_are_contiguous_and_never_longer_than_asked():
 
 def test_masks_fill_with_the_mean():
     mean = np.arange(15.0) + 100
-    layer = RandomSound(AugmentConfig(time_mask=5, frequency_mask=3), (5, 3), mean, True)
+    layer = RandomSound(AugmentConfig(time_mask=5, frequency_mask=3), (5, 3), mean, "coefficients")
     audio = tf.zeros((300, 15))
     changed = layer(audio, tf.constant(sample_keys(0, 0, np.arange(300))), training=True).numpy()
     masked = changed != 0
@@ -169,7 +169,7 @@ def test_masks_fill_with_the_mean():
 
 @pytest.mark.parametrize("layer", [
     RandomWarp(AugmentConfig(crop=3)),
-    RandomSound(AugmentConfig(time_mask=4), (5, 3), np.arange(15.0), True),
+    RandomSound(AugmentConfig(time_mask=4), (5, 3), np.arange(15.0), "coefficients"),
 ])  # fmt: skip
 def test_layers_survive_serialisation(layer):
     copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))

@@ -119,7 +119,9 @@ def test_a_picture_of_another_format_is_read_as_its_png(pairs):
 
 def test_pictures_that_show_nothing_are_counted_where_they_are_not_refused(pairs):
     (pairs / "one" / "000.png").write_bytes(encoded(np.zeros((40, 40), np.uint8)))
-    assert read(pairs, image_shape=(8, 8, 3)).notes == ("pictures: 1 of 6 are blank, all their values alike",)
+    assert read(pairs, image_shape=(8, 8, 3), sound="word").notes == (
+        "pictures: 1 of 6 are blank, all their values alike",
+    )
     assert "must show a sign" in line(pairs)
 
 

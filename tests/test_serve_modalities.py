@@ -2,6 +2,8 @@
 
 import base64
 import io
+import json
+import wave
 
 import numpy as np
 import pytest
@@ -10,11 +12,13 @@ from PIL import Image
 from kfusion.client import Client
 from kfusion.transport import ModelInputs, read_inputs
 from kfusion.validation import UserError
+from tests.media import wav_bytes
 from tests.page.visitor import THREE, Page
 from tests.processes import fails, in_process
 from tests.servers import serve
 from tests.tiny_models import SHAPES, export_modalities, write_examples
 
+HEARS = {"grid": [13, 2], "unit": "log-mel bands", "rate_hz": 16000, "seconds": 2.5}
 VECTOR = [0.5, 2.0, 1.0]
 VOTES = np.exp(VECTOR) / np.exp(VECTOR).sum()
 
@@ -32,6 +36,7 @@ def three(tmp_path_factory):
     folder = tmp_path_factory.mktemp("three")
     version = export_modalities(folder / "made" / "1", ("image", "audio", "vector"), ("image", "audio"))
     write_examples(version, [example()])
+    (version / "assets.extra" / "data.json").write_text(json.dumps({"hears": {"audio": HEARS}}))
     with serve(folder / "made", folder / "log.txt") as server:
         yield server
 
@@ -49,6 +54,9 @@ def test_the_page_is_told_each_modality_and_its_shape(three, one):
     shapes = {modality["name"]: modality["shape"] for modality in info["modalities"]}
     assert shapes == {name: list(shape) for name, shape in SHAPES.items()}
     assert [modality["takes_files"] for modality in info["modalities"]] == [True, True, False]
+    assert {modality["name"]: modality["hears"] for modality in info["modalities"] if "hears" in modality} == {
+        "audio": HEARS
+    }
     assert info["image_shape"] == [6, 5, 1] and info["examples"] == [example()]
     info = one.get("/model.json")[1]
     assert info["modalities"] == [{"name": "vector", "shape": [3], "takes_files": False}]
@@ -152,6 +160,19 @@ def test_the_page_sends_files_and_numbers_together_from_a_phone_too(browser, thr
         assert row["vector"] == VECTOR and outputs["present"] == [True, False, True]
         page.wait_for("agree", "#verdict")
         assert page.peaceful() and page.overflow() == 0
+
+
+def test_the_page_sends_sounds_at_the_rate_at_which_the_model_hears_them(browser, three):
+    samples = np.round(3000 * np.sin(np.arange(8000) / 3)).astype(np.int16)
+    with Page(browser, three.url, named="made") as page:
+        page.wait_for("2.5 seconds are kept", "#sound-hint")
+        sound = wav_bytes(samples, 16_000)
+        row, _ = page.asked("raw_bytes", lambda: page.drop("#sound", "engine.wav", "audio/wav", sound))
+        with wave.open(io.BytesIO(base64.b64decode(row["audio_bytes"]["b64"]))) as sent:
+            assert (sent.getframerate(), sent.getnframes()) == (16_000, 8000)
+            np.testing.assert_array_equal(np.frombuffer(sent.readframes(8000), "<i2"), samples)
+        page.wait_for("13 frames (left to right) of 2 log-mel bands", "#seen-sound-text")
+        assert page.peaceful()
 
 
 def test_the_page_hides_the_cards_of_modalities_that_the_model_lacks(browser, one):

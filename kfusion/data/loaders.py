@@ -124,7 +124,7 @@ def load(config: DataConfig, console: Console | None = None) -> Source:
     """Reads and checks the data that the config names.
 
     Args:
-        config: `data`, `test_labels`, `image_shape` and `limit` are used.
+        config: `data`, `test_labels`, `limit` and what says how files are read are used.
         console: where progress is shown where files must be decoded; None: nowhere.
 
     Returns:
@@ -144,6 +144,10 @@ def load(config: DataConfig, console: Console | None = None) -> Source:
         raise UserError(
             f"'image_shape' must be left out unless the data are picture files. Received: {config.image_shape}"
         )
+    for name in ("sound", "sound_seconds", "sound_rate_hz"):
+        received = getattr(config, name)
+        if received != getattr(DataConfig, name):
+            raise UserError(f"'{name}' must be left out unless the data are sound files. Received: {received!r}")
     if config.data != "builtin":
         return load_folder(config.data, config.test_labels, config.limit)
     if config.test_labels:

@@ -164,7 +164,7 @@ def load_media(config: DataConfig, console: Console | None = None) -> Source:
     """Reads a folder of media files, or a manifest of them.
 
     Args:
-        config: `data`, `image_shape`, `limit` and `skip_bad` are used.
+        config: `data`, `limit`, `skip_bad` and what says how files are read are used.
         console: where progress is shown; None: nowhere.
 
     Returns:
@@ -179,8 +179,11 @@ def load_media(config: DataConfig, console: Console | None = None) -> Source:
     hold_out(_speakers(whole)[1] or None, config, str(where))  # Refuses people before minutes of decoding.
     faults = header_faults(whole)
     listing = without(whole, faults, config.skip_bad)
-    shapes = {name: modality(name).spec_of_files(config) for name in listing.items}
-    spec, made_by = Spec(shapes, listing.class_names), fingerprints()
+    chosen = {
+        name: modality(name).spec_of_files(config, [item.path for item in items])
+        for name, items in listing.items.items()
+    }
+    spec, made_by = Spec({name: shape for name, (shape, _) in chosen.items()}, listing.class_names), fingerprints()
     read = {name: _read(listing.items[name], kind, shape, made_by, console) for name, kind, shape in each_of(spec)}
     for files in read.values():
         faults |= files.faults
@@ -191,7 +194,7 @@ def load_media(config: DataConfig, console: Console | None = None) -> Source:
     content = {name: group_ids(scanned.fingerprint)[0] for name, scanned in scans.items()}
     grouped = any(item.group for item in listing.everything)
     number, last = {name: label for label, name in enumerate(spec.class_names)}, spec.names[-1]
-    data, notes = {}, list(listing.notes)
+    data, notes = {}, [*listing.notes, *(note for _, note in chosen.values() if note)]
     for name, items in listing.items.items():
         label = np.array([number[item.label] for item in items], np.int64)
         group = _groups(content[name], items, grouped)

@@ -198,8 +198,16 @@ class Modality:
         """
         return f"rows of numbers ({self.kind}) are not read from files"
 
-    def spec_of_files(self, config: "DataConfig") -> ModalitySpec:
-        """What files are brought to for training, as far as the settings of the data decide it."""
+    def spec_of_files(self, config: "DataConfig", paths: Sequence[Path]) -> tuple[ModalitySpec, str]:
+        """What files are brought to for training, as the settings of the data say or leave to the files.
+
+        Args:
+            config: the settings.
+            paths: of all files.
+
+        Returns:
+            The spec, and a sentence on what the files decided; else "".
+        """
         raise NotImplementedError
 
     def file_settings(self, spec: ModalitySpec) -> dict[str, Any]:
@@ -256,6 +264,10 @@ class Modality:
             seed: of what is random in it.
         """
         raise NotImplementedError
+
+    def hears(self, spec: ModalitySpec) -> dict[str, Any]:
+        """What a page must know of files beyond their shape to send them and to show what was read, ready for JSON."""
+        return {}
 
     def example(self, values: np.ndarray, spec: ModalitySpec) -> Any:
         """A sample ready for JSON, as a page shows and sends it; None where it cannot be shown.

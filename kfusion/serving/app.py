@@ -41,9 +41,9 @@ NO_SIGNATURE = Signature({}, {})
 def model_info(models: Models) -> dict[str, Any] | None:
     """What the page needs to know of the newest version that is served; None: there is none.
 
-    {"name", "version", "signatures": [names], "modalities": [{"name", "shape": of one sample, "takes_files"}, …],
-    "image_shape": [height, width, channels], "class_names": [names], "licence": of the examples, "examples":
-    [{"class_name", and for each modality a file in base64, a list of numbers, or null}, …]}
+    {"name", "version", "signatures": [names], "modalities": [{"name", "shape": of one sample, "takes_files"[,
+    "hears"]}, …], "image_shape": [height, width, channels], "class_names": [names], "licence": of the examples,
+    "examples": [{"class_name", and for each modality a file in base64, a list of numbers, or null}, …]}
 
     A damaged file counts as missing, and is logged once.
     """
@@ -51,7 +51,8 @@ def model_info(models: Models) -> dict[str, Any] | None:
     if version is None:
         return None
     default = version.signatures.get("serving_default", NO_SIGNATURE)
-    modalities = modalities_of(version.signatures)
+    facts = _read(version, "data.json", read_json, {})
+    modalities = modalities_of(version.signatures, facts if isinstance(facts, dict) else {})
     names = [modality["name"] for modality in modalities]
     class_names = _read(version, LABELS, lambda _: read_labels(version.folder, default), [])
     licence, examples = _read(version, EXAMPLES, lambda path: read_examples(path, names), ("", []))
@@ -68,22 +69,27 @@ def model_info(models: Models) -> dict[str, Any] | None:
     }
 
 
-def modalities_of(signatures: dict[str, Signature]) -> list[dict[str, Any]]:
+def modalities_of(signatures: dict[str, Signature], facts: dict[str, Any]) -> list[dict[str, Any]]:
     """The modalities of a version of kfusion's, by name; none of any other SavedModel.
 
     Args:
         signatures: the version's.
+        facts: the content of its data.json.
 
     Returns:
-        {"name", "shape": of one sample, "takes_files": whether `raw_bytes` and `read_bytes` read it} for each.
+        {"name", "shape": of one sample, "takes_files": whether `raw_bytes` and `read_bytes` read it} for each; "hears"
+        of sounds in files: see `Modality.hears`.
     """
     default = signatures.get("serving_default", NO_SIGNATURE)
     file_inputs = [signatures.get(name, NO_SIGNATURE).inputs for name in ("raw_bytes", "read_bytes")]
+    hears = facts.get("hears")
+    heard = hears if isinstance(hears, dict) else {}
     return [
         {
             "name": name,
             "shape": list(shape or ())[1:],
             "takes_files": all(f"{name}_bytes" in inputs for inputs in file_inputs),
+            **({"hears": heard[name]} if name in heard else {}),
         }
         for name, (_, _, shape) in default.inputs.items()
         if "probabilities" in default.outputs

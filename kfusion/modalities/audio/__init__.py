@@ -1,7 +1,7 @@
 """Sounds: a grid of frames × coefficients, as features that the network takes flat."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kfusion.modalities.audio.recipe import SPOKEN_DIGITS, SoundRecipe
+from kfusion.modalities.audio.recipe import SPOKEN_DIGITS, SoundRecipe, chosen_recipe, recipe_named, recipe_of
 from kfusion.modalities.base import BadValues, Corruption, FileReader, Modality, Pictures, Shape, means_of_parts
 from kfusion.spec import ModalitySpec, audio_spec
 from kfusion.validation import UserError, broken
@@ -32,7 +32,7 @@ class Audio(Modality):
     """Sounds.
 
     Attributes:
-        recipe: how recordings become features.
+        recipe: how recordings become features, where the spec does not name another recipe.
     """
 
     recipe: SoundRecipe = SPOKEN_DIGITS
@@ -91,7 +91,7 @@ class Audio(Modality):
     def shape_in_words(self, spec: ModalitySpec) -> str:
         """Frames and coefficients, or features where there is one frame."""
         frames, coefficients = spec.grid
-        return f"{frames} frames × {coefficients} coefficients" if frames > 1 else f"{coefficients} features"
+        return f"{frames} frames × {coefficients} {self._unit(spec)}" if frames > 1 else f"{coefficients} features"
 
     def request(self, name: str, values: Any) -> NDArray[np.float32]:
         """Flat rows of features; frames of coefficients one after the other."""
@@ -104,18 +104,33 @@ class Audio(Modality):
         """Only a known front end makes the features that a network was trained on."""
         from kfusion.modalities.audio.features import can_read_sounds
 
-        if can_read_sounds(front_end, spec, self.recipe):
+        recipe = recipe_named(spec.front_end) if spec.front_end else self.recipe
+        if recipe and can_read_sounds(front_end, spec, recipe):
             return ""
         known = "is not known" if front_end is None else f"({front_end}) is none that reads files"
         return f"the front end of its training sounds {known}"
 
-    def spec_of_files(self, config: "DataConfig") -> ModalitySpec:
-        """The recipe's grid."""
-        return self._spec(self.recipe.grid)
+    def spec_of_files(self, config: "DataConfig", paths: Sequence[Path]) -> tuple[ModalitySpec, str]:
+        """The grid of the recipe that the settings name, or that fits the recordings' lengths."""
+        from kfusion.modalities.audio.files import lengths
+
+        known = config.sound == "word" or (config.sound_seconds and config.sound_rate_hz)
+        measured = [] if known else lengths(paths)
+        recipe, note = chosen_recipe(config.sound, config.sound_seconds, config.sound_rate_hz, measured)
+        if recipe is None:
+            return self._spec(self.recipe.grid), note
+        return replace(self._spec(recipe.grid), front_end=recipe.front_end), note
+
+    def file_settings(self, spec: ModalitySpec) -> dict[str, Any]:
+        """The recipe's name and numbers."""
+        if not spec.front_end:
+            return {"sound": "word"}
+        recipe = recipe_of(spec, self.recipe)
+        return {"sound": "sound", "sound_seconds": recipe.seconds, "sound_rate_hz": recipe.sample_rate_hz}
 
     def front_end(self, spec: ModalitySpec) -> str:
         """The recipe's name."""
-        return self.recipe.front_end
+        return recipe_of(spec, self.recipe).front_end
 
     def standard_file(self, content: bytes) -> bytes:
         """WAV as it is, others as WAV; see `files.standard_sound`."""
@@ -139,7 +154,13 @@ class Audio(Modality):
         """A WAV file of noise that has these features."""
         from kfusion.modalities.audio.synthesis import sound_file
 
-        return sound_file(values, spec, seed, self.recipe)
+        return sound_file(values, spec, seed, recipe_of(spec, self.recipe))
+
+    def hears(self, spec: ModalitySpec) -> dict[str, Any]:
+        """The grid, what its numbers are, and the rate and the length at which recordings are taken."""
+        recipe = recipe_of(spec, self.recipe)
+        seconds = recipe.seconds if spec.front_end else 1.0
+        return {"grid": spec.grid, "unit": recipe.spoken, "rate_hz": recipe.sample_rate_hz, "seconds": seconds}
 
     def bad_files(self, good: bytes) -> list[BadValues]:
         """Sounds that must be refused."""
@@ -157,8 +178,8 @@ class Audio(Modality):
         ]
 
     def normalisation(self, config: "ModelConfig", name: str, spec: ModalitySpec) -> Callable[[Any], Any] | None:
-        """Cuts silence off and subtracts the mean spectrum, where the config asks for it."""
-        if config.utterance_trim < 0:
+        """Cuts silence off and subtracts the mean spectrum of words, where the config asks for it."""
+        if config.utterance_trim < 0 or self._are_bands(spec):
             return None
         from kfusion.modalities.audio.encoder import UtteranceNorm
 
@@ -168,8 +189,9 @@ class Audio(Modality):
     def encode(
         self, values: Any, name: str, spec: ModalitySpec, config: "ModelConfig", mean: Any = None, variance: Any = None
     ) -> Any:
-        """Dense layers or convolutions, as the config says; a sound of one frame has no time to convolve over."""
-        if config.audio_encoder == "dense" or spec.grid[0] == 1:
+        """Dense layers or convolutions, as the config or the features say; one frame has no time to convolve over."""
+        dense = config.audio_encoder == "dense" or (config.audio_encoder == "auto" and not self._are_bands(spec))
+        if dense or spec.grid[0] == 1:
             return super().encode(values, name, spec, config, mean, variance)
         from kfusion.modalities.audio.encoder import encode_grid
 
@@ -182,7 +204,8 @@ class Audio(Modality):
         from kfusion.modalities.audio.augmentation import layers_of
 
         # Only a front end that is known is known to give decibels.
-        return layers_of(config, spec.grid, mean, front_end is not None, "" if name == self.kind else f"{name}_")
+        unit = self._unit(spec) if front_end is not None else "unknown"
+        return layers_of(config, spec.grid, mean, unit, "" if name == self.kind else f"{name}_")
 
     def left_out(self, config: "AugmentConfig", front_end: str | None) -> str:
         """Background noise, of features that are not known to be decibels."""
@@ -200,14 +223,23 @@ class Audio(Modality):
         """Those for a grid of one frame or several, of features that are known to be decibels or not."""
         from kfusion.modalities.audio.corruption import fitting
 
-        return fitting((spec.grid[0], spec.grid[1]), front_end is not None)
+        return fitting((spec.grid[0], spec.grid[1]), front_end is not None, self._are_bands(spec))
 
     def surroundings(self, std: NDArray | None, others: NDArray, spec: ModalitySpec) -> tuple[Any, ...]:
         """The features' deviations, and other voices to mix in."""
         from kfusion.modalities.audio.corruption import Surroundings
 
         deviation = np.ones(spec.grid) if std is None else std.reshape(spec.grid)
-        return (Surroundings(deviation.astype(np.float32), others.reshape(-1, *spec.grid), self.recipe),)
+        return (
+            Surroundings(deviation.astype(np.float32), others.reshape(-1, *spec.grid), recipe_of(spec, self.recipe)),
+        )
+
+    def _are_bands(self, spec: ModalitySpec) -> bool:
+        """Whether the features are decibels of mel bands themselves, not cepstra of a word."""
+        return bool(spec.front_end) and recipe_of(spec, self.recipe).values == "log-mel"
+
+    def _unit(self, spec: ModalitySpec) -> str:
+        return "bands" if self._are_bands(spec) else "coefficients"
 
     def summaries(self, values: NDArray, spec: ModalitySpec) -> list[NDArray[np.float32]]:
         """Of each coefficient what it is over the sound, for sounds that last; and besides when, for words."""
@@ -225,7 +257,8 @@ class Audio(Modality):
         spread = original.std(axis=(0, 1))
         grids = (grids - original.mean(axis=(0, 1))) / np.where(spread > 0, spread, 1)
         frames, coefficients = spec.grid
-        caption = f"{frames} frames to the right, {coefficients} coefficients upwards, each standardised"
+        unit = self._unit(spec)
+        caption = f"{frames} frames to the right, {coefficients} {unit} upwards, each standardised"
         show = {"vmin": -3, "vmax": 3, "cmap": "viridis", "aspect": "auto"}
         return Pictures(np.swapaxes(grids, -1, -2)[..., ::-1, :], show, (1.5, 0.8), caption)
 

@@ -3,13 +3,13 @@
 An augmentation is a function here, its settings in `config.AugmentConfig`, and its random stream; `RandomSound` applies
 them in their order, keyed by sample (`random_streams`), to a whole batch at once.
 
-Background noise is added to sounds that are known by their MFCC alone: the cepstrum is turned back into a smooth
-spectrum in decibels, a noise floor is added in the power domain, and the difference is turned into a cepstrum again.
-What the first coefficients cannot hold stays as it was.
+Background noise is added in the power domain to the decibels of bands. Sounds that are known by their MFCC alone are
+turned back into a smooth spectrum in decibels, and the difference is turned into a cepstrum again. What the first
+coefficients cannot hold stays as it was.
 """
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -20,6 +20,8 @@ from kfusion.config import AugmentConfig
 from kfusion.modalities.audio.recipe import SPOKEN_DIGITS
 from kfusion.random_streams import Stream, uniform
 
+Unit = Literal["coefficients", "bands", "unknown"]
+"""Of features: a cosine transform of decibels, the decibels of bands themselves, or anything else."""
 NUM_MEL_BANDS = SPOKEN_DIGITS.num_mel_bands
 NUM_BANDS = 32
 """Bands in which powers are added; with fewer than the recipe has, levels in decibels must be scaled to agree."""
@@ -29,51 +31,63 @@ TILTS_DB = (4.0, 4.0, 3.0, 2.0)
 """Standard deviations of the noise spectrum's first cosine terms: rooms hum, hiss and everything between."""
 
 
-def layers_of(
-    config: AugmentConfig, grid: Any, mean: Any, decibels: bool, prefix: str = ""
-) -> list[keras.layers.Layer]:
+def layers_of(config: AugmentConfig, grid: Any, mean: Any, unit: Unit, prefix: str = "") -> list[keras.layers.Layer]:
     """The layer that some settings ask for, or none.
 
     Args:
         config: which changes, and how far.
         grid: frames and coefficients of a sound.
         mean: of each feature over the training part; masks fill with it.
-        decibels: whether the features are a cosine transform of decibels.
+        unit: what the features are.
         prefix: of the layer's name.
     """
     in_time = config.time_shift or config.time_stretch or config.time_warp
     if not (in_time or config.time_mask or config.frequency_mask or config.background):
         return []
-    return [RandomSound(config, grid, mean, decibels, name=f"{prefix}random_sound", dtype="float32")]
+    return [RandomSound(config, grid, mean, unit, name=f"{prefix}random_sound", dtype="float32")]
 
 
-def cosines(num: int) -> np.ndarray:
-    """The first rows of the orthonormal DCT-II over `NUM_BANDS` bands: float32 (num, NUM_BANDS)."""
-    return dct(np.eye(NUM_BANDS), type=2, norm="ortho", axis=0)[:num].astype(np.float32)
+def cosines(num: int, num_bands: int = NUM_BANDS) -> np.ndarray:
+    """The first rows of the orthonormal DCT-II: float32 (num, num_bands).
+
+    Args:
+        num: rows, up to `num_bands`.
+        num_bands: over which the cosines run.
+    """
+    return dct(np.eye(num_bands), type=2, norm="ortho", axis=0)[:num].astype(np.float32)
 
 
-def add_background(grid: Any, draws: Any, probability: float) -> tf.Tensor:
+def add_background(grid: Any, draws: Any, probability: float, unit: Unit = "coefficients") -> tf.Tensor:
     """Adds a steady noise of random level and colour to some of the sounds.
 
     Args:
-        grid: float32 (batch, frames, coefficients), orthonormal DCT-II of decibels in `NUM_MEL_BANDS` bands.
+        grid: float32 (batch, frames, coefficients), orthonormal DCT-II of decibels in `NUM_MEL_BANDS` bands; or
+            decibels of bands.
         draws: float32 (batch, 6) in [0, 1): whether, how loud, and four cosine terms of the noise's spectrum.
         probability: that a sound gets noise.
+        unit: what the features are; not "unknown".
     """
+    if unit == "bands":
+        return tf.where((draws[:, 0] < probability)[:, None, None], _with_noise(grid, draws), grid)
     coefficients = min(int(grid.shape[2]), NUM_BANDS)
     scale = math.sqrt(NUM_MEL_BANDS / NUM_BANDS)
     to_bands = tf.constant(cosines(coefficients))
     level_db = tf.einsum("btc,cm->btm", grid[..., :coefficients], to_bands) / scale
+    change = tf.einsum("btm,cm->btc", _with_noise(level_db, draws) - level_db, to_bands) * scale
+    change = tf.pad(change, [[0, 0], [0, 0], [0, int(grid.shape[2]) - coefficients]])
+    return tf.where((draws[:, 0] < probability)[:, None, None], grid + change, grid)
+
+
+def _with_noise(level_db: tf.Tensor, draws: Any) -> tf.Tensor:
+    """Levels (batch, frames, bands) in decibels with a steady noise, whose level and colour the draws say."""
+    num_bands = int(level_db.shape[2])
     loudest = tf.reduce_max(tf.reduce_mean(level_db, axis=2), axis=1)
     below = LOUDEST_DB + (QUIETEST_DB - LOUDEST_DB) * draws[:, 1]
     # Away from 0 and 1, where the inverse of the normal distribution is infinite.
     terms = tf.math.ndtri(draws[:, 2:] * (1.0 - 2e-6) + 1e-6) * tf.constant(TILTS_DB)
-    colour = tf.constant(cosines(len(TILTS_DB) + 1)[1:] * math.sqrt(NUM_BANDS / 2))
+    colour = tf.constant(cosines(len(TILTS_DB) + 1, num_bands)[1:] * math.sqrt(num_bands / 2))
     noise_db = (loudest - below)[:, None] + tf.einsum("bc,cm->bm", terms, colour)
-    summed_db = _add_power(level_db, noise_db[:, None])
-    change = tf.einsum("btm,cm->btc", summed_db - level_db, to_bands) * scale
-    change = tf.pad(change, [[0, 0], [0, 0], [0, int(grid.shape[2]) - coefficients]])
-    return tf.where((draws[:, 0] < probability)[:, None, None], grid + change, grid)
+    return _add_power(level_db, noise_db[:, None])
 
 
 def _add_power(one_db: tf.Tensor, other_db: tf.Tensor) -> tf.Tensor:
@@ -130,7 +144,7 @@ class RandomSound(keras.layers.Layer):
         config: which of them, and how far.
         grid: frames and coefficients of a sound.
         mean: of each feature over the training part, (frames · coefficients,); masks fill with it.
-        decibels: whether the features are a cosine transform of decibels; background noise is added to no others.
+        unit: what the features are; background noise is added to those that are known.
 
     Input shape:
         audio float32 (batch, frames · coefficients), frame-major, and keys int64 (batch,).
@@ -139,12 +153,12 @@ class RandomSound(keras.layers.Layer):
         As the audio's; outside training, the audio itself. Reference: Park et al. 2019 (SpecAugment) for the masks.
     """
 
-    def __init__(self, config: AugmentConfig | dict[str, Any], grid: Any, mean: Any, decibels: bool, **kwargs: Any):
+    def __init__(self, config: AugmentConfig | dict[str, Any], grid: Any, mean: Any, unit: Unit, **kwargs: Any):
         super().__init__(**kwargs)
         self.config = AugmentConfig(**config) if isinstance(config, dict) else config
         self.grid = (int(grid[0]), int(grid[1]))
         self.mean = np.asarray(mean, np.float32)
-        self.decibels = decibels
+        self.unit: Unit = unit
 
     def call(self, audio: Any, keys: Any, training: bool | None = None) -> Any:
         """Changes sounds in training; see the class."""
@@ -152,8 +166,8 @@ class RandomSound(keras.layers.Layer):
             return audio
         config, (frames, coefficients) = self.config, self.grid
         grid = tf.reshape(audio, (-1, frames, coefficients))
-        if config.background and self.decibels:
-            grid = add_background(grid, uniform(keys, Stream.BACKGROUND, 6), config.background)
+        if config.background and self.unit != "unknown":
+            grid = add_background(grid, uniform(keys, Stream.BACKGROUND, 6), config.background, self.unit)
         if frames > 1 and (config.time_shift or config.time_stretch or config.time_warp):
             grid = warp_time(grid, uniform(keys, Stream.TIME_WARP, 4), config)
         if frames > 1 and (config.time_mask or config.frequency_mask):
@@ -174,5 +188,5 @@ class RandomSound(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the same object, for saving."""
-        own = {"config": vars(self.config), "grid": list(self.grid), "decibels": self.decibels}
+        own = {"config": vars(self.config), "grid": list(self.grid), "unit": self.unit}
         return {**super().get_config(), **own, "mean": self.mean.tolist()}

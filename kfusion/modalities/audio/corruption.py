@@ -1,10 +1,11 @@
 """Corruptions of sounds on their grid of frames × coefficients, by severity; see those of images.
 
-White noise and babble are added at a given ratio of signal to noise, where the features are known to be MFCC of
-decibels: the cepstrum is turned into a smooth spectrum, the noise's power is added, and the difference is turned back.
+White noise and babble are added at a given ratio of signal to noise, where the features are known to be decibels of
+mel bands or MFCC of them: a cepstrum is turned into a smooth spectrum, the noise's power is added, and the difference
+is turned back.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,9 +43,9 @@ def add_feature_noise(sounds: NDArray, amount: float, draws: NDArray, around: Su
 def add_white_noise(sounds: NDArray, amount: float, draws: NDArray, around: Surroundings) -> NDArray:
     """Steady noise with equal power per Hz, `amount` decibels below the sound; its level wavers as a band's does."""
     # Mel bands grow wider with 10^(mel/2595), and unnormalised filters gather the more power the wider they are.
-    width_db = 10 * np.linspace(0, around.recipe.top_mel, NUM_BANDS) / MEL
-    frames = sounds.shape[1]
-    wavering_db = normal(draws).reshape(len(sounds), frames, NUM_BANDS)
+    num_bands = sounds.shape[2] if around.recipe.values == "log-mel" else NUM_BANDS
+    width_db = 10 * np.linspace(0, around.recipe.top_mel, num_bands) / MEL
+    wavering_db = normal(draws).reshape(len(sounds), sounds.shape[1], num_bands)
     return _with_noise(sounds, 10 ** ((width_db + wavering_db) / 10), amount, around.recipe)
 
 
@@ -62,27 +63,30 @@ def shift(sounds: NDArray, amount: float, draws: NDArray, around: Surroundings) 
     steps = round(amount * frames)
     place = np.arange(frames)[None] + np.where(side(draws), steps, -steps)[:, None]
     moved = np.take_along_axis(sounds, np.clip(place, 0, frames - 1)[..., None], axis=1)
-    return np.where(((place < 0) | (place >= frames))[..., None], _quietest(sounds), moved)
+    return np.where(((place < 0) | (place >= frames))[..., None], _quietest(sounds, around), moved)
 
 
 def clip_start(sounds: NDArray, amount: float, draws: NDArray, around: Surroundings) -> NDArray:
     """The share `amount` of the frames is missing at the start, and silent instead: recorded too late."""
     lost = np.arange(sounds.shape[1]) < round(amount * sounds.shape[1])
-    return np.where(lost[None, :, None], _quietest(sounds), sounds)
+    return np.where(lost[None, :, None], _quietest(sounds, around), sounds)
 
 
 def drop_frames(sounds: NDArray, amount: float, draws: NDArray, around: Surroundings) -> NDArray:
     """About the share `amount` of the frames, at random places, is lost and silent instead."""
-    return np.where((draws < amount)[..., None], _quietest(sounds), sounds)
+    return np.where((draws < amount)[..., None], _quietest(sounds, around), sounds)
 
 
-def _quietest(sounds: NDArray) -> NDArray:
-    """The frame of each sound with the least energy (coefficient 0): (n, 1, coefficients)."""
-    return np.take_along_axis(sounds, sounds[..., 0].argmin(axis=1)[:, None, None], axis=1)
+def _quietest(sounds: NDArray, around: Surroundings) -> NDArray:
+    """The frame of each sound with the least energy (coefficient 0, or the bands' mean): (n, 1, coefficients)."""
+    energy = sounds.mean(axis=2) if around.recipe.values == "log-mel" else sounds[..., 0]
+    return np.take_along_axis(sounds, energy.argmin(axis=1)[:, None, None], axis=1)
 
 
 def _levels_db(sounds: NDArray, recipe: SoundRecipe = SPOKEN_DIGITS) -> NDArray:
-    """The smooth spectrum in decibels, (n, frames, NUM_BANDS)."""
+    """The spectrum in decibels: (n, frames, bands), or of a cepstrum the smooth one, (n, frames, NUM_BANDS)."""
+    if recipe.values == "log-mel":
+        return np.asarray(sounds, np.float32)
     padding = max(NUM_BANDS - sounds.shape[2], 0)
     padded = np.pad(np.asarray(sounds[..., :NUM_BANDS], np.float32), [(0, 0), (0, 0), (0, padding)])
     return idct(padded, norm="ortho", axis=2) / np.float32(np.sqrt(recipe.num_mel_bands / NUM_BANDS))
@@ -93,10 +97,12 @@ def _power(sounds: NDArray, recipe: SoundRecipe) -> NDArray:
 
 
 def _with_noise(sounds: NDArray, noise: NDArray, ratio_db: float, recipe: SoundRecipe) -> NDArray:
-    """Adds the power of `noise` (n, frames, NUM_BANDS), scaled so that the sound's is `ratio_db` decibels above it."""
+    """Adds the power of `noise` (n, frames, bands), scaled so that the sound's is `ratio_db` decibels above it."""
     clean = _power(sounds, recipe)
     scale = clean.mean(axis=(1, 2), keepdims=True) / noise.mean(axis=(1, 2), keepdims=True) * 10 ** (-ratio_db / 10)
     change_db = 10 * np.log1p(noise * scale / clean) / np.log(10)
+    if recipe.values == "log-mel":
+        return sounds + change_db
     fewer = np.sqrt(recipe.num_mel_bands / NUM_BANDS)
     change = dct(change_db, norm="ortho", axis=2)[..., : sounds.shape[2]] * fewer
     return sounds + np.pad(change, [(0, 0), (0, 0), (0, sounds.shape[2] - change.shape[2])])
@@ -124,15 +130,20 @@ AUDIO_CORRUPTIONS: dict[str, Corruption] = {
 }
 
 
-def fitting(grid: tuple[int, int], decibels: bool) -> dict[str, Corruption]:
+def fitting(grid: tuple[int, int], decibels: bool, bands: bool = False) -> dict[str, Corruption]:
     """The corruptions that make sense for some sounds.
 
     Args:
         grid: frames and coefficients; a single frame has no time.
-        decibels: whether the features are known to be MFCC of decibels; noise can be added at a ratio to those only.
+        decibels: whether the features are known to be decibels or MFCC of them; noise can be added at a ratio to those
+            only.
+        bands: whether they are the decibels of bands themselves.
     """
     names = ["feature_noise"]
     if grid[0] > 1:
         names = [*(["white_noise", "babble"] if decibels else ["feature_noise"])]
         names += ["time_shift", "clipped_start", "dropped_frames"]
-    return {name: AUDIO_CORRUPTIONS[name] for name in names}
+    chosen = {name: AUDIO_CORRUPTIONS[name] for name in names}
+    if bands and "white_noise" in chosen:
+        chosen["white_noise"] = replace(chosen["white_noise"], num_draws=_one_per_feature)
+    return chosen

@@ -22,7 +22,15 @@ import tensorflow as tf
 from scipy.fft import dct
 
 from kfusion.modalities.audio.decoding import read_wav, resample
-from kfusion.modalities.audio.recipe import BREAK_HZ, FSDD_FRONT_END, MEL, SPOKEN_DIGITS, SoundRecipe, neighbours
+from kfusion.modalities.audio.recipe import (
+    BREAK_HZ,
+    FSDD_FRONT_END,
+    MEL,
+    SPOKEN_DIGITS,
+    SoundRecipe,
+    neighbours,
+    recipe_of,
+)
 from kfusion.spec import ModalitySpec
 
 
@@ -311,15 +319,19 @@ def can_read_sounds(front_end: str | None, spec: ModalitySpec, recipe: SoundReci
 def read_sounds(contents: Any, spec: ModalitySpec, recipe: SoundRecipe = SPOKEN_DIGITS) -> tuple[tf.Tensor, tf.Tensor]:
     """The features of WAV files; see `decoding.read_wav` for those that are read.
 
+    A spec that names a front end is read by that one's recipe.
+
     Args:
         contents: string (batch,), each a file; an empty string is a sound that is absent.
         spec: its `grid` is filled.
-        recipe: the numbers.
+        recipe: the numbers for a spec that names none.
 
     Returns:
         audio float32 (batch, spec.num_values), zeros where the sound is absent or has a reason.
         reason string (batch,), the rule that a file breaks and what was found; empty where all is well, or absent.
     """
+
+    recipe = recipe_of(spec, recipe)
 
     def row(content: Any) -> tuple[tf.Tensor, tf.Tensor]:
         samples, rate_hz, reason = read_wav(content)

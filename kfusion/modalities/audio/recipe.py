@@ -16,12 +16,16 @@ decibels of the bands and neither cuts nor cleans nor stretches.
 NumPy alone: whoever asks for a name or a size does not wait for TensorFlow.
 """
 
+import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from kfusion.spec import audio_spec
+from kfusion.spec import ModalitySpec, audio_spec
+from kfusion.validation import UserError
 
 MEL, BREAK_HZ = 2595.0, 700.0
 """Of the HTK mel scale: f Hz is 2595 log10(1 + f / 700) mel."""
@@ -116,7 +120,17 @@ class SoundRecipe:
         made = f"wav-{self.sample_rate_hz}hz{treated}-{self.values}-{self.num_coefficients}"
         if self.stretch:
             return f"{made} + linear-{self.num_frames}"
-        return f"{made} + {self.window_ms:g}ms each {self.hop_ms:g}ms, middle-{self.num_frames}"
+        return f"{made} + middle-{self.seconds:g}s-{self.num_frames}"
+
+    @property
+    def seconds(self) -> float:
+        """How much of a recording the frames cover, where they are not stretched."""
+        return round(self.hop_ms * self.num_frames / 1000, 2)
+
+    @property
+    def spoken(self) -> str:
+        """What the numbers of a frame are, in the plural."""
+        return "log-mel bands" if self.values == "log-mel" else "MFCC"
 
 
 def any_sound(
@@ -128,12 +142,12 @@ def any_sound(
     the network is as large for ten seconds of an engine as for one of a word.
 
     Args:
-        seconds: of a recording that are looked at, > 0.
+        seconds: of a recording that are looked at, ≥ 0.01; rounded to hundredths.
         sample_rate_hz: rate to which every recording is brought; half of it is the highest frequency heard.
         num_frames: windows, next to each other or overlapping.
         num_bands: mel bands.
     """
-    hop_ms = 1000.0 * seconds / num_frames
+    hop_ms = 1000.0 * round(seconds, 2) / num_frames
     return SoundRecipe(
         sample_rate_hz,
         window_ms=max(hop_ms, SHORTEST_WINDOW_MS),
@@ -147,6 +161,76 @@ def any_sound(
         values="log-mel",
         stretch=False,
         heed_steady=True,
+    )
+
+
+def recipe_named(front_end: str) -> SoundRecipe | None:
+    """The recipe of `any_sound` that has a name; None where none has.
+
+    Args:
+        front_end: as `SoundRecipe.front_end` gives it.
+    """
+    found = re.fullmatch(r"wav-(\d+)hz-log-mel-(\d+) \+ middle-([\d.]+)s-(\d+)", front_end)
+    if not found:
+        return None
+    rate, bands, seconds, frames = found.groups()
+    recipe = any_sound(float(seconds), int(rate), int(frames), int(bands))
+    return recipe if recipe.front_end == front_end else None
+
+
+def recipe_of(spec: ModalitySpec, usual: "SoundRecipe") -> SoundRecipe:
+    """The recipe by which files become the values of a spec.
+
+    Args:
+        spec: of sounds.
+        usual: the recipe of a spec that names none.
+
+    Raises:
+        UserError: the spec names one that this version of kfusion does not know.
+    """
+    recipe = recipe_named(spec.front_end) if spec.front_end else usual
+    if recipe is None:
+        raise UserError(f"the front end of sounds must be known to this version. Received: {spec.front_end!r}")
+    return recipe
+
+
+LONGEST_WORD_S = 2.0
+"""Where half of the recordings last no longer, they are taken for words."""
+LONGEST_WINDOW_S, SHORTEST_SOUND_S = 10.0, 0.5
+"""Of the seconds that are looked at, where the recordings decide it."""
+LOWEST_SOUND_HZ, HIGHEST_SOUND_HZ = 8000, 48_000
+"""Of the rates to which recordings may be brought."""
+
+
+def chosen_recipe(
+    choice: str, seconds: float, sample_rate_hz: int, lengths: Sequence[tuple[float, int]]
+) -> tuple[SoundRecipe | None, str]:
+    """The recipe for some recordings, and why.
+
+    Args:
+        choice: word, sound or auto.
+        seconds: of `any_sound`; 0: the recordings' median, up to `LONGEST_WINDOW_S`.
+        sample_rate_hz: of `any_sound`; 0: that of most recordings.
+        lengths: seconds and rate of some recordings.
+
+    Returns:
+        The recipe, or None for the usual one; and a line on what was taken for what, where the recordings decided it.
+    """
+    own = seconds > 0 or sample_rate_hz > 0
+    if choice == "word" or not (lengths or own or choice == "sound"):
+        return None, ""
+    median_s = float(np.median([length for length, _ in lengths] or [1.0]))
+    heard = f"half of the sounds last up to {median_s:.2g} s"
+    if choice == "auto" and not own and median_s <= LONGEST_WORD_S:
+        return None, f"{heard}: they are taken for words (--sound sound hears any other sound)"
+    usual_hz = Counter(rate for _, rate in lengths).most_common(1)[0][0] if lengths else any_sound().sample_rate_hz
+    rate_hz = sample_rate_hz or min(max(usual_hz, LOWEST_SOUND_HZ), HIGHEST_SOUND_HZ)
+    recipe = any_sound(seconds or min(max(median_s, SHORTEST_SOUND_S), LONGEST_WINDOW_S), rate_hz)
+    if own and choice == "sound" and seconds and sample_rate_hz:
+        return recipe, ""
+    return recipe, (
+        f"{heard}: the middle {recipe.seconds:g} s of each are heard at {rate_hz:,} Hz, as {recipe.num_frames} frames "
+        f"of {recipe.num_coefficients} log-mel bands (--sound word hears words)"
     )
 
 

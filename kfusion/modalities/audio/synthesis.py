@@ -22,7 +22,7 @@ def sound_file(features: np.ndarray, spec: ModalitySpec, seed: int = 0, recipe: 
     """A WAV file, 16 bit, mono, at the recipe's rate, one hop of time for each frame of the features.
 
     Args:
-        features: float32 (num_values,), MFCC.
+        features: float32 (num_values,), MFCC or decibels of bands, as the recipe has them.
         spec: their grid.
         seed: of the noise.
         recipe: by which they were made.
@@ -31,7 +31,8 @@ def sound_file(features: np.ndarray, spec: ModalitySpec, seed: int = 0, recipe: 
     num_bands, window, hop = recipe.num_mel_bands, recipe.window, recipe.hop
     grid = np.zeros((frames, num_bands))
     grid[:, :coefficients] = features.reshape(frames, coefficients)
-    bands = np.clip(idct(grid, type=2, norm="ortho", axis=1), recipe.lowest_db, LOUDEST_BAND_DB)
+    levels_db = grid if recipe.values == "log-mel" else idct(grid, type=2, norm="ortho", axis=1)
+    bands = np.clip(levels_db, recipe.lowest_db, LOUDEST_BAND_DB)
     hertz = np.fft.rfftfreq(window, 1 / recipe.sample_rate_hz)
     # Evenly spaced on the HTK mel scale, so a bin's band is its own place on that scale.
     mel = np.log10(1 + hertz / BREAK_HZ) / np.log10(1 + hertz[-1] / BREAK_HZ) * (num_bands - 1)

@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,9 +128,9 @@ class Image(Modality):
             return ""
         return f"picture files have 1 or 3 channels, the training data's images {channels}"
 
-    def spec_of_files(self, config: "DataConfig") -> ModalitySpec:
+    def spec_of_files(self, config: "DataConfig", paths: Sequence[Path]) -> tuple[ModalitySpec, str]:
         """`image_shape` of the settings."""
-        return image_spec(config.image_shape)
+        return image_spec(config.image_shape), ""
 
     def file_settings(self, spec: ModalitySpec) -> dict[str, Any]:
         """Pictures are brought to this shape."""

@@ -1,8 +1,6 @@
 // Small pictures: levels, a waveform, pixels, features. Their colour is that of the canvas in the style sheet.
 import { element } from "./elements.js";
 
-const COEFFICIENTS = 13;
-
 // Pixels of a canvas that is as large as the style sheet says.
 const fine = (canvas) => [canvas.clientWidth * 2, canvas.clientHeight * 2];
 
@@ -55,8 +53,7 @@ export function plotPixels(canvas, image) {
 }
 
 // features: frame after frame; time to the right, the first coefficient at the bottom, each on its own scale.
-export function plotFeatures(canvas, features) {
-  const coefficients = features.length % COEFFICIENTS ? 1 : COEFFICIENTS;
+export function plotFeatures(canvas, features, coefficients) {
   const frames = features.length / coefficients;
   const context = canvasContext(canvas, frames, coefficients);
   for (let row = 0; row < coefficients; row++) {
@@ -67,7 +64,6 @@ export function plotFeatures(canvas, features) {
       context.fillRect(frame, coefficients - 1 - row, 1, 1);
     });
   }
-  return { frames, coefficients };
 }
 
 export function wipe(canvas) {

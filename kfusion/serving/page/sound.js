@@ -1,27 +1,27 @@
-// Any sound, from a file or the microphone -> 8 kHz, mono, 16 bit, one second at least: samples, and a WAV file.
+// Any sound, from a file or the microphone -> the model's rate, mono, 16 bit, a second at least of a word: samples, and WAV.
 
-const RATE_HZ = 8000;
 const MAX_SECONDS = 60;
 const MAX_BYTES = 50e6;
 
-export async function readSound(file) {
+// hearing: the rate at which the model hears, and what it makes of a sound.
+export async function readSound(file, { rate_hz: rateHz, unit }) {
   const rule = `${file.name}: must be a sound, such as WAV`;
   if (file.size > MAX_BYTES) throw new Error(`${rule}, of up to 50 MB. Found: ${Math.round(file.size / 1e6)} MB`);
   const found = file.size ? file.type || "something else" : "an empty file";
   // Decoding resamples with a proper filter; a source node at another rate would only interpolate.
-  const context = new OfflineAudioContext(1, RATE_HZ, RATE_HZ);
+  const context = new OfflineAudioContext(1, rateHz, rateHz);
   const decoded = await context.decodeAudioData(await file.arrayBuffer()).catch(() => {
     throw new Error(`${rule}. Found: ${found}`);
   });
   if (decoded.duration > MAX_SECONDS) {
     throw new Error(`${rule}, of up to ${MAX_SECONDS} seconds. Found: ${Math.round(decoded.duration)} seconds`);
   }
-  const samples = mono(decoded);
-  return { samples, wav: wavFile(samples, RATE_HZ) };
+  const samples = mono(decoded, unit === "MFCC" ? rateHz : 0);
+  return { samples, wav: wavFile(samples, rateHz) };
 }
 
-function mono(decoded) {
-  const samples = new Float32Array(Math.max(decoded.length, RATE_HZ));
+function mono(decoded, least) {
+  const samples = new Float32Array(Math.max(decoded.length, least));
   for (let channel = 0; channel < decoded.numberOfChannels; channel++) {
     decoded.getChannelData(channel).forEach((value, at) => (samples[at] += value / decoded.numberOfChannels));
   }
@@ -49,8 +49,7 @@ function wavFile(samples, rate) {
   return new Blob([view], { type: "audio/wav" });
 }
 
-// The microphone waits for a sound, then keeps one second, with a little of what came before it.
-const KEPT_S = 1;
+// The microphone waits for a sound, then keeps some seconds, with a little of what came before it.
 const BEFORE_S = 0.2;
 const PATIENCE_S = 6;
 const HEARD = 0.02; // Level (root of the mean square) at which a sound begins.
@@ -62,8 +61,8 @@ const REFUSED = {
   NotReadableError: "The microphone is in use by another program. Close it there, or open a sound file.",
 };
 
-// level(value, heard): is told the loudness of each block, and whether a sound has begun.
-export async function record(level, signal) {
+// level(value, heard): is told the loudness of each block, and whether a sound has begun; seconds: that are kept.
+export async function record(level, seconds, signal) {
   if (!navigator.mediaDevices?.getUserMedia) {
     throw new Error("The browser gives the microphone to https and localhost only. Open a sound file instead.");
   }
@@ -75,14 +74,14 @@ export async function record(level, signal) {
   try {
     await context.audioWorklet.addModule("tap.js");
     signal.throwIfAborted();
-    return await listen(context, stream, level, signal);
+    return await listen(context, stream, level, seconds, signal);
   } finally {
     stream.getTracks().forEach((track) => track.stop());
     await context.close();
   }
 }
 
-function listen(context, stream, level, signal) {
+function listen(context, stream, level, seconds, signal) {
   const rate = context.sampleRate;
   const tap = new AudioWorkletNode(context, "tap", { processorOptions: { size: Math.ceil(BLOCK_S * rate) } });
   context.createMediaStreamSource(stream).connect(tap).connect(context.destination);
@@ -95,9 +94,9 @@ function listen(context, stream, level, signal) {
       const loudness = Math.sqrt(data.reduce((sum, value) => sum + value * value, 0) / data.length);
       if (first === null && loudness > HEARD) first = Math.max(0, blocks.length - 1 - BEFORE_S / BLOCK_S);
       level(loudness, first !== null);
-      const wanted = KEPT_S / BLOCK_S;
+      const wanted = Math.ceil(seconds / BLOCK_S);
       if (first !== null && blocks.length >= first + wanted) {
-        const kept = joined(blocks.slice(first, first + wanted)).subarray(0, KEPT_S * rate);
+        const kept = joined(blocks.slice(first, first + wanted)).subarray(0, seconds * rate);
         resolve(new File([wavFile(kept, rate)], "recording"));
       } else if (first === null && blocks.length * BLOCK_S > PATIENCE_S) {
         reject(new Error(`Nothing was heard in ${PATIENCE_S} seconds. Speak up, or look at the microphone's level.`));

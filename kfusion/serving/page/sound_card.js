@@ -4,6 +4,8 @@ import { plotFeatures, plotLevels, plotWave, seen, wipe } from "./plot.js";
 import { base64 } from "./rest.js";
 import { readSound, record } from "./sound.js";
 
+// Of versions that do not say how they hear: those of the digits.
+const USUAL = { rate_hz: 8000, seconds: 1, unit: "MFCC", grid: [39, 13] };
 const SILENT = "This example is kept as features: nothing to play.";
 
 export class SoundCard {
@@ -16,6 +18,7 @@ export class SoundCard {
     this.samples = null;
     this.turn = 0;
     this.recording = null;
+    this.hearing = USUAL;
     this.replay = new Audio();
     element("record").addEventListener("click", () => this.toggle());
     element("play").addEventListener("click", () => this.play());
@@ -29,7 +32,7 @@ export class SoundCard {
   take(file, name = file.name) {
     this.recording?.abort();
     return this.give(async () => {
-      const { samples, wav } = await readSound(file);
+      const { samples, wav } = await readSound(file, this.hearing);
       return { samples, wav, file: await base64(wav) };
     }, name);
   }
@@ -100,11 +103,15 @@ export class SoundCard {
       levels.push(loudness);
       plotLevels(element("wave"), levels);
       element("sound-state").textContent = begun ? "Recording …" : "Listening. Say it now.";
-    }, signal);
+    }, this.hearing.seconds, signal);
   }
 
   // modality: of the model.
-  open({ takes_files }) {
+  open({ takes_files, shape, hears }) {
+    const other = !hears && shape[0] % USUAL.grid[1]; // Features of another kind, of which nothing is known.
+    this.hearing = hears ?? (other ? { ...USUAL, unit: "features", grid: [shape[0], 1] } : USUAL);
+    const { seconds } = this.hearing;
+    element("sound-kept").textContent = seconds === 1 ? "one second is" : `${seconds} seconds are`;
     if (!takes_files) this.close();
   }
 
@@ -114,8 +121,11 @@ export class SoundCard {
       wipe(element("seen-sound"));
       return seen("sound", "What the model hears: nothing yet", "The sound as the network takes it.");
     }
-    const { frames, coefficients } = plotFeatures(element("seen-sound"), features);
-    const sentence = `${frames} frames (left to right) of ${coefficients} MFCC (bottom to top), each on its own scale.`;
+    const [, coefficients] = this.hearing.grid;
+    const frames = features.length / coefficients;
+    plotFeatures(element("seen-sound"), features, coefficients);
+    const values = `${coefficients} ${this.hearing.unit}`;
+    const sentence = `${frames} frames (left to right) of ${values} (bottom to top), each on its own scale.`;
     seen("sound", `What the model hears: ${frames} frames of features`, sentence);
   }
 
