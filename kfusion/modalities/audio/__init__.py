@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -204,7 +204,7 @@ class Audio(Modality):
         from kfusion.modalities.audio.augmentation import layers_of
 
         # Only a front end that is known is known to give decibels.
-        unit = self._unit(spec) if front_end is not None else "unknown"
+        unit = "unknown" if front_end is None else self._unit(spec)
         return layers_of(config, spec.grid, mean, unit, "" if name == self.kind else f"{name}_")
 
     def left_out(self, config: "AugmentConfig", front_end: str | None) -> str:
@@ -238,7 +238,7 @@ class Audio(Modality):
         """Whether the features are decibels of mel bands themselves, not cepstra of a word."""
         return bool(spec.front_end) and recipe_of(spec, self.recipe).values == "log-mel"
 
-    def _unit(self, spec: ModalitySpec) -> str:
+    def _unit(self, spec: ModalitySpec) -> Literal["bands", "coefficients"]:
         return "bands" if self._are_bands(spec) else "coefficients"
 
     def summaries(self, values: NDArray, spec: ModalitySpec) -> list[NDArray[np.float32]]:

@@ -78,7 +78,7 @@ def add_background(grid: Any, draws: Any, probability: float, unit: Unit = "coef
     return tf.where((draws[:, 0] < probability)[:, None, None], grid + change, grid)
 
 
-def _with_noise(level_db: tf.Tensor, draws: Any) -> tf.Tensor:
+def _with_noise(level_db: Any, draws: Any) -> tf.Tensor:
     """Levels (batch, frames, bands) in decibels with a steady noise, whose level and colour the draws say."""
     num_bands = int(level_db.shape[2])
     loudest = tf.reduce_max(tf.reduce_mean(level_db, axis=2), axis=1)
