@@ -26,7 +26,7 @@ from kfusion.data.splits import split
 from kfusion.data.statistics import measure
 from kfusion.inference import load_network
 from kfusion.io import read_json
-from kfusion.model.build import normalisations
+from kfusion.modalities import each_of
 from kfusion.parameters import config_of, parameters_of
 from kfusion.prepared_data import PreparedData, gather
 from kfusion.spec import Spec
@@ -292,7 +292,8 @@ def imbalanced(seed: int, class_weight: str) -> PreparedData:
     prepared = gather(Config(DataConfig(), model, AugmentConfig(flip="none", rotation=0.0, crop=0), training))
     parts = prepared.parts
     train_part, val = (part.take(uneven_rows(part.label, seed)) for part in (parts.train, parts.val))
-    statistics = measure(train_part, normalisations(model, prepared.spec))
+    normalisations = {name: kind.normalisation(model, name, shape) for name, kind, shape in each_of(prepared.spec)}
+    statistics = measure(train_part, normalisations)
     return replace(prepared, parts=replace(parts, train=train_part, val=val), statistics=statistics)
 
 

@@ -100,6 +100,7 @@ def test_missing_numbers_are_evaluated_and_exported(tmp_path, undrawn):
     assert (done.returncode, done.stderr) == (0, ""), f"{done.stdout}{done.stderr}"
     done = in_process("kfusion.report", tmp_path / "run")
     assert (done.returncode, done.stderr) == (0, ""), f"{done.stdout}{done.stderr}"
-    version = load(load(tmp_path / "run").export(tmp_path / "models" / "made"))
     clf = load(tmp_path / "run")
+    assert isinstance(clf, FusionClassifier)
+    version = load(clf.export(tmp_path / "models" / "made"))
     np.testing.assert_allclose(version.predict_proba(values), clf.predict_proba(values), atol=1e-5)

@@ -4,6 +4,7 @@ import io
 import itertools
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -186,7 +187,7 @@ def by_av(samples: np.ndarray, rate_hz: int, container: str, codec: str) -> byte
 
     file = io.BytesIO()
     with av.open(file, "w", format=container) as output:
-        stream = output.add_stream(codec, rate=rate_hz, layout="mono")
+        stream: Any = output.add_stream(codec, rate=rate_hz, layout="mono")
         values = np.round(samples * 32768).astype(np.int16)[None]
         frame = av.AudioFrame.from_ndarray(values, format="s16", layout="mono")
         frame.sample_rate, frame.pts = rate_hz, 0

@@ -340,7 +340,7 @@ def write_samples(place: Path, samples: Samples, label: Any, groups: Any, known:
         _write_manifest(place / MANIFEST, samples, codes, classes, groups)
     else:
         modalities = tuple(name for name in samples.columns if not modality(name).allows_missing)
-        missing = np.argwhere(~samples.where_present(modalities)) if modalities else ()
+        missing = np.argwhere(~samples.where_present(modalities)) if modalities else np.zeros((0, 2), int)
         if len(missing):
             row, which = missing[0]
             rule = "a row of arrays must have every modality"

@@ -88,9 +88,10 @@ def fit_temperature(probabilities: ArrayLike, label: ArrayLike, present: ArrayLi
         Platt, "Probabilistic Outputs for Support Vector Machines", 1999, section 2.2.
     """
     if present is not None and not np.all(present):
-        if not np.any(present):
+        counted = np.flatnonzero(present)
+        if not len(counted):
             return 1.0
-        probabilities, label = np.asarray(probabilities)[present], np.asarray(label)[present]
+        probabilities, label = np.asarray(probabilities)[counted], np.asarray(label)[counted]
     logs = as_logs(probabilities)
     num_rows, num_classes = logs.shape
     label = as_classes("label", label, num_classes)
