@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from kfusion.modalities import front_ends as module
+from kfusion.modalities import modality
 from kfusion.modalities.audio import Audio
 from kfusion.modalities.front_ends import fingerprint, fingerprints
 
@@ -34,9 +35,14 @@ class Part(NamedTuple):
     def total(self):
         return self.one + self.two
 
+def half(value):
+    return value / 2
+
+WAYS = {"half": [half]}
+
 def helper(values):
     def inside(value):
-        return value * SCALE if value in KNOWN else table()
+        return value * SCALE if value in KNOWN else table() + WAYS["half"][0](value)
     return inside(values)
 
 @lru_cache
@@ -74,6 +80,7 @@ def name_of(tmp_path, monkeypatch):
         ("one + self.two", "one - self.two"),
         ("value * SCALE", "value / SCALE"),
         ("return 4", "return 5"),
+        ("value / 2", "value / 3"),
     ],
 )
 def test_any_change_of_what_is_done_gives_another_name(name_of, old, new):
@@ -97,6 +104,9 @@ def test_what_changes_nothing_leaves_the_name(name_of, old, new):
 def test_front_ends_of_pictures_and_sounds_have_names_that_last():
     assert fingerprints() == fingerprints()
     assert fingerprints()["sounds"] == fingerprint(Audio().reader()) != fingerprints()["images"]
+    pictures = module._used(modality("image").raw_reader())
+    assert not [name for name, meaning in pictures.items() if " at 0x" in meaning]  # Another in each process.
+    assert "kfusion.modalities.image.formats._decode_webp" in pictures
     parts = module._used(Audio().reader())
     assert {
         "kfusion.modalities.audio.features.SPEECH",

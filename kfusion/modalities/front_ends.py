@@ -8,6 +8,7 @@ kfusion that this one uses, without comments and docstrings, and the value of ev
 import ast
 import hashlib
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass
@@ -129,10 +130,20 @@ def _used(function: Any) -> dict[str, str]:
             elif isinstance(value, np.ndarray | np.generic):
                 meanings[constant] = f"{value.dtype} {value.shape} {value.tobytes().hex()}"
             elif isinstance(value, _PLAIN) or (is_dataclass(value) and not isinstance(value, type)):
-                meanings[constant] = repr(value)
+                # Where a function lies in memory is another place in each process; what it does counts.
+                meanings[constant] = re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+                waiting += _functions_in(value)
             elif isinstance(value, set | frozenset):
                 meanings[constant] = repr(sorted(value))
     return meanings
+
+
+def _functions_in(value: Any) -> list[Any]:
+    """The functions of kfusion in a constant, at any depth."""
+    if isinstance(value, FunctionType):
+        return [value] if value.__module__.startswith(_PACKAGE) else []
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else ()
+    return [function for part in parts for function in _functions_in(part)]
 
 
 def _named(value: Any) -> Iterator[tuple[str, Any]]:
