@@ -26,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 from kfusion.cli import console, quiet, without_tracing_advice
 from kfusion.config import Config
 from kfusion.data.classes import Classes
-from kfusion.data.in_memory import OwnData, own_data, read_samples, staging, write_samples
+from kfusion.data.in_memory import OwnData, own_data, own_table, read_samples, staging, write_samples, write_table
 from kfusion.io import PARTIAL, read_json
 from kfusion.parameters import OWN, SETTINGS, config_of, parameters_of, signature, unknown, with_data
 from kfusion.prediction.estimator import Classifier, ExportedClassifier, ask_each, classes_of, label_of
@@ -140,9 +140,13 @@ class FusionClassifier(Classifier, ClassifierMixin, BaseEstimator):
                 raise UserError(f"'y' and 'groups' must be left out where X is a folder. Received: X {os.fspath(X)!r}")
             start(None, "builtin" if X == "builtin" else os.path.abspath(os.path.expanduser(X)))
             return
-        samples = read_samples(X)
-        groups = samples.more.get("group") if groups is None else groups
-        with own_data(samples, label_of(X, y), groups, folder, config.data, self._console) as own:
+        if config.data.columns:
+            kept = own_table(X, y, groups, folder, config.data, self._console)
+        else:
+            samples = read_samples(X)
+            groups = samples.more.get("group") if groups is None else groups
+            kept = own_data(samples, label_of(X, y), groups, folder, config.data, self._console)
+        with kept as own:
             try:
                 start(own, own.data)
             except UserError as error:
@@ -203,9 +207,16 @@ class FusionClassifier(Classifier, ClassifierMixin, BaseEstimator):
         else:
             model = self._loaded()
             ask_each(model, X, lambda start, batch: None)  # Scale, shapes and files are as they must be.
-            known, samples = Classes(self.classes_[self._places(model)]), read_samples(X, model.spec)
+            known, columns = (
+                Classes(self.classes_[self._places(model)]),
+                open_finished(self.run_dir_).config().data.columns,
+            )
             with tempfile.TemporaryDirectory(prefix="kfusion-") as folder:
-                data = write_samples(Path(folder) / "data", samples, label_of(X, y), None, known)
+                place = Path(folder) / "data"
+                if columns and isinstance(X, pd.DataFrame):
+                    data = write_table(place, X, y, None, columns, known)
+                else:
+                    data = write_samples(place, read_samples(X, model.spec), label_of(X, y), None, known)
                 # Files of one size would be taken for those of the training.
                 place = evaluate(self.run_dir_, Request(data=str(data), force=True, **flags), self._console)
         self._model = None  # The temperatures may have changed.

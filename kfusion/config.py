@@ -83,6 +83,8 @@ class DataConfig:
     """split=speaker: the people of the validation part; empty: the one before the first test person."""
     test_labels: str = ""
     """A CSV with the labels of the competition's test files, which then are the test part."""
+    columns: tuple[str, ...] = ()
+    """A table: its columns, such as image=photo vector=age,weight,glucose_* audio=MFCC_1..MFCC_104 label=risk."""
     image_shape: tuple[int, ...] = (28, 28, 1)
     """Picture files: height, width, channels (1 or 3); 28 28 1: signs, in MNIST's convention; others: resized."""
     folds: int = 0

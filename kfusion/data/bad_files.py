@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from kfusion.data.media_files import Listing, checked
+from kfusion.data.media_files import ABSENT, Listing, checked
 from kfusion.modalities import modality
 from kfusion.validation import UserError, broken
 
@@ -24,7 +24,7 @@ _HEAD_BYTES, _TAIL_BYTES, _READERS = 2**20, 2**16, 8
 
 def header_faults(listing: Listing) -> dict[Path, str]:
     """The files that cannot be read, as far as their first and last bytes tell, and why."""
-    files = {item.path: name for name, items in listing.items.items() for item in items}
+    files = {item.path: name for name, items in listing.items.items() for item in items if item.path != ABSENT}
     with ThreadPoolExecutor(_READERS) as pool:
         reasons = pool.map(_header_fault, files, files.values())
     return {path: reason for path, reason in zip(files, reasons, strict=True) if reason}

@@ -31,8 +31,10 @@ from rich.console import Console
 
 from kfusion.config import DataConfig
 from kfusion.data.classes import Classes, encode, read_classes, write_classes
+from kfusion.data.columns import NO_NUMBER, OTHERS, parse, places_of
 from kfusion.data.dataset import Source
 from kfusion.data.loaders import load
+from kfusion.data.tables import LABELS, Table
 from kfusion.io import PARTIAL, write_atomically
 from kfusion.modalities import each_of, kinds, modality, one_of
 from kfusion.modalities.base import Modality
@@ -274,6 +276,101 @@ def own_data(
             rule = "labels of files must be told apart by a table too, where 1.0 and 01 are the number 1"
             raise UserError(f"'y': {rule}. Found: {min(set(own) - set(read))!r}")
         yield OwnData(place, name, replace(source, info={**source.info, "name": name}))
+
+
+@contextlib.contextmanager
+def own_table(
+    X: Any, y: Any, groups: Any, folder: Path, config: DataConfig, console: Console | None = None
+) -> Iterator[OwnData]:
+    """As `own_data`, of a DataFrame whose columns the config names.
+
+    Args:
+        X: the DataFrame.
+        y: (n,), of any values; None: the column of the classes.
+        groups: (n,), rows that belong together have the same; None: the column of groups, if there is one.
+        folder: the run folder to be.
+        config: its `columns` say what the columns are.
+        console: where progress is shown; None: nowhere.
+
+    Raises:
+        UserError: X is no DataFrame, or the data break a rule.
+    """
+    with staging(folder.parent, OWN_DATA) as parent:
+        place = parent / OWN_DATA
+        write_table(place, X, y, groups, config.columns)
+        try:
+            source = load(replace(config, data=str(place / MANIFEST)), console)
+        except UserError as error:
+            raise UserError(in_terms_of_x(str(error), place)) from None
+        name = str(folder / OWN_DATA / MANIFEST)
+        yield OwnData(place, name, replace(source, info={**source.info, "name": name}))
+
+
+def write_table(place: Path, X: Any, y: Any, groups: Any, columns: Sequence[str], known: Classes | None = None) -> Path:
+    """Writes a labelled DataFrame into a new folder.
+
+    Args:
+        place: the folder to be.
+        X: the DataFrame.
+        y: (n,), of any values; None: the column of the classes.
+        groups: (n,), rows that belong together have the same; None: the column of groups, if there is one.
+        columns: what the columns are; see `kfusion.data.columns`.
+        known: the classes that there may be; None: those that there are.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        UserError: X is no DataFrame, a column is missing, or labels break a rule.
+    """
+    if not isinstance(X, pd.DataFrame):
+        raise UserError(f"'columns' must be left out unless X is a DataFrame or a table. Received: {_kind(X)}")
+    X = X.set_axis(list(map(str, X.columns)), axis=1)
+    wanted, table = parse(columns), Table(Path("'X'"), tuple(X.columns))
+    names = {name: [table.header[at] for at in places_of(table, name, parts)] for name, parts in wanted.items()}
+    label_name = names.get("label", [LABELS[0]])[0]
+    if y is None and label_name not in table.header:
+        raise UserError("'y' must be given, or 'columns' name the classes: label=COLUMN. Received: neither")
+    codes, classes = encode(X[label_name] if y is None else y, len(X), known)
+    used = X[[column for of_name in names.values() for column in of_name if column != label_name]].copy()
+    used[label_name] = [classes.names[code] for code in codes]
+    if groups is not None and "group" not in names:
+        used["group"] = column(groups)
+    place.mkdir(parents=True)
+    files = [of_name[0] for name, of_name in names.items() if name not in OTHERS]
+    write_frame(place / MANIFEST, used, files)
+    write_classes(place, classes)
+    return place / MANIFEST
+
+
+def write_frame(path: Path, frame: pd.DataFrame, may_be_files: Sequence[str]) -> None:
+    """Writes a DataFrame as a manifest.
+
+    Args:
+        path: the file.
+        frame: the columns.
+        may_be_files: columns whose paths, if they hold paths, become whole: the manifest lies elsewhere.
+    """
+    whole = frame.copy()
+    for name in may_be_files:
+        if name in whole:
+            whole[name] = [cell if _is_number(cell) else _whole_path(cell) for cell in whole[name]]
+    write_atomically(path, lambda partial: whole.to_csv(partial, index=False))
+
+
+def _whole_path(cell: Any) -> str:
+    return str(Path(cell).expanduser().absolute())
+
+
+def _is_number(cell: Any) -> bool:
+    """Whether a cell is no path: a number, or nothing."""
+    if not _is_path(cell) or _is_missing(cell):
+        return True
+    try:
+        float(str(cell))
+    except ValueError:
+        return str(cell).casefold() in NO_NUMBER
+    return True
 
 
 @contextlib.contextmanager

@@ -124,7 +124,7 @@ def load(config: DataConfig, console: Console | None = None) -> Source:
     """Reads and checks the data that the config names.
 
     Args:
-        config: `data`, `test_labels`, `limit` and what says how files are read are used.
+        config: `data`, `test_labels`, `columns`, `limit` and what says how files are read are used.
         console: where progress is shown where files must be decoded; None: nowhere.
 
     Returns:
@@ -133,6 +133,8 @@ def load(config: DataConfig, console: Console | None = None) -> Source:
     Raises:
         UserError: one line that names the file, the rule, and what was found.
     """
+    if config.columns and not Path(config.data).is_file():
+        raise UserError(f"'columns' must be left out unless the data are a table. Received: {' '.join(config.columns)}")
     if is_media(config.data):
         if config.test_labels:
             raise UserError(f"'test_labels' must be empty with picture files. Received: {config.test_labels!r}")

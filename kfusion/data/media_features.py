@@ -22,13 +22,14 @@ from rich.progress import track
 
 from kfusion.cli import quiet
 from kfusion.config import DataConfig
-from kfusion.data.array_files import blank_lines, group_ids, scan
+from kfusion.data.array_files import blank_lines, group_ids, scan, scan_finite
 from kfusion.data.bad_files import header_faults, without
-from kfusion.data.dataset import ModalityData, Source
-from kfusion.data.media_files import TEST, TRAINING, VALIDATION, Item, Listing, list_media, read_manifest
+from kfusion.data.columns import read_columns
+from kfusion.data.dataset import ModalityData, Source, own_groups
+from kfusion.data.media_files import ABSENT, TEST, TRAINING, VALIDATION, Item, Listing, list_media, read_manifest
 from kfusion.data.splits import hold_out, joined
 from kfusion.io import is_live, write_atomically, write_json
-from kfusion.modalities import each_of, modality
+from kfusion.modalities import each_of, kind_named, modality
 from kfusion.modalities.base import Modality
 from kfusion.modalities.front_ends import Reader, file_reader, fingerprints
 from kfusion.spec import ModalitySpec, Spec
@@ -175,44 +176,55 @@ def load_media(config: DataConfig, console: Console | None = None) -> Source:
         UserError: one line that names the file, the rule, and what was found.
     """
     where = Path(config.data)
-    whole = (list_media(where) if where.is_dir() else read_manifest(where)).limited(config.limit)
+    whole = _listed(where, config.columns).limited(config.limit)
     hold_out(_speakers(whole)[1] or None, config, str(where))  # Refuses people before minutes of decoding.
     faults = header_faults(whole)
     listing = without(whole, faults, config.skip_bad)
-    chosen = {
-        name: modality(name).spec_of_files(config, [item.path for item in items])
+    shapes, taken = _shapes(listing, config)
+    spec, made_by = Spec(shapes, listing.class_names), fingerprints()
+    read = {
+        name: _numbers(listing, name) if name in listing.values else _read(items, *_of(spec, name), made_by, console)
         for name, items in listing.items.items()
     }
-    spec, made_by = Spec({name: shape for name, (shape, _) in chosen.items()}, listing.class_names), fingerprints()
-    read = {name: _read(listing.items[name], kind, shape, made_by, console) for name, kind, shape in each_of(spec)}
     for files in read.values():
         faults |= files.faults
     listing = without(whole, faults, config.skip_bad)
     speaker, speaker_names = _speakers(listing)
     rows = {name: files.rows_of(listing.items[name]) for name, files in read.items()}
-    scans = {name: scan(files.array, rows[name]) for name, files in read.items()}
-    content = {name: group_ids(scanned.fingerprint)[0] for name, scanned in scans.items()}
+    here = {name: np.array([item.is_present for item in items]) for name, items in listing.items.items()}
+    scans, content = {}, {}
+    for name, kind, _ in each_of(spec):
+        array, used = read[name].array, rows[name][here[name]]
+        numeric = name in listing.values
+        scans[name] = scan_finite(array, used, where, kind.allows_missing) if numeric else scan(array, used)
+        content[name] = np.zeros(len(here[name]), np.int64)
+        content[name][here[name]] = group_ids(scans[name].fingerprint)[0]
+        content[name] = own_groups(content[name], None if here[name].all() else here[name])
     grouped = any(item.group for item in listing.everything)
     number, last = {name: label for label, name in enumerate(spec.class_names)}, spec.names[-1]
-    data, notes = {}, [*listing.notes, *(note for _, note in chosen.values() if note)]
+    data, notes = {}, [*listing.notes, *taken]
     for name, items in listing.items.items():
         label = np.array([number[item.label] for item in items], np.int64)
         group = _groups(content[name], items, grouped)
-        data[name] = ModalityData(read[name].array, label, group, rows[name], speaker if name == last else None)
-        notes += _two_labels(f"{modality(name).file_noun}s", items, content[name])
-    notes += [line for name in scans for line in blank_lines(scans[name], f"{modality(name).file_noun}s")]
+        who, present = speaker if name == last else None, None if here[name].all() else here[name]
+        data[name] = ModalityData(read[name].array, label, group, rows[name], who, present)
+        notes += _two_labels(f"{kind_named(name).file_noun}s", items, content[name])
+    in_files = [name for name in spec.names if name not in listing.values]
+    notes += [line for name in in_files for line in blank_lines(scans[name], f"{modality(name).file_noun}s")]
+    # That of the last modality is the data's; each other one has its own.
+    main = next((name for name in reversed(spec.names) if kind_named(name).suffixes), last)
     info = {
         "name": str(where),
         "layout": listing.layout,
-        "files": {f"{kind.noun}s": len(np.unique(rows[name])) for name, kind, _ in each_of(spec)},
-        "keys": {f"{kind.noun}s": read[name].key for name, kind, _ in each_of(spec)},
-        # That of the last modality is the data's; each other one has its own.
-        **{"front_end" if name == last else f"{name}_front_end": read[name].front_end for name in reversed(read)},
+        "files": {f"{kind.called(name)}s": len(np.unique(rows[name][here[name]])) for name, kind, _ in each_of(spec)},
+        "keys": {f"{kind.called(name)}s": read[name].key for name, kind, _ in each_of(spec)},
+        **{"front_end" if name == main else f"{name}_front_end": read[name].front_end for name in reversed(read)},
         "fingerprints": made_by,
         **{f"{name}_range": [scanned.low, scanned.high] for name, scanned in scans.items()},
         "num_ignored": listing.num_ignored,
         "licence": None,
         **({"grouped_by": "group"} if grouped else {}),
+        **({"columns": listing.columns} if listing.columns else {}),
         **({"parts": listing.parts} if listing.parts != ("",) else {}),
     }
     return _in_parts(Source(data, listing.aligned, spec, info, speaker_names, notes=tuple(notes)), listing)
@@ -225,12 +237,45 @@ class _Files:
     array: np.ndarray
     place: dict[Path, int]
     key: str
-    front_end: str
+    front_end: str | None
     faults: dict[Path, str]
 
     def rows_of(self, items: Sequence[Item]) -> np.ndarray:
-        """The row of each item's features."""
-        return np.array([self.place[item.path] for item in items], np.int64)
+        """The row of each item's features; any row where it has none."""
+        rows = [self.place.get(item.path, 0) if item.row < 0 else item.row for item in items]
+        return np.array(rows, np.int64)
+
+
+def _listed(where: Path, columns: tuple[str, ...]) -> Listing:
+    """What a folder or a table holds."""
+    if columns:
+        return read_columns(where, columns)
+    return list_media(where) if where.is_dir() else read_manifest(where)
+
+
+def _of(spec: Spec, name: str) -> tuple[Modality, ModalitySpec]:
+    return modality(spec[name]), spec[name]
+
+
+def _shapes(listing: Listing, config: DataConfig) -> tuple[dict[str, ModalitySpec], list[str]]:
+    """What each modality's rows are, and sentences on what was taken for numbers."""
+    shapes, notes = {}, []
+    for name in listing.items:
+        kind, values = kind_named(name), listing.values.get(name)
+        if values is None:
+            paths = [item.path for item in listing.items[name] if item.is_present]
+            shapes[name], note = kind.spec_of_files(config, paths)
+            notes += [note] if note else []
+            continue
+        shapes[name], note = kind.spec_of(values.shape, listing.where, 1)
+        notes += [note] if note else []
+    return shapes, notes
+
+
+def _numbers(listing: Listing, name: str) -> _Files:
+    """The rows of numbers of a table; as a key, a hash of them."""
+    values = listing.values[name]
+    return _Files(values, {}, hashlib.sha256(values.tobytes()).hexdigest()[:32], None, {})
 
 
 def _read(
@@ -242,7 +287,8 @@ def _read(
     front_end = FrontEnd(name, made_by[f"{kind.noun}s"], file_reader(shape), shape.shape, dtype, kind.standard_file)
     rows: dict[Path, int] = {}
     for item in items:
-        rows.setdefault(item.path, len(rows))
+        if item.is_present:
+            rows.setdefault(item.path, len(rows))
     array, key, faults = features(list(rows), front_end, console)
     return _Files(array, rows, key, name, faults)
 
@@ -264,7 +310,8 @@ def _in_parts(whole: Source, listing: Listing) -> Source:
 def _two_labels(what: str, items: tuple[Item, ...], content: np.ndarray) -> list[str]:
     """A line where files of the same content are in several classes: of one class at most they can be."""
     first: dict[int, Item] = {}
-    pairs = [(first.setdefault(key, item), item) for key, item in zip(content.tolist(), items, strict=True)]
+    files = [(key, item) for key, item in zip(content.tolist(), items, strict=True) if item.path != ABSENT]
+    pairs = [(first.setdefault(key, item), item) for key, item in files]
     pairs = [(one, other) for one, other in pairs if one.label != other.label]
     if not pairs:
         return []

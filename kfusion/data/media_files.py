@@ -13,22 +13,22 @@ meet any of its sounds. Files of one kind alone are a data set of one modality. 
 A manifest is a table, CSV or Parquet, with a column for each kind (image, audio) and the column label; its paths count
 from its own folder. A row with a file of each kind belongs together. A table whose rows have one file each, the others
 left empty, has files that meet by label. The columns `group` (rows that belong together, and so to one part of a split)
-and `speaker` are optional. Names of columns count in any case, and `class`, `target` and the like are labels too
-(`tables.LABELS`).
+and `speaker` are optional. Where only some rows lack a file, each row is used for what it has. Names of columns count
+in any case, and `class`, `target` and the like are labels too (`tables.LABELS`).
 """
 
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from kfusion.data.array_files import first_of_each_class, list_folder
 from kfusion.data.tables import MISSING, SUFFIXES, Table, open_table, plain_numbers, shown
-from kfusion.modalities import is_visible, kind_of_file, kind_that_reads, kinds, modality
+from kfusion.modalities import is_visible, kind_named, kind_of_file, kind_that_reads, kinds, modality
 from kfusion.modalities.base import Modality
 from kfusion.validation import broken
 
@@ -41,16 +41,21 @@ PART_NAMES = {
 """What folders of a split are called, in any case, and the part that each is."""
 
 
+ABSENT = Path()
+"""The path of what is no file."""
+
+
 @dataclass(frozen=True)
 class Item:
-    """One file, and what is known of it.
+    """One file, or one row of numbers, and what is known of it.
 
     Args:
-        path: the file.
+        path: the file; `ABSENT` where a row has none.
         label: the name of its class.
         group: files of the same one stay in one part of a split; "" where there are none.
         speaker: who speaks; "" where nobody knows.
         part: the part of the data's own split; "" where they have none.
+        row: the row of the numbers; -1 where there are none.
     """
 
     path: Path
@@ -58,6 +63,12 @@ class Item:
     group: str = ""
     speaker: str = ""
     part: str = ""
+    row: int = -1
+
+    @property
+    def is_present(self) -> bool:
+        """Whether there is a file or numbers."""
+        return self.path != ABSENT or self.row >= 0
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,8 @@ class Listing:
         aligned: whether the modalities' files belong together already.
         num_ignored: files in the classes' folders that are of no kind.
         notes: what should be said of the files before training, a line each.
+        values: of modalities that are numbers of a table: their rows, float32 (n, d).
+        columns: see `data.columns.Columns`; empty where nobody says what the columns of a table are.
     """
 
     where: Path
@@ -79,6 +92,8 @@ class Listing:
     aligned: bool
     num_ignored: int = 0
     notes: tuple[str, ...] = ()
+    values: dict[str, np.ndarray] = field(default_factory=dict)
+    columns: dict[str, str | list[str]] = field(default_factory=dict)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -272,11 +287,12 @@ def checked(listing: Listing) -> Listing:
     part = listing.parts[0]
     where = f"in {part} " if part else ""
     for kind, items in listing.items.items():
-        labels = {item.label for item in items if item.part == part}
+        labels = {item.label for item in items if item.part == part and item.is_present}
         missing = [name for name in listing.class_names if name not in labels]
         if missing:
-            known = modality(kind)
-            rule = f"each class must have a {known.file_noun} ({', '.join(known.suffixes[:2])})"
+            known = kind_named(kind)
+            such = f" ({', '.join(known.suffixes[:2])})" if kind not in listing.values else ""
+            rule = f"each class must have a {known.file_noun}{such}"
             raise broken(listing.where, rule, f"none {where}of class {missing[0]!r}")
     return listing
 
@@ -330,30 +346,39 @@ def read_manifest(path: Path) -> Listing:
     """The files that a manifest names.
 
     Raises:
-        UserError: a column is missing or there twice, a row has no label or no file, only some rows are pairs, or a
-            file is missing or has two labels.
+        UserError: a column is missing or there twice, a row has no label or no file, or a file is missing or has two
+            labels.
     """
     table = _open_manifest(path)
     columns, rows = file_columns(table), _rows(table)
     num_files = [sum(bool(row[name]) for name in columns) for row in rows]
-    most = max(num_files)
     for number, (row, num) in enumerate(zip(rows, num_files, strict=True)):
         if row["label"] in MISSING or not num:
             found = repr(row["label"]) if row["label"] in MISSING - {""} else "none of one"
             raise broken(path, "each row must have a label and a file", f"{found} in row {number}")
-        if num < most:
-            all_files = "both files" if most == 2 else f"{most} files"
-            some = "one file" if num == 1 else f"{num} files"
-            raise broken(path, f"either all rows or none must have {all_files}", f"{some} only in row {number}")
     plain = plain_numbers(row["label"] for row in rows)
-    items = {name: files for name in columns if (files := _items(path, rows, name, plain))}
+    items = {name: _items(path, rows, name, plain) for name in columns}
+    items = {name: files for name, files in items.items() if any(item.is_present for item in files)}
+    aligned = len(items) == 1 or max(num_files) > 1
+    if not aligned:  # Files that meet by label: a row is nothing but the file in it.
+        items = {name: tuple(item for item in files if item.is_present) for name, files in items.items()}
     unused = [name for name, known in zip(table.header, table.names, strict=True) if known in _SPLITS]
     notes = [f"the column {name} is not used: the parts are dealt anew" for name in unused]
     if any(row["speaker"] for row in rows) and not all(item.speaker for item in list(items.values())[-1]):
         notes.append("the column speaker is not used: it is empty in some rows")
     absent = [name for name in _kinds_of_files() if name not in items]
     notes += _alone([*items], [f"{'an empty' if name in columns else 'no'} column {name}" for name in absent])
-    return checked(Listing(path, "manifest", items, most == len(items), notes=tuple(notes)))
+    notes += lacking(items) if aligned else []
+    return checked(Listing(path, "manifest", items, aligned, notes=tuple(notes)))
+
+
+def lacking(items: Mapping[str, Sequence[Item]]) -> list[str]:
+    """A line where rows of an aligned table lack modalities; `items`: of each modality, row by row."""
+    nums = {name: sum(not item.is_present for item in of_name) for name, of_name in items.items()}
+    words = [f"{num:,} without {kind_named(name).called(name)}" for name, num in nums.items() if num]
+    total = len(next(iter(items.values())))
+    rule = "rows that lack something are trained on for what they have"
+    return [f"{rule}: of {total:,}, {', '.join(words)}"] if words else []
 
 
 def file_columns(table: Table, names: Iterable[str] = ()) -> dict[str, int]:
@@ -398,6 +423,7 @@ def _items(path: Path, rows: list[Row], name: str, plain: dict[str, str]) -> tup
     items, label_of = [], {}
     for number, row in enumerate(rows):
         if not row[name]:
+            items.append(Item(ABSENT, plain[row["label"]], row["group"], row["speaker"]))
             continue
         file, label = path.parent / row[name], plain[row["label"]]
         same = os.path.normpath(file)

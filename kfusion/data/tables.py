@@ -51,7 +51,15 @@ class Table:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """The columns' names in the way that they are compared: without case, `_` for spaces and hyphens."""
-        return tuple("_".join(name.strip().casefold().replace("-", " ").split()) for name in self.header)
+        return tuple(map(column_key, self.header))
+
+    @cached_property
+    def delimiter(self) -> str:
+        """What divides the fields of a CSV; "" in any other table."""
+        if self.path.suffix.lower() == ".parquet":
+            return ""
+        with _csv_lines(self.path) as lines:
+            return lines.dialect.delimiter
 
     def place(self, *names: str) -> int | None:
         """Where the one column with one of these names is; None where there is none.
@@ -114,6 +122,11 @@ def open_table(path: Path) -> Table:
         return Table(path, tuple(_parquet_names(path)))
     with _csv_lines(path) as lines:
         return Table(path, tuple(name.strip() for name in next(lines, [])))
+
+
+def column_key(name: str) -> str:
+    """A column's name as it is compared: without case, `_` for spaces and hyphens."""
+    return "_".join(name.strip().casefold().replace("-", " ").split())
 
 
 def natural(text: str) -> str:

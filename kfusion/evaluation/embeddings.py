@@ -29,6 +29,7 @@ from kfusion.data.array_files import first_of_each_class
 from kfusion.data.dataset import Pairs, Source
 from kfusion.data.pipeline import evaluation_batches, readers_errors
 from kfusion.data.splits import Split
+from kfusion.evaluation.inference import whole_rows
 from kfusion.inference import load_fitting
 from kfusion.io import file_hash, progress, write_atomically, write_json, write_text
 from kfusion.metrics import clustering
@@ -280,8 +281,11 @@ def embed(folder: Path, samples: int = 6000, seed: int = 0, umap: bool = False, 
     source, parts = load_own(run)
     if console and (note := note_on(run.data()["source"])):
         console.print(note, soft_wrap=True)
-    positions = _drawn(parts.test.label, samples, seed)
-    test, fit = parts.test.take(positions), parts.train.take(_drawn(parts.train.label, MAX_FIT_ROWS, seed))
+    # Embeddings are compared on samples that lack no modality.
+    whole, fitted_on = whole_rows(parts.test), whole_rows(parts.train)
+    positions = whole[_drawn(parts.test.label[whole], samples, seed)]
+    test = parts.test.take(positions)
+    fit = parts.train.take(fitted_on[_drawn(parts.train.label[fitted_on], MAX_FIT_ROWS, seed)])
     content = contents(source.official_test or source, test)
     with run_dir.lock(folder):
         (run.folder / "embeddings").mkdir(exist_ok=True)  # Fails now, not after minutes.

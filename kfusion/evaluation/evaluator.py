@@ -220,17 +220,17 @@ def _calibrate(
 
     With other data the file's are taken; where there is none for these weights, the run's own data are needed.
     """
-    label, val = predictions.val_label, predictions.val
-    if samples.val is None:
+    val, pairs = predictions.val, samples.val
+    if pairs is None:
         values = read_json(run.calibration) if run.calibration.exists() else {}
         if isinstance(values, dict) and values.get("weights") == weights:
             return values["temperature"]
         own = own_data(run)
         pairs = own.val or own.pairs
         with progress(console, "validation part", len(pairs)) as advance:
-            label, val = pairs.label, inference.predict_views(own, pairs, halves, advance)
-    temperature = fit_temperatures(val, label, samples.pairs.spec)
-    values = {"format": FORMAT, "temperature": temperature, "num_rows": len(label), "weights": weights}
+            val = inference.predict_views(own, pairs, halves, advance)
+    temperature = fit_temperatures(val, pairs)
+    values = {"format": FORMAT, "temperature": temperature, "num_rows": len(pairs), "weights": weights}
     write_json(run.calibration, values)
     return temperature
 
@@ -255,7 +255,8 @@ def robustness_of(
         path: the file.
         console: where progress is shown.
     """
-    positions = first_of_each_class(samples.pairs.label, request.grid_rows)
+    whole = inference.whole_rows(samples.pairs)
+    positions = whole[first_of_each_class(samples.pairs.label[whole], request.grid_rows)]
     temperature = {view: facts["calibration"][view]["temperature"] for view in samples.pairs.spec.views}
     question = {"format": FORMAT, "key": facts["key"], "seed": request.seed, "num_rows": len(positions)}
     question["temperature"] = temperature
@@ -322,4 +323,7 @@ def _heading(facts: dict[str, Any], words: Words) -> str:
     """What was evaluated, in a line."""
     data, groups = facts["data"], f"{words.last}s"
     num_groups = data[f"num_{groups}"]
-    return f"{data['name']}, {data['part']}: {data['num_rows']:,} {words.unit}s with {num_groups:,} {groups}"
+    heading = f"{data['name']}, {data['part']}: {data['num_rows']:,} {words.unit}s with {num_groups:,} {groups}"
+    if "num_whole" not in data:
+        return heading
+    return f"{heading}; modalities are compared on {data['num_whole']:,} that lack none"

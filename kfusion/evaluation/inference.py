@@ -95,6 +95,15 @@ class EvaluationSet:
         return {name: values * factor[name] for name, values in pairs.read(positions).items()}
 
 
+def whole_rows(pairs: Pairs) -> np.ndarray:
+    """The samples that lack no modality, of which alone modalities can be compared: int (k,).
+
+    All samples, where there are fewer than two classes of such.
+    """
+    whole = np.flatnonzero(pairs.seen(np.arange(len(pairs))).all(axis=1))
+    return whole if len(np.unique(pairs.label[whole])) > 1 else np.arange(len(pairs))
+
+
 def own_data(run: Run) -> EvaluationSet:
     """The run's own test part, with its validation part.
 
@@ -152,8 +161,12 @@ def other_data(run: Run, data: str, test_labels: str, seed: int, force: bool) ->
     spec, facts = run.spec(), run.data()
     # Files become arrays of the run's shape; arrays have a shape of their own, which must be the run's.
     settings = _file_settings(data, spec) if is_media(data) else {}
+    if Path(data).is_file():
+        settings["columns"] = run.config().data.columns
     source = load(DataConfig(data=data, test_labels=test_labels, **settings))
     _require_same(data, source.spec, spec)
+    if source.info.get("columns", {}) != facts["source"].get("columns", source.info.get("columns", {})):
+        raise UserError(f"{data}: columns must be those of the run, in its order. Found: others")
     unbounded = [name for name, kind, _ in each_of(spec) if not kind.is_bounded()]
     if not force:
         if not source.official_test and _is_trained_on(source, data, facts["source"], run.config().data):
@@ -272,6 +285,8 @@ def fingerprint(samples: EvaluationSet, weights: str, seed: int) -> str:
     digest = hashlib.sha256(f"{VERSION} {weights} {seed}".encode())
     for pairs in (samples.pairs, *([samples.val] if samples.val else [])):
         digest.update(pairs.label.astype(np.int64).tobytes())
+        if pairs.present is not None:
+            digest.update(pairs.seen(np.arange(len(pairs))).tobytes())
         for start in range(0, len(pairs), 4096):
             rows = np.arange(start, min(start + 4096, len(pairs)))
             for values in samples.read(pairs, rows).values():
@@ -295,13 +310,17 @@ def predict(samples: EvaluationSet, halves: Halves, key: str, seed: int, advance
     draws = draw(seed, np.arange(len(label)), Stream.CONFLICT.number, len(spec.names))
     partner, conflict = np.zeros((0, len(label)), np.int64), np.zeros((0, len(label), spec.num_classes), np.float32)
     if shuffled:
-        partner = np.stack([partners(label, draws[:, at]) for at in range(len(shuffled))])
+        whole = whole_rows(samples.pairs)
+        partner = np.tile(np.arange(len(label)), (len(shuffled), 1))
+        for at in range(len(shuffled)):
+            partner[at, whole] = whole[partners(label[whole], draws[whole, at])]
         recombined = [{**embedded, name: embedded[name][rows]} for name, rows in zip(shuffled, partner, strict=True)]
         conflict = np.stack([_head(halves, each, spec.views[FUSED]) for each in recombined])
     val_label, val = np.zeros(0, np.int64), np.zeros((0, len(spec.views), spec.num_classes), np.float32)
     if samples.val is not None:
         val_label, val = samples.val.label, predict_views(samples, samples.val, halves, advance)
-    return Predictions(key, label, samples.group, _views(halves, embedded, spec), partner, conflict, val_label, val)
+    test = _views(halves, embedded, samples.pairs)
+    return Predictions(key, label, samples.group, test, partner, conflict, val_label, val)
 
 
 def predict_views(samples: EvaluationSet, pairs: Pairs, halves: Halves, advance: Advance) -> np.ndarray:
@@ -313,7 +332,7 @@ def predict_views(samples: EvaluationSet, pairs: Pairs, halves: Halves, advance:
         halves: of the network.
         advance: is given the number of rows that are done.
     """
-    return _views(halves, _encode(samples, pairs, halves, advance), pairs.spec)
+    return _views(halves, _encode(samples, pairs, halves, advance), pairs)
 
 
 def _encode(samples: EvaluationSet, pairs: Pairs, halves: Halves, advance: Advance) -> dict[str, np.ndarray]:
@@ -326,15 +345,22 @@ def _encode(samples: EvaluationSet, pairs: Pairs, halves: Halves, advance: Advan
     return {name: np.concatenate([batch[name] for batch in batches]) for name in pairs.spec.names}
 
 
-def _views(halves: Halves, embedded: dict[str, np.ndarray], spec: Spec) -> np.ndarray:
-    return np.stack([_head(halves, embedded, present) for present in spec.views.values()], axis=1)
+def _views(halves: Halves, embedded: dict[str, np.ndarray], pairs: Pairs) -> np.ndarray:
+    """The probabilities of each view; from all that a sample has, where it has nothing of the view's."""
+    views: list[Any] = list(pairs.spec.views.values())
+    if pairs.present is not None:
+        own = pairs.seen(np.arange(len(pairs)))
+        seen = [own & np.array(view) for view in views]
+        views = [np.where(each.any(axis=1, keepdims=True), each, own) for each in seen]
+    return np.stack([_head(halves, embedded, present) for present in views], axis=1)
 
 
-def _head(halves: Halves, embedded: dict[str, np.ndarray], present: tuple[bool, ...]) -> np.ndarray:
+def _head(halves: Halves, embedded: dict[str, np.ndarray], present: Any) -> np.ndarray:
+    seen = np.broadcast_to(np.array(present), (len(next(iter(embedded.values()))), len(embedded)))
     num_rows = len(next(iter(embedded.values())))
     blocks = [slice(start, start + 16 * BATCH_ROWS) for start in range(0, num_rows, 16 * BATCH_ROWS)]
     return np.concatenate(
-        [halves.answer({name: each[rows] for name, each in embedded.items()}, present) for rows in blocks]
+        [halves.answer({name: each[rows] for name, each in embedded.items()}, seen[rows]) for rows in blocks]
     )
 
 

@@ -5,29 +5,35 @@ from typing import Any
 
 import numpy as np
 
-from kfusion.evaluation.inference import EvaluationSet, Predictions
+from kfusion.data.dataset import Pairs
+from kfusion.evaluation.inference import EvaluationSet, Predictions, whole_rows
 from kfusion.metrics import classification as metrics
 from kfusion.metrics.classification import LATE_FUSION, fit_temperature, late_fusion, reliability, temper
 from kfusion.metrics.modality_conflicts import agreement, conflict, disagreement, negative_fusion
 from kfusion.metrics.significance import compare, intervals, method
 from kfusion.plots.evaluation import worst_rows
 from kfusion.plots.tables import Words
-from kfusion.spec import FUSED, Spec
+from kfusion.spec import FUSED
 
 FORMAT = 1
 """Of evaluation.json and robustness.json."""
 NUM_WORST = 40
 
 
-def fit_temperatures(probabilities: np.ndarray, label: np.ndarray, spec: Spec) -> dict[str, float]:
-    """The temperature of each view, fitted on the validation part.
+def fit_temperatures(probabilities: np.ndarray, val: Pairs) -> dict[str, float]:
+    """The temperature of each view, fitted on the samples of the validation part that have the view's modality.
 
     Args:
         probabilities: (n, views, num_classes), in the order of `spec.views`.
-        label: (n,).
-        spec: the modalities.
+        val: the validation part.
     """
-    return {view: fit_temperature(probabilities[:, at], label) for at, view in enumerate(spec.views)}
+    here = counted(val)
+    return {view: fit_temperature(probabilities[:, at], val.label, here[view]) for at, view in enumerate(here)}
+
+
+def counted(pairs: Pairs) -> dict[str, np.ndarray]:
+    """For each view the samples that count, since they have its modality: bool (n,)."""
+    return {FUSED: np.ones(len(pairs), bool), **{name: pairs.is_present(name) for name in pairs.spec.names}}
 
 
 def summarize(
@@ -50,10 +56,16 @@ def summarize(
     label, spec, words = predictions.label, samples.pairs.spec, Words.of(samples.pairs.spec)
     probabilities = {view: predictions.test[:, at] for at, view in enumerate(spec.views)}
     tempered = {view: temper(each, temperature[view]) for view, each in probabilities.items()}
-    late = {LATE_FUSION: late_fusion([tempered[name] for name in spec.names], prior)} if len(spec.names) > 1 else {}
+    here, whole = counted(samples.pairs), whole_rows(samples.pairs)
+    present = None if samples.pairs.present is None else [here[name] for name in spec.names]
+    alone = [tempered[name] for name in spec.names]
+    late = {LATE_FUSION: late_fusion(alone, prior, present)} if len(spec.names) > 1 else {}
     predicted = {view: each.argmax(axis=1) for view, each in {**probabilities, **late}.items()}
     right = {view: classes == label for view, classes in predicted.items()}
-    bounds = intervals(right, samples.group, seed)
+    bounds = _intervals(right, here, samples.group, seed)
+    # Modalities are compared on samples that have all of them.
+    compared, both = {view: classes[whole] for view, classes in predicted.items()}, label[whole]
+    speaker = None if samples.speaker is None else samples.speaker[whole]
     rivals = [(FUSED, name) for name in right if name != FUSED] + list(combinations(spec.names, 2)) if late else []
     return {
         "format": FORMAT,
@@ -61,27 +73,43 @@ def summarize(
         "data": _data(samples),
         "interval_method": method(f"{words.last}s", f"{words.unit}s"),
         "views": {
-            view: _view(right[view], bounds[view], metrics.macro_f1(label, predicted[view], spec.num_classes))
+            view: _view(
+                right[view][rows], bounds[view], metrics.macro_f1(label[rows], predicted[view][rows], spec.num_classes)
+            )
             for view in right
+            for rows in [here.get(view, here[FUSED])]
         },
         "report": metrics.report(label, predicted[FUSED], spec.class_names),
         "confusion": {
-            view: metrics.confusion(label, predicted[view], spec.num_classes).tolist() for view in spec.views
+            view: metrics.confusion(label[here[view]], predicted[view][here[view]], spec.num_classes).tolist()
+            for view in spec.views
         },
         "decides": {
-            "agreement": agreement(label, predicted),
-            "disagreement": disagreement(label, predicted),
+            "agreement": agreement(both, compared),
+            "disagreement": disagreement(both, compared),
             "conflict": conflicts(samples, predictions, right, seed),
         },
-        "negative_fusion": negative_fusion(label, predicted, spec.class_names, samples.speaker, samples.speaker_names),
-        "tests": compare(right, rivals, samples.group, seed),
-        "calibration": _calibration(label, probabilities, tempered, temperature, late),
-        "worst": _worst(samples, label, probabilities, predicted),
+        "negative_fusion": negative_fusion(both, compared, spec.class_names, speaker, samples.speaker_names),
+        "tests": compare({view: each[whole] for view, each in right.items()}, rivals, samples.group[whole], seed),
+        "calibration": _calibration(label, probabilities, tempered, temperature, late, here),
+        "worst": _worst(samples, label, probabilities, predicted, whole),
     }
 
 
+def _intervals(
+    right: dict[str, np.ndarray], here: dict[str, np.ndarray], group: np.ndarray, seed: int
+) -> dict[str, tuple[float, float]]:
+    """The interval of each view, over the samples that count."""
+    if all(rows.all() for rows in here.values()):
+        return intervals(right, group, seed)
+    rows = {view: here.get(view, here[FUSED]) for view in right}
+    return {view: intervals({view: each[rows[view]]}, group[rows[view]], seed)[view] for view, each in right.items()}
+
+
 def _data(samples: EvaluationSet) -> dict[str, Any]:
+    mixed = {} if samples.pairs.present is None else {"num_whole": len(whole_rows(samples.pairs))}
     return {
+        **mixed,
         "name": samples.name,
         "part": samples.part,
         "num_rows": len(samples.pairs),
@@ -96,13 +124,14 @@ def _calibration(
     tempered: dict[str, np.ndarray],
     temperature: dict[str, float],
     late: dict[str, np.ndarray],
+    here: dict[str, np.ndarray],
 ) -> dict[str, Any]:
     """Each view before and after its temperature; late fusion is made of tempered answers and has but one state."""
     views: dict[str, Any] = {
         view: {
             "temperature": temperature[view],
-            "before": reliability(each, label),
-            "after": reliability(tempered[view], label),
+            "before": reliability(each[here[view]], label[here[view]]),
+            "after": reliability(tempered[view][here[view]], label[here[view]]),
         }
         for view, each in probabilities.items()
     }
@@ -135,28 +164,33 @@ def conflicts(
         {shuffled modality: what `modality_conflicts.conflict` returns, with "stayed", "accuracy" and "interval" of the
         fused answer by the label of the modalities that stayed}; nothing for a single modality.
     """
-    label, names, facts = predictions.label, samples.pairs.spec.names, {}
+    label, names, facts, whole = predictions.label, samples.pairs.spec.names, {}, whole_rows(samples.pairs)
     for shuffled, partner, answer in zip(names[::-1], predictions.partner, predictions.conflict, strict=False):
         # From which row each modality comes.
         rows = {name: partner if name == shuffled else np.arange(len(label)) for name in names}
-        clear = np.all([right[name][rows[name]] for name in names], axis=0)
-        fused = answer.argmax(axis=1)
-        kept = fused == label
+        clear = np.all([right[name][rows[name]] for name in names], axis=0)[whole]
+        fused = answer.argmax(axis=1)[whole]
+        kept = fused == label[whole]
         facts[shuffled] = {
-            **conflict({name: label[rows[name]] for name in names}, fused, clear),
+            **conflict({name: label[rows[name]][whole] for name in names}, fused, clear),
             "stayed": " and ".join(name for name in names if name != shuffled),
             "accuracy": float(kept.mean()),
-            "interval": list(intervals({"kept": kept}, samples.group, seed)["kept"]),
+            "interval": list(intervals({"kept": kept}, samples.group[whole], seed)["kept"]),
         }
     return facts
 
 
 def _worst(
-    samples: EvaluationSet, label: np.ndarray, probabilities: dict[str, np.ndarray], predicted: dict[str, np.ndarray]
+    samples: EvaluationSet,
+    label: np.ndarray,
+    probabilities: dict[str, np.ndarray],
+    predicted: dict[str, np.ndarray],
+    whole: np.ndarray,
 ) -> list[dict[str, Any]]:
     """The rows of the picture of the worst errors, with each modality's vote."""
     pairs = samples.pairs
     names = pairs.spec.class_names
+    worst = whole[worst_rows(label[whole], {view: each[whole] for view, each in probabilities.items()}, NUM_WORST)]
     return [
         {
             "row": int(row),
@@ -167,5 +201,5 @@ def _worst(
                 for view, each in probabilities.items()
             },
         }
-        for row in worst_rows(label, probabilities, NUM_WORST)
+        for row in worst
     ]

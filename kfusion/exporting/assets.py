@@ -51,7 +51,8 @@ def write_assets(context: ExportContext, folder: Path) -> None:
     # By these, a page sends sounds at the rate at which they are heard.
     hears = {name: kind.hears(shape) for name, kind, shape in each_of(spec) if name in context.readers}
     facts = {"modalities": spec.modalities_json(), "hears": {name: known for name, known in hears.items() if known}}
-    write_json(place / "data.json", {**ranges, **{key: value for key, value in facts.items() if value}})
+    columns = {"columns": context.data["source"]["columns"]} if "columns" in context.data["source"] else {}
+    write_json(place / "data.json", {**ranges, **{key: value for key, value in facts.items() if value}, **columns})
     parts = [_head(context), _endpoints(context, folder), _data(context), _figures(run), _calibration(context)]
     write_text(place / "model_card.md", "\n".join([*parts, _recipe(run), _versions(run)]))
     write_examples(folder, context.data["source"].get("licence"), context.samples.test)

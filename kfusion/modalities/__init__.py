@@ -57,6 +57,11 @@ def modality(kind: str | ModalitySpec) -> Modality:
     return _KINDS[name]
 
 
+def kind_named(name: str) -> Modality:
+    """The kind of a modality that is known by its name alone: the kind of this name, or else a vector."""
+    return modality(name if name in _KINDS else Vector.kind)
+
+
 def each_of(spec: Spec) -> Iterator[tuple[str, Modality, ModalitySpec]]:
     """Name, kind and shape of each modality of a spec, in its order."""
     for name, shape in spec.modalities.items():

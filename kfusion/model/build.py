@@ -76,18 +76,19 @@ class Halves:
         """
         return self._encoders[modality](values).numpy()
 
-    def answer(self, embeddings: Mapping[str, np.ndarray], present: tuple[bool, ...]) -> np.ndarray:
+    def answer(self, embeddings: Mapping[str, np.ndarray], present: tuple[bool, ...] | np.ndarray) -> np.ndarray:
         """Embeddings -> class probabilities.
 
         Args:
             embeddings: from `encode`, (n, embed_dim) for each modality, in the network's order.
-            present: which of them the head may see.
+            present: which of them the head may see, in each row or in all: bool (modalities,) or (n, modalities).
 
         Returns:
             float32 (n, num_classes).
         """
         steps = np.stack(list(embeddings.values()), axis=1)
-        return self._head(steps, np.tile(np.array(present), (len(steps), 1))).numpy()
+        seen = np.array(present)
+        return self._head(steps, seen if seen.ndim == 2 else np.tile(seen, (len(steps), 1))).numpy()
 
 
 def _without_training(encoder: keras.Model) -> Any:

@@ -7,7 +7,7 @@ Nothing here needs Python's TensorFlow: the model of a run folder brings it, an 
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from kfusion.data.classes import Classes, of_names, read_classes
-from kfusion.data.in_memory import read_samples
+from kfusion.data.in_memory import read_samples, write_frame
 from kfusion.prediction.arrays import FilesOf, on_scale, rows_of
 from kfusion.prediction.engine import BATCH_ROWS, joined, votes
 from kfusion.prediction.inputs import Arrays, Files, Rows
@@ -233,6 +233,15 @@ def ask_each(model: Model, X: Any, ask: Callable[[int, Arrays | Files], T]) -> l
     return results
 
 
+def _written(X: pd.DataFrame, columns: Mapping[str, str | list[str]], path: Path) -> Path:
+    """The columns of a DataFrame that a model reads, as a table."""
+    names = [name for of_name in columns.values() for name in ([of_name] if isinstance(of_name, str) else of_name)]
+    there = X.set_axis(list(map(str, X.columns)), axis=1)
+    files = [name for name in columns.values() if isinstance(name, str)]
+    write_frame(path, there[[name for name in names if name in there.columns]], files)
+    return path
+
+
 @contextmanager
 def _opened(model: Model, X: Any) -> Iterator[Rows]:
     """X as rows that a model can answer.
@@ -240,11 +249,13 @@ def _opened(model: Model, X: Any) -> Iterator[Rows]:
     Raises:
         UserError: it is no input, or not one for this model.
     """
-    if isinstance(X, str | os.PathLike):
+    columns = model.columns_of_tables if isinstance(X, pd.DataFrame) else {}
+    if isinstance(X, str | os.PathLike) or columns:
         with tempfile.TemporaryDirectory(prefix="kfusion-") as folder:
             work = Work(Path(folder) / "predictions.csv")
             work.folder.mkdir()
-            yield open_rows(Job(model.folder, Path(X), work.out), work, model)[0]
+            place = X if isinstance(X, str | os.PathLike) else _written(X, columns, Path(folder) / "X.csv")
+            yield open_rows(Job(model.folder, Path(place), work.out), work, model)[0]
         return
     rows = rows_of(read_samples(X, model.spec), model.spec)
     if isinstance(rows, FilesOf):

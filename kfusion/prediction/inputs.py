@@ -9,23 +9,26 @@ import hashlib
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from kfusion.data.columns import numbers, places_of
 from kfusion.data.media_files import endings
-from kfusion.data.tables import IDS, Table, natural, open_table, shown
+from kfusion.data.tables import IDS, MISSING, Table, natural, open_table, shown
 from kfusion.io import file_hash, write_atomically
 from kfusion.modalities import each_of, is_visible, kind_of_file, kind_that_reads, modality, one_of
 from kfusion.modalities.base import Modality
 from kfusion.spec import Spec
 from kfusion.validation import UserError, broken
 
+TABLE_ROWS = 4096
+"""Rows of a table that are read at a time."""
 MAX_BYTES = 64 * 2**20
 """A longer file is not read: it is no picture of a sign and no recording of a word, and a batch must fit in memory."""
 
@@ -53,15 +56,26 @@ class Files:
     Args:
         contents: for each modality of the model, the content of each row's file; empty where there is none.
         reason: for each row why it cannot be answered, or "".
+        numbers: of modalities that are columns of a table: float32 (n, *shape); NaN where there is nothing.
     """
 
     contents: dict[str, list[bytes]]
     reason: list[str]
+    numbers: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def present(self) -> np.ndarray:
         """bool (n, modalities), which of them each row has, in the model's order."""
-        return np.array([[content != b"" for content in column] for column in self.contents.values()]).T
+        columns = [
+            _has_numbers(self.numbers[name]) if name in self.numbers else [content != b"" for content in column]
+            for name, column in self.contents.items()
+        ]
+        return np.array(columns).T
+
+
+def _has_numbers(values: np.ndarray) -> np.ndarray:
+    """Which rows are not NaN alone: bool (n,)."""
+    return np.asarray(~np.isnan(values.reshape(len(values), -1)).all(axis=1))
 
 
 class Rows(Protocol):
@@ -96,13 +110,16 @@ def in_files(spec: Spec) -> dict[str, Modality]:
     return {name: kind for name, kind, _ in each_of(spec) if kind.suffixes}
 
 
-def read_contents(base: Path, files: Mapping[str, Sequence[str]], spec: Spec) -> Files:
+def read_contents(
+    base: Path, files: Mapping[str, Sequence[str]], spec: Spec, numbers: Mapping[str, np.ndarray] | None = None
+) -> Files:
     """The files of some rows.
 
     Args:
         base: what relative names are relative to.
         files: for some modalities a name for each row; "" where there is none.
         spec: the modalities of the model.
+        numbers: of other modalities: float32 (n, *shape), NaN where there is nothing; None: there are none.
     """
     read = {name: [_read(base, file, name, modality(spec[name])) for file in files[name]] for name in files}
     nouns = [kind.file_noun for kind in in_files(spec).values()]
@@ -111,8 +128,12 @@ def read_contents(base: Path, files: Mapping[str, Sequence[str]], spec: Spec) ->
     for names, row in zip(zip(*files.values(), strict=True), zip(*read.values(), strict=True), strict=True):
         reasons = (why for _, why in row if why)
         reason.append(next(reasons, "" if any(names) else nothing))
+    if numbers:
+        has = np.any([_has_numbers(values) for values in numbers.values()], axis=0)
+        reason = ["" if there and why == nothing else why for there, why in zip(has, reason, strict=True)]
     absent = [(b"", "")] * len(reason)
-    return Files({name: [content for content, _ in read.get(name, absent)] for name in spec.names}, reason)
+    contents = {name: [content for content, _ in read.get(name, absent)] for name in spec.names}
+    return Files(contents, reason, dict(numbers or {}))
 
 
 def _read(base: Path, file: str, name: str, kind: Modality) -> tuple[bytes, str]:
@@ -185,6 +206,7 @@ class FileRows:
         description: what is read, for the terminal.
         notes: what else should be said of the input, a line each.
         source: the fingerprint of the manifest or folder as it is now.
+        columns: what the columns of a table are; see `data.columns.Columns`. Empty where they are called like files.
     """
 
     listing: Path
@@ -195,17 +217,35 @@ class FileRows:
     description: str
     notes: tuple[str, ...]
     source: str
+    columns: Mapping[str, str | list[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.num_rows
 
-    def read(self, start: int, stop: int) -> Files:
-        """The contents of the files."""
-        return read_contents(self.base, self.files(start, stop), self.spec)
+    def read(self, start: int, stop: int) -> Arrays | Files:
+        """The contents of the files, and the numbers; arrays where there are numbers alone."""
+        numbers = self._numbers(start, stop)
+        if numbers.keys() == self.columns.keys() and numbers:
+            return _arrays(numbers, self.spec)
+        return read_contents(self.base, self.files(start, stop), self.spec, numbers)
+
+    def _numbers(self, start: int, stop: int) -> dict[str, np.ndarray]:
+        """The modalities that are numbers: float32 (n, *shape), NaN where there is nothing."""
+        names = [name for name, column in self.columns.items() if not isinstance(column, str)]
+        if not names:
+            return {}
+        query = f"SELECT {_columns(names)} FROM rows WHERE id >= ? AND id < ? ORDER BY id"
+        rows = select(self.listing, query, (start, stop))
+        return {
+            name: np.stack([np.frombuffer(row[place], np.float32) for row in rows]).reshape(-1, *self.spec[name].shape)
+            for place, name in enumerate(names)
+        }
 
     def files(self, start: int, stop: int) -> dict[str, list[str]]:
         """As the input names them."""
-        names = tuple(in_files(self.spec))
+        names = _in_files(self.spec, self.columns)
+        if not names:
+            return {}
         query = f"SELECT {_columns(names)} FROM rows WHERE id >= ? AND id < ? ORDER BY id"
         rows = select(self.listing, query, (start, stop))
         return {name: [row[place] for row in rows] for place, name in enumerate(names)}
@@ -217,13 +257,29 @@ class FileRows:
 
     def num_with(self, name: str) -> int:
         """Rows that have a file of a modality."""
-        if name not in in_files(self.spec):
+        if name not in _in_files(self.spec, self.columns):
             return 0
         return select(self.listing, f"SELECT count(*) FROM rows WHERE {_columns((name,))} != ''")[0][0]
 
     def identity(self) -> dict[str, Any]:
         """The listing and the input, as they are now."""
         return {"listing": file_hash(self.listing), "source": self.source}
+
+
+def _in_files(spec: Spec, columns: Mapping[str, str | list[str]]) -> tuple[str, ...]:
+    """The modalities of an input that are files."""
+    if columns:
+        return tuple(name for name, column in columns.items() if isinstance(column, str))
+    return tuple(in_files(spec))
+
+
+def _arrays(numbers: Mapping[str, np.ndarray], spec: Spec) -> Arrays:
+    """Rows of numbers alone as arrays; what a row lacks has NaN."""
+    num_rows, values = len(next(iter(numbers.values()))), dict(numbers)
+    values = {name: values.get(name, np.full((num_rows, *spec[name].shape), np.nan, "f4")) for name in spec.names}
+    present = np.stack([_has_numbers(each) for each in values.values()], axis=1)
+    reason = ["" if any(row) else "a row must have numbers. Found: none" for row in present]
+    return Arrays(values, present, reason)
 
 
 def _columns(names: Sequence[str]) -> str:
@@ -270,44 +326,55 @@ def select(listing: Path, query: str, values: tuple[int, ...] = ()) -> list[Any]
         raise broken(listing, "must be the list of rows that the job began with; --overwrite it", error) from None
 
 
-def open_listing(listing: Path, source: Path, spec: Spec) -> FileRows:
+def open_listing(
+    listing: Path, source: Path, spec: Spec, columns: Mapping[str, str | list[str]] | None = None
+) -> FileRows:
     """The rows of a database as input.
 
     Args:
         listing: the database.
         source: the manifest or folder that it lists.
         spec: the modalities of the model.
+        columns: see `FileRows`.
     """
     num_rows, num_ids = select(listing, "SELECT count(*), count(row_id) FROM rows")[0]
     notes = tuple(note for (note,) in select(listing, "SELECT note FROM notes"))
     base, text = source if source.is_dir() else source.parent, f"{num_rows:,} rows of {source}"
-    return FileRows(listing, base, spec, num_rows, num_ids > 0, text, notes, fingerprint(source))
+    used = {} if columns is None or source.is_dir() else columns
+    return FileRows(listing, base, spec, num_rows, num_ids > 0, text, notes, fingerprint(source), used)
 
 
-Row = tuple[str | None, ...]
-"""A file of each modality that may come in files, and what the row is called; None where nothing says it."""
+Row = tuple[str | bytes | None, ...]
+"""A file of each modality that may come in files, or the bytes of its numbers; and what the row is called, if anything
+says it."""
 
 
-def write_listing(listing: Path, source: Path, spec: Spec) -> None:
+def write_listing(
+    listing: Path, source: Path, spec: Spec, columns: Mapping[str, str | list[str]] | None = None
+) -> None:
     """Notes the rows of a manifest or of a folder in a database, in the input's order.
 
     Args:
         listing: the database to be.
         source: the manifest or folder.
         spec: the modalities of the model.
+        columns: what the columns of a table are; see `data.columns.Columns`. None: they are called like the modalities.
 
     Raises:
         UserError: the manifest or the folder breaks a rule.
         OSError: the disk is full.
     """
-    kinds, rows = in_files(spec), _folder_rows if source.is_dir() else _manifest_rows
+    kinds: dict[str, Any] = in_files(spec)
+    rows: Callable[..., Iterator[Row]] = _folder_rows if source.is_dir() else _manifest_rows
+    if columns and not source.is_dir():
+        kinds, rows = dict(columns), _table_rows
     if not kinds:
         raise broken(source, "INPUT must hold .npy files: nothing that this model takes comes in other files", "none")
 
     def write(path: Path) -> None:
         with closing(sqlite3.connect(path)) as database, database:
-            columns = "".join(f"{_columns((name,))} TEXT NOT NULL, " for name in kinds)
-            database.execute(f"CREATE TABLE rows (id INTEGER PRIMARY KEY, {columns}row_id TEXT)")
+            texts = "".join(f"{_columns((name,))} TEXT NOT NULL, " for name in kinds)
+            database.execute(f"CREATE TABLE rows (id INTEGER PRIMARY KEY, {texts}row_id TEXT)")
             database.execute("CREATE TABLE notes (note TEXT NOT NULL)")
             numbered = ((number, *row) for number, row in enumerate(rows(source, kinds, database)))
             database.executemany(f"INSERT INTO rows VALUES (?, {'?, ' * len(kinds)}?)", numbered)
@@ -337,6 +404,36 @@ def _manifest_rows(source: Path, kinds: Mapping[str, Modality], database: sqlite
         yield (*(files.get(name, "") for name in kinds), None if id_place is None else cells[-1])
     if id_place is not None:
         _check_ids(source, table, id_place, database)
+
+
+def _table_rows(source: Path, columns: Mapping[str, str | list[str]], database: sqlite3.Connection) -> Iterator[Row]:
+    """The files and numbers of a table's columns, and the column that names the rows."""
+    table = open_table(source)
+    listed = {name: [column] if isinstance(column, str) else column for name, column in columns.items()}
+    there = {name: any(column in table.header for column in of_name) for name, of_name in listed.items()}
+    if not any(there.values()):
+        raise broken(source, "must have the columns of the training table", shown(table.header[:12]))
+    places = {name: places_of(table, name, of_name) if there[name] else () for name, of_name in listed.items()}
+    id_place = table.id_place()
+    used = [*(place for of_name in places.values() for place in of_name), *([] if id_place is None else [id_place])]
+    cells = table.rows(used)
+    while block := list(islice(cells, TABLE_ROWS)):
+        of_place = dict(zip(used, zip(*block, strict=True), strict=False))
+        filled: list[Sequence[str | bytes | None]] = []
+        for name, of_name in places.items():
+            texts = [of_place[place] for place in of_name]
+            if isinstance(columns[name], str):
+                filled.append(["" if text in MISSING else text for text in texts[0]] if texts else [""] * len(block))
+            else:
+                values = numbers(table, name, listed[name], texts) if texts else _nothing(len(block), len(listed[name]))
+                filled.append([row.tobytes() for row in values])
+        yield from zip(*filled, [None] * len(block) if id_place is None else of_place[id_place], strict=True)
+    if id_place is not None:
+        _check_ids(source, table, id_place, database)
+
+
+def _nothing(num_rows: int, num_values: int) -> np.ndarray:
+    return np.full((num_rows, num_values), np.nan, np.float32)
 
 
 def _check_ids(source: Path, table: Table, place: int, database: sqlite3.Connection) -> None:

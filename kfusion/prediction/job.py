@@ -208,8 +208,8 @@ def open_rows(job: Job, work: Work, model: Model) -> tuple[Rows, list[str]]:
     if job.part is not None:
         raise UserError(f"'part' must be left out unless INPUT has .npy files. Received: {job.part!r}")
     if not (job.resume and work.begun and work.listing.exists()):
-        write_listing(work.listing, source, model.spec)
-    rows = open_listing(work.listing, source, model.spec)
+        write_listing(work.listing, source, model.spec, model.columns_of_tables)
+    rows = open_listing(work.listing, source, model.spec, model.columns_of_tables)
     check_readable(rows, model)
     return rows, list(rows.notes)
 

@@ -40,6 +40,8 @@ class Model(Protocol):
     """Tells this model from another."""
     unreadable: dict[str, str]
     """For each modality whose files this model cannot read: why."""
+    columns_of_tables: dict[str, str | list[str]]
+    """What the columns of a table are, where the training data were one; see `data.columns.Columns`."""
 
     def prepare(self, rows: Arrays | Files) -> Arrays | Files:
         """What can be done ahead of the answer, in another thread."""
@@ -98,6 +100,7 @@ class RunModel:
         self.folder, self.spec, self.all_views = folder, run.spec(), all_views
         self.ranges = _ranges(facts, folder / "data.json", self.spec)
         self.unreadable = readers_of(self.spec, facts["source"])[1]
+        self.columns_of_tables = facts["source"].get("columns", {})
         self.note = note_on(facts["source"])
         self.temperature = read_temperature(run)
         calibrated = f"tempered by {run.calibration.name}" if self.temperature else "the network's own, not calibrated"
@@ -121,6 +124,9 @@ class RunModel:
             return rows
         values, reasons = {}, [rows.reason]
         for name, contents in rows.contents.items():
+            if name in rows.numbers:
+                values[name] = rows.numbers[name]
+                continue
             read, reason = self._read(name, contents)
             scale = self.spec[name].scale
             values[name] = read if scale == 1 else read / np.float32(scale)
@@ -222,6 +228,7 @@ class VersionModel:
         self.endpoints = {frozenset(known.inputs): name for name, known in sorted(signatures.items())}
         self.endpoints[frozenset(self.spec.names)] = DEFAULT
         self.ranges = _ranges(noted, facts, self.spec) if facts.is_file() else {}
+        self.columns_of_tables = noted.get("columns", {})
         self.unreadable = {
             name: f"it has no endpoint {FILES}" if kind.suffixes else kind.unreadable(None, shape)
             for name, kind, shape in each_of(self.spec)
@@ -276,6 +283,8 @@ class VersionModel:
         for name, kind, shape in each_of(self.spec):
             if kind.suffixes:
                 inputs[f"{name}_bytes"] = np.array([rows.contents[name][row] for row in chosen], object)
+            elif name in rows.numbers:
+                inputs[name] = rows.numbers[name][chosen]
             else:  # A row of NaN is absent.
                 inputs[name] = np.full((len(chosen), *shape.shape), np.nan, np.float32)
         try:
