@@ -192,7 +192,7 @@ def test_a_run_on_columns_is_evaluated_and_exported(table, tmp_path, undrawn):
     assert train(table, tmp_path / "run", *flags).returncode == 0
     other = pd.read_csv(table).sample(frac=1, random_state=0)
     other.to_csv(tmp_path / "other.csv", index=False)
-    for more in ((), ("--data", tmp_path / "other.csv")):
+    for more in ((), ("--data", tmp_path / "other.csv", "--force")):
         done = in_process("kfusion.evaluate", tmp_path / "run", *more)
         assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     facts = json.loads((tmp_path / "run" / "evaluation" / "other.csv" / "evaluation.json").read_text())

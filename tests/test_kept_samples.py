@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from kfusion.config import AugmentConfig, Config, DataConfig, ModelConfig, TrainingConfig
+from kfusion.data.dataset import Pairs
 from kfusion.exporting import kept_samples as kept
 from kfusion.exporting.exporter import Options, export, read_context
 from kfusion.exporting.kept_samples import chosen_rows, evenly, kept_samples
@@ -38,7 +39,8 @@ def test_the_first_row_of_each_class_is_always_kept():
 
 def test_of_large_samples_fewer_are_kept(monkeypatch):
     spec = SimpleNamespace(modalities={"image": SimpleNamespace(num_values=10_000)})
-    part: Any = SimpleNamespace(label=np.arange(1000) % 10, spec=spec)
+    rows, label = {"image": np.arange(1000)}, np.arange(1000) % 10
+    part = Pairs({"image": np.zeros(1000)}, rows, label, spec)  # type: ignore[arg-type]
     parts: Any = SimpleNamespace(test=part, train=part)
     rows = chosen_rows(parts)
     assert 0.9 * kept.MAX_BYTES < 4 * 10_000 * sum(map(len, rows.values())) <= kept.MAX_BYTES

@@ -62,6 +62,7 @@ def model(spec: Spec, **more: Any) -> Any:
         "folder": Path("model"),
         "ranges": {},
         "unreadable": {},
+        "columns_of_tables": {},
         "confidence_note": "",
         "note": "",
         "identity": "x",

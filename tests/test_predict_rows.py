@@ -48,6 +48,7 @@ MODEL: Any = SimpleNamespace(
     note="",
     identity="stub",
     unreadable={},
+    columns_of_tables={},
     prepare=lambda rows: rows,
     answer=answer,
 )

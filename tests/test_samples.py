@@ -93,8 +93,11 @@ def test_a_sound_may_be_frames_and_coefficients():
 @pytest.mark.parametrize(
     ("X", "sentence"),
     [
-        (np.zeros((4, 3)), "'X' must be {'image': …, 'audio': …}, a DataFrame .* Received: an array of shape"),
-        ({"img": IMAGES}, "'X' must have the keys image and audio. Received: 'img'"),
+        (
+            np.zeros((4, 3)),
+            "'X' must be {'image': …, 'audio': …, 'vector': …}, a DataFrame .* Received: an array",
+        ),
+        ({"img": IMAGES}, "'X' must have the keys image, audio and vector. Received: 'img'"),
         ({}, "Received: dict without an image or a sound"),
         (pd.DataFrame({"label": [1]}), "Received: DataFrame without an image or a sound"),
         ({"image": IMAGES, "audio": SOUNDS[:3]}, "as many images as sounds. Received: 4 and 3"),
