@@ -92,7 +92,7 @@ def views_text(views: dict[str, Any], baselines: dict[str, Any]) -> str:
     """
     rows = tables.result_rows(views, baselines)
     width = max(22, *(len(title) for title, *_ in rows))
-    lines = [f"{title:>{width}} {accuracy} of {num_rows}" for title, accuracy, _, num_rows in rows]
+    lines = [f"{title:>{width}} {accuracy} of {num_rows}" for title, accuracy, *_, num_rows in rows]
     return "\n".join(lines) + "\n"
 
 
