@@ -289,7 +289,8 @@ def check_same(earlier: Plan, wanted: Plan, folder: Path) -> None:
     Raises:
         UserError: another setting differs.
     """
-    changed = differences(earlier.config, wanted.config)
+    # A trial has its own epochs and batch size, whatever rules on them a recipe has or had; see `apply`.
+    changed = differences(*(as_named(plan.config, DECIDED) for plan in (earlier, wanted)))
     pairs = [(f.name, getattr(earlier.settings, f.name), getattr(wanted.settings, f.name)) for f in fields(Settings)]
     changed += [name for name, old, new in pairs if old != new and name != "trials"]
     if changed:
