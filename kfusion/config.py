@@ -85,8 +85,10 @@ class DataConfig:
     """A CSV with the labels of the competition's test files, which then are the test part."""
     columns: tuple[str, ...] = ()
     """A table: its columns, such as image=photo vector=age,weight,glucose_* audio=MFCC_1..MFCC_104 label=risk."""
-    image_shape: tuple[int, ...] = (28, 28, 1)
-    """Picture files: height, width, channels (1 or 3); 28 28 1: signs, in MNIST's convention; others: resized."""
+    image_preprocessing: Literal["auto", "digit", "photo"] = "auto"
+    """Picture files: digit: signs, in MNIST's convention; photo: fitted into 'image_shape'; auto: as they look."""
+    image_shape: tuple[int, ...] = ()
+    """Picture files: height, width, channels (1 or 3); empty: 28 28 1 for digits, up to 64 64 3 for photos."""
     folds: int = 0
     """Divide the data into this many folds, each the test part of a run of its own; 0: divide them once."""
     fold: int = 0
@@ -118,8 +120,10 @@ class DataConfig:
         require(-1 <= self.split_seed < 2**31, "split_seed", "in [-1, 2^31)", self.split_seed)
         require(self.limit >= 0, "limit", "≥ 0", self.limit)
         shape = self.image_shape
-        right = len(shape) == 3 and min(shape) >= 1 and max(shape) <= 1024 and shape[2] in (1, 3)
+        right = not shape or (len(shape) == 3 and min(shape) >= 1 and max(shape) <= 1024 and shape[2] in (1, 3))
         require(right, "image_shape", "height, width (1 to 1024) and channels (1 or 3)", shape)
+        other = self.image_preprocessing == "digit" and shape not in ((), (28, 28, 1))
+        require(not other, "image_shape", "28 28 1 where 'image_preprocessing' is 'digit'", shape)
         seconds, rate = self.sound_seconds, self.sound_rate_hz
         require(seconds == 0 or 0.5 <= seconds <= 60, "sound_seconds", "0 or in [0.5, 60]", seconds)
         require(rate == 0 or 8000 <= rate <= 48_000, "sound_rate_hz", "0 or in [8000, 48000]", rate)
@@ -141,7 +145,13 @@ class ModelConfig:
     hidden_dim: int = 256
     """Units of the LSTM, or of the transformer's feed-forward layer."""
     filters: tuple[int, ...] = (32, 64)
-    """Filters of the convolution blocks, two convolutions and a max-pooling each."""
+    """Filters of the convolution blocks, two convolutions and a max-pooling each; 32 64: more for larger images."""
+    image_encoder: str = "conv"
+    """conv: those blocks; or a Keras model that is trained already: a .keras file, or a name of keras.applications."""
+    image_weights: str = ""
+    """The weights (.weights.h5) of the network of keras.applications; empty: it is trained from the start."""
+    freeze_share: float = 0.3
+    """A trained image encoder: the share of all steps in which it stays as it is."""
     audio_units: tuple[int, ...] = (512, 256)
     """Units of the dense layers before the audio embedding."""
     audio_encoder: Literal["auto", "dense", "conv"] = "auto"
@@ -167,6 +177,11 @@ class ModelConfig:
         require(self.hidden_dim >= 1, "hidden_dim", "≥ 1", self.hidden_dim)
         require(bool(self.filters) and min(self.filters) >= 1, "filters", "one or more sizes ≥ 1", self.filters)
         require(all(units >= 1 for units in self.audio_units), "audio_units", "sizes ≥ 1", self.audio_units)
+        named = self.image_encoder != "conv" and not self.image_encoder.endswith(".keras")
+        require(bool(self.image_encoder), "image_encoder", "conv, a .keras file or a name", self.image_encoder)
+        rule = "empty unless 'image_encoder' is a name of keras.applications"
+        require(named or not self.image_weights, "image_weights", rule, self.image_weights)
+        require(0 <= self.freeze_share <= 1, "freeze_share", "in [0, 1]", self.freeze_share)
         blocks = self.audio_filters
         require(bool(blocks) and min(blocks) >= 1, "audio_filters", "one or more sizes ≥ 1", blocks)
         for name in ("dropout", "image_dropout", "embed_dropout"):
@@ -252,6 +267,8 @@ class TrainingConfig:
     """Share of all steps that the linear warmup takes."""
     weight_decay: float = 1e-2
     """AdamW's decoupled weight decay."""
+    encoder_rate: float = 0.1
+    """A trained image encoder: its learning rate, as a share of that of everything else, once it is trained on."""
     views: Literal["fused", "all"] = "fused"
     """fused: the loss of the answer to both modalities; all: the mean of it and of those to image and sound alone."""
     late_teacher: float = 0.0
@@ -278,6 +295,7 @@ class TrainingConfig:
         require(self.peak_learning_rate > 0, "peak_learning_rate", "> 0", self.peak_learning_rate)
         require(0 <= self.warmup_share < 1, "warmup_share", "in [0, 1)", self.warmup_share)
         require(self.weight_decay >= 0, "weight_decay", "≥ 0", self.weight_decay)
+        require(0 <= self.encoder_rate <= 1, "encoder_rate", "in [0, 1]", self.encoder_rate)
         require(self.late_teacher >= 0, "late_teacher", "≥ 0", self.late_teacher)
         alone = self.late_teacher > 0 and self.views != "all"
         require(not alone, "late_teacher", "0 unless 'views' is 'all'", self.late_teacher)

@@ -162,10 +162,26 @@ def gather(config: Config, console: Console | None = None, source: Source | None
     if source is None:
         require_no_names(config.data)
         source = load(config.data, console)
+    config, notes = fitted(config, source.spec)
+    source = replace(source, notes=(*source.notes, *notes))
     parts = split(source, config.data, config.split_seed)
     kinds = each_of(parts.train.spec)
     normalisations = {name: kind.normalisation(config.model, name, shape) for name, kind, shape in kinds}
     return PreparedData(config, source, parts, measure(parts.train, normalisations))
+
+
+def fitted(config: Config, spec: Spec) -> tuple[Config, list[str]]:
+    """The settings with the network fitted to the data where nobody set it, and a line on each change.
+
+    Args:
+        config: every setting.
+        spec: the modalities.
+    """
+    model, notes = config.model, []
+    for _, kind, shape in each_of(spec):
+        model, line = kind.fitted(model, shape)
+        notes += [line] if line else []
+    return replace(config, model=model), notes
 
 
 def regather(prepared: PreparedData, config: Config) -> PreparedData:
@@ -181,7 +197,7 @@ def regather(prepared: PreparedData, config: Config) -> PreparedData:
         and old.split_seed == config.split_seed
         and old.model.utterance_trim == config.model.utterance_trim
     )
-    return replace(prepared, config=config) if same else gather(config)
+    return replace(prepared, config=fitted(config, prepared.spec)[0]) if same else gather(config)
 
 
 class MissingData(UserError):

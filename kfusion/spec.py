@@ -16,6 +16,8 @@ FUSED = "fused"
 AVERAGES = ("accuracy", "macro avg", "weighted avg")
 """Rows of the test report that are no classes."""
 DIGITS = tuple(str(digit) for digit in range(10))
+DIGIT_SHAPE = (28, 28, 1)
+"""Of a written digit: height, width and channels."""
 RESERVED = (FUSED, "present", "label", "keys", "class_name", "embedding", "probabilities")
 """What no modality may be called: batches and predictions use these names."""
 

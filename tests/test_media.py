@@ -285,7 +285,7 @@ def test_bad_files_are_left_out_where_that_is_asked_for(pairs, tmp_path, monkeyp
         assert [len(data.row) for data in source.data.values()] == [4, 4] and source.aligned
         assert np.bincount(source["image"].label).tolist() == [2, 1, 1]
         left_out = "2 files that cannot be read are left out: 1 of 'three', 1 of 'two' (bad_files.csv)"
-        assert source.notes == (left_out,)
+        assert source.notes[0] == left_out
     assert len((tmp_path / "bad_files.csv").read_text().splitlines()) == 3
     (pairs / "two" / "001.wav").write_bytes(b"hello")
     with pytest.raises(UserError, match=r"each class must have files that can be read\. Found: none of class 'two'"):

@@ -20,7 +20,7 @@ from kfusion.data.array_folder import has_layout, load_folder
 from kfusion.data.dataset import ModalityData, Source
 from kfusion.data.media_files import is_media_folder
 from kfusion.modalities.audio.recipe import FSDD_FRONT_END, ragged_to_frames
-from kfusion.spec import Spec
+from kfusion.spec import DIGIT_SHAPE, Spec
 from kfusion.validation import UserError
 
 LICENCE = "images: MNIST (LeCun, Cortes, Burges), CC BY-SA 3.0; sounds: Free Spoken Digit Dataset, CC BY-SA 4.0"
@@ -142,10 +142,10 @@ def load(config: DataConfig, console: Console | None = None) -> Source:
         from kfusion.data.media_features import load_media
 
         return load_media(config, console)
-    if config.image_shape != DataConfig.image_shape:
-        raise UserError(
-            f"'image_shape' must be left out unless the data are picture files. Received: {config.image_shape}"
-        )
+    for name, usual in (("image_shape", ((), DIGIT_SHAPE)), ("image_preprocessing", ("auto",))):
+        value = getattr(config, name)
+        if value not in usual:
+            raise UserError(f"'{name}' must be left out unless the data are picture files. Received: {value}")
     for name in ("sound", "sound_seconds", "sound_rate_hz"):
         received = getattr(config, name)
         if received != getattr(DataConfig, name):

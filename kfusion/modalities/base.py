@@ -296,6 +296,18 @@ class Modality:
 
     # Network
 
+    def fitted(self, config: "ModelConfig", spec: ModalitySpec) -> tuple["ModelConfig", str]:
+        """The settings of the network, fitted to a shape where nobody set them.
+
+        Args:
+            config: the network's settings.
+            spec: of the modality.
+
+        Returns:
+            The settings; and a sentence on what was changed, "" where nothing was.
+        """
+        return config, ""
+
     def normalisation(self, config: "ModelConfig", name: str, spec: ModalitySpec) -> Callable[[Any], Any] | None:
         """The layer that normalises each sample by itself, before `encode`; None: there is none.
 

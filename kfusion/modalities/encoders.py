@@ -4,6 +4,7 @@ Layers are named after the modality; the names `{name}_embedding` and `{name}_em
 with whoever takes a network apart (`kfusion.model.build`).
 """
 
+import math
 from typing import Any
 
 import keras
@@ -14,14 +15,42 @@ from numpy.typing import ArrayLike
 from kfusion.config import ModelConfig
 from kfusion.spec import ModalitySpec, Spec
 
+BODY = "_body"
+"""What the name of the layer ends in that is the trained network."""
+MOST_FLATTENED = 4096
+"""Values that the convolution blocks leave, at most, where their number fits the shape."""
+WIDEST = 128
+"""Filters of the blocks that are added."""
+PLAIN_BLOCKS = 2
+"""The paper's blocks; those beyond have batch normalisation, without which a few hundred steps teach them nothing."""
+MOMENTUM = 0.95
+"""Of the moving averages: small data give few steps."""
 KERNEL_SIZES = (5, 3)
 """Pixels: the first block's kernels, and those of every later block."""
 
 
-def encode_convolutional(values: Any, name: str, spec: ModalitySpec, config: ModelConfig) -> Any:
-    """Two blocks of two convolutions and a max-pooling, then a dense layer.
+def fitted_filters(filters: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Filters of as many blocks as leave at most `MOST_FLATTENED` values of an image.
 
-    The first block's kernels are 5 × 5, the second's 3 × 3 (the paper's section on the image encoder). Values are
+    Args:
+        filters: of the first blocks; each that is added has twice as many as the one before it, `WIDEST` at most.
+        shape: height, width and channels.
+
+    Example:
+        >>> fitted_filters((32, 64), (28, 28, 1)), fitted_filters((32, 64), (64, 64, 3))
+        ((32, 64), (32, 64, 128, 128))
+    """
+    while math.prod(-(-side // 2 ** len(filters)) for side in shape[:2]) * filters[-1] > MOST_FLATTENED:
+        filters = (*filters, max(filters[-1], min(2 * filters[-1], WIDEST)))
+        if 2 ** len(filters) >= 2 * max(shape[:2]):
+            break
+    return filters
+
+
+def encode_convolutional(values: Any, name: str, spec: ModalitySpec, config: ModelConfig) -> Any:
+    """Blocks of two convolutions and a max-pooling, then a dense layer.
+
+    The first block's kernels are 5 × 5, the others' 3 × 3 (the paper's section on the image encoder). Values are
     divided by `spec.scale` in here, so that no caller has to remember it.
 
     Args:
@@ -38,7 +67,12 @@ def encode_convolutional(values: Any, name: str, spec: ModalitySpec, config: Mod
         kernel = KERNEL_SIZES[min(block, len(KERNEL_SIZES) - 1)]
         for half in ("a", "b"):
             conv = f"{name}_conv{block + 1}{half}"
-            x = layers.Conv2D(filters, kernel, padding="same", activation="relu", name=conv)(x)
+            if block < PLAIN_BLOCKS:
+                x = layers.Conv2D(filters, kernel, padding="same", activation="relu", name=conv)(x)
+                continue
+            x = layers.Conv2D(filters, kernel, padding="same", use_bias=False, name=conv)(x)
+            x = layers.BatchNormalization(momentum=MOMENTUM, name=f"{conv}_norm")(x)
+            x = layers.ReLU(name=f"{conv}_relu")(x)
         # Same padding: an image of any size, down to one pixel, keeps at least one value.
         x = layers.MaxPooling2D(padding="same", name=f"{name}_pool{block + 1}")(x)
     x = layers.Flatten(name=f"{name}_flatten")(x)
@@ -130,3 +164,16 @@ def embedding(x: Any, name: str, config: ModelConfig) -> Any:
     """
     x = layers.Dense(config.embed_dim, activation="relu", name=f"{name}_embedding")(x)
     return layers.Dropout(config.embed_dropout, name=f"{name}_embedding_dropout")(x)
+
+
+def trained_variables(network: keras.Model, config: ModelConfig) -> list[Any]:
+    """The variables of the encoders that were trained before; none where all begins with this training.
+
+    Args:
+        network: as `build_model` made it.
+        config: its settings.
+    """
+    if config.image_encoder == "conv" or not (config.image_weights or config.image_encoder.endswith(".keras")):
+        return []
+    bodies = [layer for layer in network.layers if isinstance(layer, keras.Model) and layer.name.endswith(BODY)]
+    return [variable for body in bodies for variable in body.trainable_variables]

@@ -1,6 +1,6 @@
 """The training loop: `Model.fit` with exact resume."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ class Task:
         paths: the files "best", "history" and "checkpoint".
         save_file: writes a file atomically.
         save_network: writes the network into a path.
+        trained: variables that were trained before.
+        freeze_share: the share of all steps in which these stay as they are.
         some_lack: whether samples may lack modalities, so that labels of their views are -1.
     """
 
@@ -47,6 +49,8 @@ class Task:
     save_network: Callable[[Path], object]
     class_weight: np.ndarray | None = None
     some_lack: bool = False
+    trained: Sequence[Any] = ()
+    freeze_share: float = 0.0
 
 
 def seed_everything(seed: int, deterministic: bool) -> None:
@@ -120,6 +124,10 @@ def fit(
         UserError: the loss is not finite any more, or there is no memory for a batch.
     """
     compile_model(model, config, task.steps_per_epoch, task.prior, task.temperature, task.class_weight, task.some_lack)
+    if task.trained:
+        optimizer: Any = model.optimizer
+        first = round(task.freeze_share * config.epochs * task.steps_per_epoch)
+        optimizer.tune(task.trained, config.encoder_rate, first)
     resumed = task.paths["checkpoint"].exists()
     progress = load_state(task.paths["checkpoint"], model) if resumed else TrainingState()
     keep = Keep(task.paths, progress, task.save_file, task.save_network, config.best_by)

@@ -172,8 +172,24 @@ class FusedAdamW(keras.optimizers.AdamW):
     lines of section 2; Loshchilov and Hutter 2019.
     """
 
+    _tuned: frozenset[int] = frozenset()
+
+    def tune(self, variables: Sequence[Any], rate: float, first_step: int) -> None:
+        """Trains some variables only from a step on, at a lower rate and without weight decay.
+
+        Args:
+            variables: those that were trained before.
+            rate: their share of the learning rate.
+            first_step: the first step that changes them, counted from 0.
+        """
+        self._tuned, self._rate, self._first_step = frozenset(map(_key, variables)), rate, first_step
+        self.exclude_from_weight_decay(var_list=list(variables))
+
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """One step of one variable."""
+        if self._tuned and _key(variable) in self._tuned:
+            learning_rate = tf.cast(learning_rate, tf.float32)
+            learning_rate *= tf.where(self.iterations.value >= self._first_step, self._rate, 0.0)
         index = self._get_variable_index(variable)
         step = tf.cast(self.iterations.value, tf.float32) + 1.0
         beta_1, beta_2 = tf.constant(self.beta_1, tf.float32), tf.constant(self.beta_2, tf.float32)
@@ -189,6 +205,11 @@ class FusedAdamW(keras.optimizers.AdamW):
             epsilon=tf.constant(self.epsilon, tf.float32),
             grad=tf.cast(gradient, tf.float32),
         )
+
+
+def _key(variable: Any) -> int:
+    """What stands for a variable, a Keras or a TensorFlow one."""
+    return id(variable.value if isinstance(variable, keras.Variable) else variable)
 
 
 def _handle(variable: Any) -> Any:

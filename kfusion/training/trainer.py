@@ -19,7 +19,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from kfusion import run_dir
-from kfusion.config import DECIDED, Config, differences
+from kfusion.config import DECIDED, Config, DataConfig, differences
 from kfusion.data.dataset import Pairs, Source
 from kfusion.data.in_memory import OwnData
 from kfusion.data.pipeline import TrainingReader, evaluation_batches, readers_errors, training_batches
@@ -29,10 +29,11 @@ from kfusion.inference import load_network, predict_views
 from kfusion.io import read_back, read_json, same_arrays, write_atomically, write_text
 from kfusion.metrics import classification
 from kfusion.modalities import each_of
+from kfusion.modalities.encoders import trained_variables
 from kfusion.model.build import as_float32, build_model, with_all_views
 from kfusion.plots import tables
 from kfusion.plots import training as plots
-from kfusion.prepared_data import PreparedData, gather
+from kfusion.prepared_data import PreparedData, fitted, gather
 from kfusion.random_streams import sample_keys
 from kfusion.run_dir import Run
 from kfusion.spec import FUSED
@@ -188,8 +189,11 @@ def train(
             _check_data_kept(folder, config.data.data)
     run_dir.check_unlocked(folder)
     prepared = gather(config, console, own.source if own else source)
+    if resume and run_dir.begun(folder):
+        prepared = replace(prepared, config=run_dir.open_run(folder).config())  # It may have been begun by other rules.
+    computes = precision.apply(arithmetic)
+    network = new_network(prepared)  # Where its encoder cannot be had, nothing is written.
     with run_dir.lock(folder):
-        computes = precision.apply(arithmetic)
         place = own.place if own else None
         # Killed before its config was written, a run has nothing to go on from: it starts.
         run = open_or_begin(folder, prepared, computes, resume and run_dir.begun(folder), overwrite, place)
@@ -197,7 +201,6 @@ def train(
             return _finished(run, console)
         if console:
             console.print(*prepared.lines(), "", sep="\n", soft_wrap=True)
-        network = new_network(prepared)
         more = (Scalars(run.tensorboard, run.history), *callbacks) if tensorboard else callbacks
         whole = fit_run(run, prepared, network, console, more)
         if whole or (finish_stopped and run.best.exists()):
@@ -292,6 +295,8 @@ def fit_run(
         save_file=write_atomically,
         save_network=lambda path: as_float32(network).save(path),
         some_lack=all_views and any(part.present is not None for part in (prepared.parts.train, prepared.parts.val)),
+        trained=trained_variables(network, config.model),
+        freeze_share=config.model.freeze_share,
     )
     with readers_errors():
         progress = fit(model, training, task, console, callbacks)
@@ -313,7 +318,12 @@ def _opened(folder: Path, config: Config) -> Run:
         UserError: it has other settings.
     """
     run = run_dir.open_run(folder)
-    changed = differences(run.config(), config)
+    earlier, spec = run.config(), run.spec()
+    settings = [name for _, kind, shape in each_of(spec) for name in kind.file_settings(shape)]
+    # What is left to the files now may have been named then.
+    left = [name for name in settings if getattr(config.data, name) == getattr(DataConfig, name)]
+    config = replace(config, data=replace(config.data, **{name: getattr(earlier.data, name) for name in left}))
+    changed = differences(fitted(earlier, spec)[0], fitted(config, spec)[0])
     if changed:
         raise UserError(f"{folder}: '--resume' needs the settings of the run. Found: another {', '.join(changed)}")
     return run

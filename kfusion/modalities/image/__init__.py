@@ -3,6 +3,7 @@
 import base64
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,15 +130,18 @@ class Image(Modality):
         return f"picture files have 1 or 3 channels, the training data's images {channels}"
 
     def spec_of_files(self, config: "DataConfig", paths: Sequence[Path]) -> tuple[ModalitySpec, str]:
-        """`image_shape` of the settings."""
-        return image_spec(config.image_shape), ""
+        """Digits or photos, and of which shape: as the settings say, or as they look; see `preprocessing.chosen`."""
+        from kfusion.modalities.image.preprocessing import chosen
+
+        front_end, shape, note = chosen(config.image_preprocessing, config.image_shape, paths)
+        return replace(image_spec(shape), front_end=front_end), note
 
     def file_settings(self, spec: ModalitySpec) -> dict[str, Any]:
-        """Pictures are brought to this shape."""
-        return {"image_shape": spec.shape}
+        """Pictures are brought to this shape, as photos where the spec says so."""
+        return {"image_shape": spec.shape, "image_preprocessing": "photo" if spec.front_end else "auto"}
 
     def front_end(self, spec: ModalitySpec) -> str:
-        """MNIST's convention for images of its shape; plain resizing for others."""
+        """MNIST's convention for images of its shape, the fitting of photos, or plain resizing."""
         from kfusion.modalities.image.decoding import image_front_end
 
         return image_front_end(spec)
@@ -197,10 +201,26 @@ class Image(Modality):
         rule = f"{name} must be in [0, 1]"
         return [("0 to 255", good * 255, rule), ("below 0", with_wrong_value(good, -0.01), rule)]
 
+    def fitted(self, config: "ModelConfig", spec: ModalitySpec) -> tuple["ModelConfig", str]:
+        """More convolution blocks for larger images, where `filters` are the usual ones."""
+        from kfusion.modalities.encoders import fitted_filters
+
+        usual = type(config).filters
+        filters = fitted_filters(usual, spec.shape)
+        if config.filters != usual or config.image_encoder != "conv" or filters == usual:
+            return config, ""
+        height, width = spec.shape[:2]
+        line = f"filters {' '.join(map(str, filters))}, for images of {height} × {width} pixels; --filters sets others"
+        return replace(config, filters=filters), line
+
     def encode(
         self, values: Any, name: str, spec: ModalitySpec, config: "ModelConfig", mean: Any = None, variance: Any = None
     ) -> Any:
-        """Convolution blocks; see `encoders.encode_convolutional`."""
+        """Convolution blocks, or a network that is trained already; see `encoders` and `trained`."""
+        if config.image_encoder != "conv":
+            from kfusion.modalities.image.trained import encode_by_trained
+
+            return encode_by_trained(values, name, spec, config)
         from kfusion.modalities.encoders import encode_convolutional
 
         return encode_convolutional(values, name, spec, config)

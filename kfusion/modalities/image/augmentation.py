@@ -21,6 +21,7 @@ import tensorflow as tf
 from kfusion.config import AugmentConfig
 from kfusion.random_streams import Stream, uniform
 
+COLOURS = 3
 Affine = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
 
 
@@ -71,7 +72,7 @@ def warp_coefficients(draws: tf.Tensor, config: AugmentConfig, height: int, widt
 
 
 def warp(image: Any, affine: Affine) -> Any:
-    """Reads each image where an affine map says, bilinearly; 0 outside.
+    """Reads each image where an affine map says, bilinearly; outside, 0, and the nearest pixel of a colour picture.
 
     Args:
         image: float32 (batch, height, width, channels).
@@ -84,7 +85,8 @@ def warp(image: Any, affine: Affine) -> Any:
         output_shape=tf.constant([image.shape[1], image.shape[2]]),
         fill_value=0.0,
         interpolation="BILINEAR",
-        fill_mode="CONSTANT",
+        # A photo's surroundings go on; around a bright stroke on dark ground is nothing.
+        fill_mode="NEAREST" if image.shape[3] == COLOURS else "CONSTANT",
     )
 
 
@@ -100,7 +102,7 @@ class RandomWarp(keras.layers.Layer):
 
     Output shape:
         As the image's; outside training, the image itself. What the change uncovers is 0, the ground of a bright
-        stroke on dark paper.
+        stroke on dark paper; in colour, the nearest pixel of the picture.
     """
 
     def __init__(self, config: AugmentConfig | dict[str, Any], **kwargs: Any) -> None:
@@ -133,7 +135,7 @@ SMALLEST_NEGATIVE = 0.2
 class RandomDamage(keras.layers.Layer):
     """Damages a share of the images, each in one of three ways, all as likely.
 
-    1. Turned by 20° to 180°, to either side; what that uncovers is 0.
+    1. Turned by 20° to 180°, to either side; what that uncovers is as in `warp`.
     2. Covered by a rectangle, black or of full brightness, of 30 % to 80 % of each side.
     3. Negative from the left or the right edge on, over 20 % to 100 % of the width.
 
@@ -180,7 +182,7 @@ def _angles(draws: Any) -> Any:
 
 
 def turned(image: Any, angle: Any) -> Any:
-    """Turns images counter-clockwise about their centres; 0 comes from outside.
+    """Turns images counter-clockwise about their centres; what comes from outside is as in `warp`.
 
     Args:
         image: float32 (batch, height, width, channels).

@@ -10,6 +10,8 @@ from scipy.ndimage import gaussian_filter, rotate
 
 from kfusion.modalities.base import Corruption, Shape, normal, side
 
+COLOURS = 3
+
 
 def add_noise(images: NDArray, amount: float, draws: NDArray) -> NDArray[np.float32]:
     """Normally distributed noise of standard deviation `amount` in each pixel, cut to [0, 1]."""
@@ -36,11 +38,12 @@ def occlude(images: NDArray, amount: float, draws: NDArray) -> NDArray[np.float3
 
 
 def turn(images: NDArray, amount: float, draws: NDArray) -> NDArray[np.float32]:
-    """A rotation by `amount` degrees, to either side."""
+    """A rotation by `amount` degrees, to either side; around a colour picture, its nearest pixels go on."""
     out, left = np.empty_like(images), side(draws)
+    mode = "nearest" if images.shape[-1] == COLOURS else "constant"
     for chosen, angle in ((left, amount), (~left, -amount)):
         if chosen.any():
-            out[chosen] = rotate(images[chosen], angle, axes=(2, 1), reshape=False, order=1, mode="constant")
+            out[chosen] = rotate(images[chosen], angle, axes=(2, 1), reshape=False, order=1, mode=mode)
     return out
 
 

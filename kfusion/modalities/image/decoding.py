@@ -14,13 +14,13 @@ from kfusion.modalities.base import UNKNOWN
 from kfusion.modalities.image.files import FORMATS, KINDS, MAX_BYTES
 from kfusion.modalities.image.formats import READERS, first_that_fits, upright
 from kfusion.modalities.image.handwriting import mnist_digit
-from kfusion.spec import ModalitySpec
+from kfusion.modalities.image.preprocessing import PHOTO_FRONT_END
+from kfusion.spec import DIGIT_SHAPE, ModalitySpec
 
 IMAGE_FRONT_END = "strokes-20-of-28-v1"
 """MNIST's convention (`handwriting.py`): a bright stroke on dark ground in a box of 20, centred by mass in 28."""
 PLAIN_FRONT_END = "resized-v1"
 """Antialiased resizing, to the shape that the data have."""
-_DIGIT_SHAPE = (28, 28, 1)
 WORK_SIDE = 128
 """Pixels along the longer side at which signs are looked for."""
 _PARALLEL = 4
@@ -30,8 +30,8 @@ _BLANK = "must show a sign. Found: nothing that stands out from its ground"
 
 
 def image_front_end(spec: ModalitySpec) -> str:
-    """How picture files become pixels for data of this shape, as a run folder notes it."""
-    return IMAGE_FRONT_END if spec.shape == _DIGIT_SHAPE else PLAIN_FRONT_END
+    """How picture files become pixels for data of this spec, as a run folder notes it."""
+    return spec.front_end or (IMAGE_FRONT_END if spec.shape == DIGIT_SHAPE else PLAIN_FRONT_END)
 
 
 def picture_format(content: Any, formats: int = len(FORMATS)) -> Any:
@@ -83,7 +83,8 @@ def read_images(contents: Any, spec: ModalitySpec, formats: int = len(FORMATS)) 
 
     Args:
         contents: string (batch,), whole files; an empty string is an absent picture.
-        spec: with images of 28 × 28 × 1, pictures are brought to MNIST's convention; else they are resized.
+        spec: says what they are brought to; without a front end of its own, images of 28 × 28 × 1 follow MNIST's
+            convention, and others are resized.
         formats: how many of `FORMATS` are read.
 
     Returns:
@@ -125,7 +126,9 @@ def _read_image(content: Any, spec: ModalitySpec, formats: int) -> tuple[Any, An
 
     def pixels() -> tuple[Any, Any]:
         rgba = decoded(content, kind, formats)
-        if spec.shape != _DIGIT_SHAPE:
+        if spec.front_end == PHOTO_FRONT_END:
+            return _fitted(rgba, spec), tf.constant("")
+        if spec.shape != DIGIT_SHAPE:
             return _resized(rgba, spec), tf.constant("")
         image, visible = mnist_digit(on_ground(_at_most(rgba, WORK_SIDE)))
         return image, tf.where(visible, "", _BLANK)
@@ -161,8 +164,22 @@ def _at_most(rgba: Any, side: int) -> Any:
 
 def _resized(rgba: Any, spec: ModalitySpec) -> Any:
     """float32 (height, width, channels) of the spec, in [0, 255]."""
-    height, width, channels = spec.shape
-    rgb = on_ground(tf.image.resize(rgba, (height, width), antialias=True))
-    if channels == 1:
-        return tf.image.rgb_to_grayscale(rgb)
-    return rgb
+    return _in_channels(on_ground(tf.image.resize(rgba, spec.shape[:2], antialias=True)), spec)
+
+
+def _fitted(rgba: Any, spec: ModalitySpec) -> Any:
+    """float32 (height, width, channels) of the spec, in [0, 255]: the whole picture, its sides in their proportion."""
+    wanted = tf.constant(spec.shape[:2])
+    size = tf.cast(tf.shape(rgba)[:2], tf.float32)
+    share = tf.reduce_min(tf.cast(wanted, tf.float32) / size)
+    inside = tf.clip_by_value(tf.cast(tf.round(size * share), tf.int32), 1, wanted)
+    rgb = on_ground(tf.image.resize(rgba, inside, antialias=True))
+    mean = tf.reduce_mean(rgb, axis=(0, 1), keepdims=True)
+    before = (wanted - inside) // 2
+    sides = tf.stack([before, wanted - inside - before], axis=1)
+    filled = tf.pad(rgb - mean, tf.concat([sides, [[0, 0]]], axis=0)) + mean
+    return _in_channels(tf.ensure_shape(filled, (*spec.shape[:2], 3)), spec)
+
+
+def _in_channels(rgb: Any, spec: ModalitySpec) -> Any:
+    return tf.image.rgb_to_grayscale(rgb) if spec.shape[2] == 1 else rgb

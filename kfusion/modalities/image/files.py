@@ -84,7 +84,7 @@ def standard_picture(content: bytes) -> bytes:
     name = _name(content, FORMATS)
     if (name == "PNG" and _fits(content)) or (name == "JPEG" and len(content) <= MAX_BYTES):
         return content
-    with _opened(content) as picture:
+    with opened(content) as picture:
         width, height = picture.size
         if width * height > MAX_PIXELS:
             raise UserError(f"must have at most {MAX_PIXELS:,} pixels. Found: {width} × {height}")
@@ -145,7 +145,7 @@ def _damaged_chunk(png: bytes) -> str:
     return ""
 
 
-def _opened(content: bytes) -> Any:
+def opened(content: bytes) -> Any:
     """A picture of Pillow's, of which only the header was read."""
     from PIL import Image, UnidentifiedImageError
 

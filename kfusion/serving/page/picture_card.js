@@ -105,7 +105,10 @@ export class PictureCard {
   // modality: of the model.
   open({ shape, takes_files }) {
     this.channels = shape.at(-1);
-    if (!takes_files) this.close();
+    if (!takes_files) return this.close();
+    if (this.channels === 1) return;
+    this.pad.close(); // Nobody draws a photo.
+    element("picture-hint").textContent = "Drop a photo, or open one.";
   }
 
   // What an example's button shows.
