@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -55,29 +56,49 @@ def measure_baselines(train: Pairs, val: Pairs, test: Pairs, seed: int) -> Facts
     rows = balanced_rows(train.label, MOST_ROWS, seed)
     label, num_classes = train.label[rows], train.spec.num_classes
     on_val, on_test, strength, temperature = Answers(), Answers(), {}, {}
-    for name, kind, shape in each_of(train.spec):
-        known = _summaries(train, name, kind, shape, rows)
-        val_values = _summaries(val, name, kind, shape)
-        candidates = [(way, each, fitted(known[way], label, each)) for way in range(len(known)) for each in STRENGTHS]
-        answers = [ask(model, val_values[way], num_classes) for way, _, model in candidates]
-        temperatures = [fit_temperature(each, val.label) for each in answers]
-        on_val_by = [temper(each, found) for each, found in zip(answers, temperatures, strict=True)]
-        best = int(np.argmin([reliability(each, val.label)["nll"] for each in on_val_by]))
-        way, strength[name], model = candidates[best]
-        on_val[name], temperature[name] = on_val_by[best], temperatures[best]
-        test_values = _summaries(test, name, kind, shape)[way]
-        on_test[name] = temper(ask(model, test_values, num_classes), temperature[name])
     prior = (np.bincount(label, minlength=num_classes) + 1e-9) / len(label)
+    for name, kind, shape in each_of(train.spec):
+        used, judged = rows[train.is_present(name)[rows]], np.flatnonzero(val.is_present(name))
+        if len(np.unique(train.label[used])) < 2 or not len(judged):
+            continue
+        known, own_label = _summaries(train, name, kind, shape, used), train.label[used]
+        val_values = _summaries(val, name, kind, shape, judged)
+        candidates = [(way, C, fitted(known[way], own_label, C)) for way in range(len(known)) for C in STRENGTHS]
+        answers = [ask(model, val_values[way], num_classes) for way, _, model in candidates]
+        temperatures = [fit_temperature(each, val.label[judged]) for each in answers]
+        on_val_by = [temper(each, found) for each, found in zip(answers, temperatures, strict=True)]
+        best = int(np.argmin([reliability(each, val.label[judged])["nll"] for each in on_val_by]))
+        way, strength[name], model = candidates[best]
+        temperature[name] = temperatures[best]
+        on_val[name] = _for_all(on_val_by[best], judged, len(val), prior)
+        here = np.flatnonzero(test.is_present(name))
+        on_test[name] = np.tile(prior, (len(test), 1))
+        if len(here):
+            test_values = _summaries(test, name, kind, shape, here)[way]
+            asked = temper(ask(model, test_values, num_classes), temperature[name])
+            on_test[name] = _for_all(asked, here, len(test), prior)
     for found in (on_val, on_test):
         if len(found) > 1:
             found[LATE_FUSION] = late_fusion(list(found.values()), prior)
     return {
         "num_train": len(rows),
-        "views": {view: score(each, test.label) for view, each in on_test.items()},
-        "val": {view: score(each, val.label) for view, each in on_val.items()},
+        "views": {view: score(each, test.label, _counted(test, view)) for view, each in on_test.items()},
+        "val": {view: score(each, val.label, _counted(val, view)) for view, each in on_val.items()},
         "strength": strength,
         "temperature": temperature,
     }
+
+
+def _for_all(answers: NDArray, places: NDArray, num: int, prior: NDArray) -> NDArray:
+    """The answers to the rows at some places, (num, num_classes); the prior to all others."""
+    found = np.tile(prior, (num, 1))
+    found[places] = answers
+    return found
+
+
+def _counted(pairs: Pairs, view: str) -> NDArray:
+    """The rows that a view is judged by: those that have its modality, or all of them."""
+    return pairs.is_present(view) if view in pairs.spec.names else np.ones(len(pairs), bool)
 
 
 def _summaries(
@@ -115,7 +136,9 @@ def fitted(values: NDArray, label: NDArray, strength: float) -> Any:
         label: int (n,).
         strength: `C` of the regression.
     """
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=NUM_ITERATIONS))
+    # Missing numbers of a vector are its mean, as in the network.
+    filled = SimpleImputer(keep_empty_features=True)
+    model = make_pipeline(filled, StandardScaler(), LogisticRegression(C=strength, max_iter=NUM_ITERATIONS))
     with warnings.catch_warnings():
         # What has not converged after so many steps is a baseline all the same.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -135,18 +158,20 @@ def ask(model: Any, values: NDArray, num_classes: int) -> NDArray[np.float64]:
     return answers
 
 
-def score(answers: NDArray, label: NDArray) -> Facts:
+def score(answers: NDArray, label: NDArray, counted: NDArray | None = None) -> Facts:
     """How often answers are right, as `metrics.view_summary` has it.
 
     Args:
         answers: probabilities (n, num_classes).
         label: int (n,).
+        counted: bool (n,), the rows that count; None: all.
     """
-    predicted = answers.argmax(axis=1)
+    rows = np.ones(len(label), bool) if counted is None else counted
+    predicted, label, num_classes = answers.argmax(axis=1)[rows], label[rows], answers.shape[1]
     num_errors = int(np.sum(predicted != label))
     return {
-        "accuracy": 1 - num_errors / len(label),
-        "macro_f1": macro_f1(label, predicted, answers.shape[1]),
+        "accuracy": 1 - num_errors / len(label) if len(label) else 0.0,
+        "macro_f1": macro_f1(label, predicted, num_classes) if len(label) else 0.0,
         "num_errors": num_errors,
         "num_rows": len(label),
     }
@@ -159,6 +184,8 @@ def remark(baselines: Facts, val_views: Mapping[str, Facts]) -> str:
         baselines: from `measure_baselines`.
         val_views: the network's scores on validation, with that of everything together as "fused".
     """
+    if not baselines["val"]:
+        return ""
     view, best = max(baselines["val"].items(), key=lambda found: found[1]["accuracy"])
     network = val_views[FUSED]
     if best["num_errors"] >= network["num_errors"]:

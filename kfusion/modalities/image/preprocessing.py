@@ -45,7 +45,9 @@ def chosen(how: str, shape: Shape, files: Sequence[Path]) -> tuple[str, Shape, s
     if how == "digit" or shape:
         return PHOTO_FRONT_END if how == "photo" else "", shape or DIGIT_SHAPE, ""
     looks = [look for path in _some(files) if (look := _look(path))]
-    levels, colour = np.median([look[:2] for look in looks], axis=0) if looks else (1.0, 0.0)
+    if how == "auto" and not looks:
+        return "", DIGIT_SHAPE, ""
+    levels, colour = np.median([look[:2] for look in looks], axis=0) if looks else (0.0, 1.0)
     if how == "auto" and levels >= LEAST_TWO_LEVELS and colour <= MOST_COLOUR:
         return (
             "",
