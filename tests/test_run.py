@@ -1,16 +1,18 @@
 """The run folder: who may write into it, and which one is meant."""
 
+import json
 import os
 
 import pytest
 
 from kfusion.run_dir import Run, check_new, default_folder, lock, new_run, open_run, unfinished_folder
+from kfusion.spec import Spec
 
 
 def started(folder, finished=False):
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
-    (folder / "data.json").write_text('{"format": 1}')
+    (folder / "data.json").write_text(json.dumps({"format": 1, "spec": Spec().to_json()}))
     if finished:
         (folder / "metrics.json").write_text("{}")
     return folder
