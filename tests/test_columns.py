@@ -172,6 +172,7 @@ def test_a_manifest_of_files_may_lack_some(table, tmp_path):
     assert differ.any() and not differ[~together].any()
 
 
+@pytest.mark.slow
 def test_a_data_frame_with_columns(table, tmp_path, undrawn, monkeypatch):
     frame = pd.read_csv(table)
     frame["photo"] = [str(table.parent / name) if isinstance(name, str) else None for name in frame["photo"]]

@@ -68,8 +68,8 @@ def test_mel_bands_are_triangles_evenly_spaced_in_mel():
 
 
 def test_the_page_records_at_the_recipe_s_rate():
-    script = Path(kfusion.__file__).parent / "serving" / "page" / "sound.js"
-    assert f"const RATE_HZ = {SPOKEN_DIGITS.sample_rate_hz};" in script.read_text(encoding="utf-8")
+    script = Path(kfusion.__file__).parent / "serving" / "page" / "sound_card.js"
+    assert f"rate_hz: {SPOKEN_DIGITS.sample_rate_hz}, " in script.read_text(encoding="utf-8")
 
 
 def check(rows: range) -> None:

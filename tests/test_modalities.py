@@ -184,6 +184,7 @@ def test_one_modality_from_arrays_to_an_exported_answer(name, tmp_path, determin
     np.testing.assert_allclose(answers, load(run).predict_proba(values), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_classifier_is_fitted_on_a_program_s_three_arrays(tmp_path, undrawn):
     values, label = rows_of(("image", "audio", "pulse"))
     clf = FusionClassifier(

@@ -95,8 +95,8 @@ def test_the_own_layout_takes_any_of_the_kinds_files(tmp_path, names):
     assert [f"{name}_range" in source.info for name in SHAPES] == [name in names for name in SHAPES]
     parts = split(source, DataConfig(val_share=0.2, test_share=0.2), 0)
     check_parts(parts, NUM)
-    others = {"image": "audio.npy and vector.npy", "vector": "images.npy and audio.npy"}
-    said = [f"only {names[0]}s: {others[names[0]]} are not there"] if len(names) == 1 else []
+    others = {"image": "audio.npy is", "vector": "images.npy and audio.npy are"}
+    said = [f"only {names[0]}s: {others[names[0]]} not there"] if len(names) == 1 else []
     assert [note for note in source.notes if note.startswith("only")] == said
     batch, label = next(iter(evaluation_batches(parts.test, 4, names[-1])))
     assert set(batch) == {*names, "present"} and label.shape == (4,)

@@ -117,7 +117,7 @@ def test_a_run_begun_before_these_rules_goes_on_without_them(tmp_path):
     for name in ("min_steps", "min_batches"):
         del values["training"][name]
     assert config_from_json(values).training.min_steps == 0
-    for name, content in {"config": values, "data": {"format": 1}, "metrics": {}}.items():
+    for name, content in {"config": values, "data": {"format": 1, "spec": Spec().to_json()}, "metrics": {}}.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     assert train(recipe("robust"), tmp_path, resume=True).folder == tmp_path
     with pytest.raises(UserError, match=r"Found: another training.epochs"):
@@ -242,6 +242,7 @@ def test_resume_tells_folds_from_runs(tmp_path, monkeypatch):
     assert folder_of(read_command(["--folds", "3"])) == Path("runs/paper-4")
 
 
+@pytest.mark.slow
 def test_folds_go_on_where_they_were_broken_off(uneven, tmp_path, monkeypatch, undrawn):
     config = replace(uneven, data=replace(uneven.data, folds=2), training=replace(uneven.training, best_by="macro_f1"))
     place, begun = tmp_path / "x", []

@@ -210,7 +210,7 @@ def test_what_fails_its_proof_is_not_published_and_the_command_ends_with_1(train
         path.write_bytes(bytes(content))
 
     monkeypatch.setattr(saved_model, "convert", convert_badly)
-    monkeypatch.setattr(exporter, "readers_of", lambda *_: ({}, {"image": "it is left out of this test"}))
+    monkeypatch.setattr(exporter, "readers_of", lambda *_, **__: ({}, {"image": "it is left out of this test"}))
     monkeypatch.setattr(sys, "argv", ["export", str(trained_run), "--to", str(tmp_path)])
     with pytest.raises(SystemExit) as end:
         verb.main()
