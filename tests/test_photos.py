@@ -289,7 +289,8 @@ def test_few_tight_crops_are_learned_better_by_an_encoder_that_has_seen_mnist(tm
     seen, rest = order[:2500], order[2500:]
     few = np.concatenate([rest[label[rest] == digit][:60] for digit in range(10)])
     large = write_arrays(tmp_path / "large", images[seen], label[seen])
-    small = write_arrays(tmp_path / "small", np.stack([cut(image, 16) for image in images[few]]), label[few])
+    crops = np.stack([np.asarray(cut(image, 16)) for image in images[few]])
+    small = write_arrays(tmp_path / "small", crops, label[few])
 
     def accuracy(name: str, data: str, epochs: int, test_share: float, encoder: str) -> float:
         config = Config(

@@ -74,6 +74,7 @@ def test_the_late_head_is_exported_and_proved(small):
     assert set(checks) >= {"serving_default", "image_only", "audio_only", "bad requests", "warmup requests"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("pulse", "vector", "wave"), ("pulse",), ("vector",)])
 def test_models_of_one_and_of_three_modalities_are_exported_and_verified(names, tmp_path):
     """`vector` has no file form: `raw_bytes` takes its numbers, and NaN for a row without."""
