@@ -194,6 +194,7 @@ def _terms(size: Any) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def median(values: Any) -> Any:
+    """The upper median of all values of a tensor."""
     flat = tf.sort(tf.reshape(values, (-1,)))
     return flat[tf.size(flat) // 2]
 
