@@ -1,12 +1,13 @@
 """What a run knows before the first step: its data, their parts, and the statistics of the training part."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from kfusion.config import Config, TrainingConfig
+from kfusion.config import AugmentConfig, Config, TrainingConfig
 from kfusion.data.dataset import Source
 from kfusion.data.loaders import is_media, load
 from kfusion.data.splits import Split, require_no_names, split
@@ -14,7 +15,6 @@ from kfusion.data.statistics import Statistics, measure
 from kfusion.data.tables import nearly_equal
 from kfusion.io import read_back, same_arrays
 from kfusion.modalities import each_of
-from kfusion.modalities.augmentation import Augmentation
 from kfusion.run_dir import FORMAT, Run
 from kfusion.spec import Spec
 from kfusion.validation import UserError
@@ -25,6 +25,39 @@ UNEVEN = 5
 REMARKS = ("licence", "num_ignored", "fingerprints")
 """What a run notes of its data that may change although the data do not: a README beside the files, a longer text, or
 another version of a front end, of which `front_ends.note_on` tells."""
+
+
+class Augmentation:
+    """(batch, keys) -> batch, every sample changed as its key says.
+
+    Args:
+        config: which changes, and how far.
+        spec: the modalities.
+        mean: of each value over the training part, (num_values,), for each standardised modality.
+        front_end: what made the features, as a run notes it; None where nobody knows.
+
+    Attributes:
+        layers: for each modality its layers, in their order; none for a modality that stays as it is.
+    """
+
+    def __init__(
+        self, config: AugmentConfig, spec: Spec, mean: Mapping[str, Any], front_end: str | None = None
+    ) -> None:
+        self.layers: dict[str, list[Callable[..., Any]]] = {
+            name: kind.augmentations(config, name, shape, mean.get(name), front_end)
+            for name, kind, shape in each_of(spec)
+        }
+
+    def __call__(self, batch: dict[str, Any], keys: Any, training: bool | None = True) -> dict[str, Any]:
+        """Changes the modalities of a batch, (batch, *shape) each; keys int64 (batch,).
+
+        `training` None: as the model that the layers are part of is called.
+        """
+        changed = dict(batch)
+        for name, layers in self.layers.items():
+            for layer in layers:
+                changed[name] = layer(changed[name], keys, training=training)
+        return changed
 
 
 @dataclass(frozen=True, eq=False)

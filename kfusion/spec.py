@@ -18,8 +18,11 @@ AVERAGES = ("accuracy", "macro avg", "weighted avg")
 DIGITS = tuple(str(digit) for digit in range(10))
 DIGIT_SHAPE = (28, 28, 1)
 """Of a written digit: height, width and channels."""
-RESERVED = (FUSED, "present", "label", "keys", "class_name", "embedding", "probabilities")
-"""What no modality may be called: batches and predictions use these names."""
+RESERVED = (
+    *(FUSED, "present", "label", "keys", "class_name", "embedding", "probabilities", "confidence", "agree", "reason"),
+    *("id", "row_id", "index", "group", "speaker", "accuracy", "ece"),
+)
+"""What no modality may be called: batches, predictions, tables and evaluations use these names."""
 
 
 @dataclass(frozen=True)

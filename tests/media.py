@@ -8,7 +8,7 @@ from PIL import Image
 
 from kfusion.data.loaders import load_builtin
 from kfusion.modalities.audio.synthesis import wav_file
-from kfusion.modalities.image.png import png_file
+from kfusion.modalities.image.files import png_file
 
 RATE_HZ = 8000
 FSDD = Path(__file__).resolve().parents[2] / "shared" / "data" / "fsdd.npz"

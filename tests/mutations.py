@@ -9,7 +9,7 @@ import struct
 from random import Random
 from typing import Any
 
-from kfusion.modalities.image.png import png_file
+from kfusion.modalities.image.files import png_file
 
 ODD = [0, 1, -1, 7, 255, 256, 2**15, 2**16, 2**31 - 1, 2**31, 2**32 - 1]
 TOKENS = [

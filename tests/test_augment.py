@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from kfusion.config import AugmentConfig
 from kfusion.modalities.audio.augmentation import RandomSound, add_background, hidden_span, warp_time
-from kfusion.modalities.augmentation import Augmentation
 from kfusion.modalities.image.augmentation import RandomWarp, warp_coefficients
 from kfusion.modalities.image.augmentation import warp as warp_all
+from kfusion.prepared_data import Augmentation
 from kfusion.random_streams import sample_keys
 from kfusion.spec import Spec
 

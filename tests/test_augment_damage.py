@@ -7,8 +7,8 @@ import tensorflow as tf
 from scipy.ndimage import rotate
 
 from kfusion.config import AugmentConfig
-from kfusion.modalities.augmentation import Augmentation
 from kfusion.modalities.image.augmentation import RandomDamage, turned
+from kfusion.prepared_data import Augmentation
 from kfusion.random_streams import sample_keys
 from kfusion.spec import Spec
 

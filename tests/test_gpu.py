@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from kfusion.config import AugmentConfig
-from kfusion.modalities.augmentation import Augmentation
+from kfusion.prepared_data import Augmentation
 from kfusion.random_streams import sample_keys, uniform
 from kfusion.spec import Spec
 from tests.processes import SMALL, environment, run_train, run_verb

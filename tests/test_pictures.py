@@ -16,9 +16,9 @@ from kfusion.modalities.image.decoding import (
     image_front_end,
     read_images,
 )
+from kfusion.modalities.image.files import PNG_START, png_chunk
 from kfusion.modalities.image.formats import jpeg_exif, orientation, png_notes
 from kfusion.modalities.image.handwriting import ground
-from kfusion.modalities.image.png import PNG_START, png_chunk
 from kfusion.spec import image_spec
 from tests.media import any_png, digit_images, encoded, header_only
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from kfusion.config import AugmentConfig
 from kfusion.data.dataset import Pairs
 from kfusion.data.pipeline import TrainingReader, evaluation_batches, present_modalities, training_batches
-from kfusion.modalities.augmentation import Augmentation
+from kfusion.prepared_data import Augmentation
 from kfusion.random_streams import sample_keys
 from kfusion.spec import Spec
 

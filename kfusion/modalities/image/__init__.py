@@ -184,7 +184,7 @@ class Image(Modality):
 
     def bad_files(self, good: bytes) -> list[BadValues]:
         """Pictures that must be refused."""
-        from kfusion.modalities.image.png import png_file
+        from kfusion.modalities.image.files import png_file
 
         middle = len(good) // 2
         flipped = good[:middle] + bytes([good[middle] ^ 0xFF]) + good[middle + 1 :]
