@@ -13,16 +13,28 @@ import numpy as np
 import pytest
 
 from tests.pages import browser  # noqa: F401
-from tests.processes import TRAINED, once, run_export, run_train, run_verb
+from tests.processes import TRAINED, in_process, once, run_export, run_train, run_verb
 from tests.servers import Server, serve
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+# A test process for each core is enough: threads of their own only wait for each other.
+for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """One more than there are cores: some tests wait for servers and browsers."""
     return min((os.cpu_count() or 1) + 1, 4)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files whose tests need the trained run come last.
+
+    Each test process begins with another share of the tests: one makes the run meanwhile, and the others need not wait.
+    """
+    late = {item.path for item in items if "trained_run" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path in late)
 
 
 @pytest.fixture
@@ -137,7 +149,7 @@ def embedded(evaluated: Path, shared: Path) -> Path:
 
     def make() -> None:
         shutil.copytree(evaluated, shared / "embedded")
-        done = run_verb("kfusion.embed", "embedded", cwd=shared)
+        done = in_process("kfusion.embed", "embedded", cwd=shared)
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         (shared / "embedded.txt").write_text(done.stdout)
 

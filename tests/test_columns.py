@@ -131,6 +131,7 @@ def test_wrong_columns_are_one_line_each(table):
     assert "unless the data are a table" in refused(table.parent, "vector=age")
 
 
+@pytest.mark.slow
 def test_mixed_rows_of_a_table_train_evaluate_and_predict(table, tmp_path, undrawn):
     flags = ("--views", "all", "--late-teacher", "1", "--repair", "--image-shape", "8", "8", "3", "--columns", *COLUMNS)
     done = train(table, tmp_path / "run", *flags)

@@ -104,6 +104,7 @@ def kill_while_it_writes(run: Path, cwd: Path) -> None:
     process.communicate()
 
 
+@pytest.mark.slow
 def test_a_killed_export_leaves_no_version_and_the_next_one_is_the_first(tiny_run, tmp_path):
     model = tmp_path / "saved_models" / "kfusion"
     kill_while_it_writes(tiny_run, tmp_path)

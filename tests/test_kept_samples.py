@@ -77,6 +77,7 @@ def same(one: kept.KeptSamples, other: kept.KeptSamples, part: str) -> bool:
     return np.array_equal(mine.label, its.label) and all(np.array_equal(*each) for each in values)
 
 
+@pytest.mark.slow
 def test_a_run_is_exported_without_its_data(run, tmp_path):
     assert "samples.npz" in FILES and len(kept_samples(run).test) <= 64
     version = export(run, load_network(run), ModelStore(tmp_path, "kfusion"))

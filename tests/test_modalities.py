@@ -111,31 +111,11 @@ def test_a_kind_is_known_only_while_it_is_registered():
     assert kinds()[-1] == "pulse"
 
 
-def test_three_modalities_from_arrays_to_a_served_answer(three, tmp_path):
+def test_three_modalities_are_trained_stopped_resumed_and_answered(three, tmp_path):
     values, label = rows_of(("image", "audio", "pulse"))
-    # Resumed is as if it had never been broken off.
-    from kfusion.training.trainer import train
-
-    train(settings(tmp_path / "data"), tmp_path / "whole")
-    one, other = (
-        keras.saving.load_model(folder / "last.keras", compile=False) for folder in (three, tmp_path / "whole")
-    )
-    for mine, its in zip(one.get_weights(), other.get_weights(), strict=True):
-        np.testing.assert_array_equal(mine, its)
     metrics = json.loads((three / "metrics.json").read_text())
     assert list(metrics["views"]) == ["fused", "image", "audio", "pulse", "late_fusion"]
     assert metrics["views"]["fused"]["accuracy"] > 0.8
-
-    for command in ("evaluate", "embed", "report"):
-        done = in_process(f"kfusion.{command}", three)
-        assert (done.returncode, done.stderr) == (0, ""), f"{command}: {done.stdout}{done.stderr}"
-    evaluation = json.loads((three / "evaluation" / "evaluation.json").read_text())
-    assert list(evaluation["confusion"]) == ["fused", "image", "audio", "pulse"]
-    assert {"image", "audio", "pulse"} <= set(evaluation["decides"]["conflict"])
-    grid = json.loads((three / "evaluation" / "robustness.json").read_text())
-    assert list(grid["alone"]) == ["image", "audio", "pulse"]
-    assert list(grid["alone"]["pulse"]) == ["feature_noise"]
-    assert "pulse" in (three / "report.html").read_text(encoding="utf-8")
 
     done = in_process("kfusion.predict", three, tmp_path / "data", "--format", "full", "--out", tmp_path / "a.csv")
     assert done.returncode == 0, done.stderr
@@ -147,6 +127,31 @@ def test_three_modalities_from_arrays_to_a_served_answer(three, tmp_path):
     without_sound = clf.explain_decision({"image": values["image"][:6], "pulse": values["pulse"][:6]})
     assert without_sound["audio_label"].isna().all() and without_sound["pulse_label"].notna().all()
 
+
+@pytest.mark.slow
+def test_three_modalities_from_a_run_to_a_served_answer(three, tmp_path):
+    values, _ = rows_of(("image", "audio", "pulse"))
+    # Resumed is as if it had never been broken off.
+    from kfusion.training.trainer import train
+
+    train(settings(tmp_path / "data"), tmp_path / "whole")
+    one, other = (
+        keras.saving.load_model(folder / "last.keras", compile=False) for folder in (three, tmp_path / "whole")
+    )
+    for mine, its in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, its)
+    for command in ("evaluate", "embed", "report"):
+        done = in_process(f"kfusion.{command}", three)
+        assert (done.returncode, done.stderr) == (0, ""), f"{command}: {done.stdout}{done.stderr}"
+    evaluation = json.loads((three / "evaluation" / "evaluation.json").read_text())
+    assert list(evaluation["confusion"]) == ["fused", "image", "audio", "pulse"]
+    assert {"image", "audio", "pulse"} <= set(evaluation["decides"]["conflict"])
+    grid = json.loads((three / "evaluation" / "robustness.json").read_text())
+    assert list(grid["alone"]) == ["image", "audio", "pulse"]
+    assert list(grid["alone"]["pulse"]) == ["feature_noise"]
+    assert "pulse" in (three / "report.html").read_text(encoding="utf-8")
+
+    clf = load(three)
     done = in_process("kfusion.export", three, "--name", "made", "--to", tmp_path / "models")
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     version = tmp_path / "models" / "made" / "1"

@@ -251,6 +251,7 @@ def test_what_was_trained_before_stays_and_then_learns_more_slowly():
     assert (moving[:, 0] > 0).all() and (moving[:, 0] < 0.1 * moving[:, 1].max()).all()
 
 
+@pytest.mark.slow
 def test_photos_from_a_folder_to_answers_with_an_encoder_from_a_file(photos, tmp_path):
     small_model().save(tmp_path / "own.keras")
     config = Config(

@@ -50,6 +50,7 @@ def test_the_kept_network_reproduces_the_metrics(trained_run):
             assert np.mean(answers[view].argmax(axis=1) == parts.test.label) == pytest.approx(figures["accuracy"])
 
 
+@pytest.mark.slow
 def test_the_networks_load_in_safe_mode_after_import_kfusion_and_keras_in_either_order(trained_run):
     """Without the training code; and importing kfusion alone brings neither Keras nor TensorFlow."""
     program = """if True:

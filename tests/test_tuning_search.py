@@ -49,6 +49,7 @@ def test_the_report_names_the_best_trial_and_how_to_train_it(grid):
     assert {path.name for path in (folder / "figures").glob("*.png")} >= {"paper_claim.png", "progress.png"}
 
 
+@pytest.mark.slow
 def test_a_trial_is_the_training_run_that_its_config_describes(grid, tmp_path, deterministic):
     """The same epochs to the last digit, and no look at the test part."""
     folder, _, _ = grid

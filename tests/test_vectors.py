@@ -79,6 +79,7 @@ def test_predicted_rows_may_lack_numbers_and_vectors(folder):
     np.testing.assert_array_equal(batch.present[:, 0], np.arange(12) % 10 > 0)
 
 
+@pytest.mark.slow
 def test_missing_numbers_from_arrays_to_an_answer(tmp_path, undrawn):
     values = values_of()
     clf = FusionClassifier(**{**SMALL, "epochs": 15, "peak_learning_rate": 0.03}, views="all", late_teacher=1.0,
