@@ -70,7 +70,7 @@ class DataConfig:
     """Where the pairs come from and how they are divided."""
 
     data: str = "builtin"
-    """'builtin'; a folder of .npy files; or a folder (or .csv or .parquet manifest) of picture and sound files."""
+    """'builtin'; a folder of .npy files; or a folder (or .csv, .xlsx, .parquet manifest) of picture and sound files."""
     split: Literal["clip", "random", "speaker"] = "clip"
     """clip: no image or clip on two sides; random: the paper's, which leaks; speaker: people held out."""
     val_share: float = 0.1

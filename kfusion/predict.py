@@ -3,8 +3,8 @@
 Run: python -m kfusion.predict MODEL INPUT [--out predictions.csv] [--format full] [--resume]
 
 MODEL is a run folder or an exported version. INPUT is a folder in the competition's, Zenodo's or kfusion's own layout,
-a CSV or Parquet manifest with a column for each modality, such as `image` and `audio`, or a folder of picture and sound
-files.
+a manifest (CSV, Excel or Parquet) with a column for each modality, such as `image` and `audio`, or a folder of picture
+and sound files, in it or in its subfolders.
 """
 
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ class Command:
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A run folder, or an exported version such as saved_models/kfusion/1."""
     input: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="INPUT")]
-    """A folder with the .npy files of a known layout; a manifest, .csv or .parquet, with a column for each modality,
-    any of which may be empty, and row_id, id or index if rows have names; or a folder of picture and sound files,
-    where those of one stem are a pair."""
+    """A folder with the .npy files of a known layout; a manifest (.csv, .tsv, .xlsx, .parquet) with a column for
+    each modality, any of which may be empty, and row_id, id or index if rows have names; or a folder of picture and
+    sound files, in it or in its subfolders, where those of one stem are a pair."""
     out: Path = Path("predictions.csv")
     """The file to write, .csv or .parquet; rows without an answer are listed in NAME.errors.csv beside it."""
     format: Literal["submission", "full"] = "submission"

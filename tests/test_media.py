@@ -295,14 +295,14 @@ def test_bad_files_are_left_out_where_that_is_asked_for(pairs, tmp_path, monkeyp
 def test_layouts_that_cannot_be_meant(pairs):
     rows = rows_of(pairs)
     cases = {
-        "columns image, audio and label": [{"picture": "a.png", "label": "one"}],
+        "columns image, audio and label": [{"thing": "a.png", "label": "one"}],
         "must be a file. Found: no file 'x.png' in row 2": [*rows[:2], rows[2] | {"image": "x.png"}],
         "a label and a file": [rows[0] | {"label": ""}],
         "at least two classes": rows[:2],
     }
     for said, table in cases.items():
         assert said in line(write_table(pairs, table))
-    assert "must be one of .csv, .parquet" in line(pairs / "one" / "000.png")
+    assert "must be one of .csv, .tsv, .txt, .xlsx, .parquet" in line(pairs / "one" / "000.png")
     with pytest.raises(ValueError, match="'image_shape' must be left out"):
         load(DataConfig(image_shape=(8, 8, 1)))
     assert "'test_labels' must be empty" in line(pairs, test_labels="x.csv")

@@ -1,6 +1,7 @@
 """Folders and manifests of files as people keep them: parts of a split, classes, files of other formats."""
 
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from kfusion.modalities import modality
 from kfusion.modalities.image.decoding import IMAGE_FRONT_END
 from kfusion.prepared_data import gather
 from kfusion.spec import Spec
+from kfusion.validation import UserError
 
 PAIR = ("1.png", "1.wav")
 
@@ -170,13 +172,62 @@ def manifest(folder: Path, text: str, encoding: str = "utf-8") -> Listing:
     [
         ("image,audio,label\na.png,a.wav,3\nb.png,b.wav,4\n", "utf-8"),
         ("Label;IMAGE;Audio;Note\n3;a.png;a.wav;x\n4;b.png;b.wav;y\n", "utf-8-sig"),
-        ("image\taudio\ttarget\na.png\ta.wav\t3.0\nb.png\tb.wav\t4.0\n", "utf-16"),
+        ("image\taudio\tlabel\na.png\ta.wav\t3.0\nb.png\tb.wav\t4.0\n", "utf-16"),
+        ("SEP=;\r\nimage;audio;label;\r\na.png;a.wav;3;\r\nb.png;b.wav;4;;\r\n;;;\r\n\r\n;;;\r\n", "utf-8"),
     ],
 )
 def test_a_manifest_is_read_as_spreadsheets_write_it(tmp_path, text, encoding):
     listing = manifest(tmp_path, text, encoding)
     assert [(item.path.name, item.label) for item in listing.items["image"]] == [("a.png", "3"), ("b.png", "4")]
-    assert listing.notes == ()
+    assert not any("by their names" in note for note in listing.notes)
+
+
+@pytest.mark.parametrize(
+    ("header", "taken"),
+    [
+        ("image_path,Audio File,class", "image from 'image_path', audio from 'Audio File', label from 'class'"),
+        ("ImagePath,wav,label", "image from 'ImagePath', audio from 'wav'"),
+        ("photo,audio,Target", "image from 'photo', label from 'Target'"),
+    ],
+)
+def test_columns_go_by_their_common_names_which_is_said(tmp_path, header, taken):
+    listing = manifest(tmp_path, f"{header}\na.png,a.wav,3\nb.png,b.wav,4\n")
+    assert listing.notes == (f"columns of rows.csv are taken by their names: {taken}",)
+    assert [item.path.name for item in listing.items["audio"]] == ["a.wav", "b.wav"] and listing.aligned
+
+
+def test_a_file_that_is_nan_is_absent(tmp_path):
+    listing = manifest(tmp_path, "image,audio,label\na.png,a.wav,3\nb.png,b.wav,4\nb.png,NaN,4\n")
+    assert [item.is_present for item in listing.items["audio"]] == [True, True, False] and listing.aligned
+
+
+def test_a_column_of_files_is_of_the_kind_that_they_have(tmp_path):
+    listing = manifest(tmp_path, "fileName,category,index\na.wav,3,0\nb.wav,4,1\n")
+    assert list(listing.items) == ["audio"]
+    assert "audio from 'fileName', label from 'category'" in listing.notes[0]
+
+
+@pytest.mark.parametrize("name", ["rows.tsv", "rows.txt", "rows.xlsx"])
+def test_manifests_of_other_endings(tmp_path, name, monkeypatch):
+    made(tmp_path, "sub/a.png", "b.png")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    table = pd.DataFrame({"Picture": ["sub\\a.png", "~/b.png"], "label": [1.0, 2.0], "note": [None, "x"]})
+    if name.endswith("xlsx"):
+        pytest.importorskip("openpyxl", reason="needs the extra excel")
+        table.to_excel(tmp_path / name, index=False)
+    else:
+        table.to_csv(tmp_path / name, index=False, sep="\t", encoding="utf-16")
+    items = read_manifest(tmp_path / name).items["image"]
+    assert [(item.path, item.label) for item in items] == [(tmp_path / "sub/a.png", "1"), (tmp_path / "b.png", "2")]
+
+
+def test_workbooks_that_cannot_be_read_are_one_line(tmp_path, monkeypatch):
+    (tmp_path / "rows.xlsx").write_bytes(b"PK\x03\x04 no workbook")
+    with pytest.raises(UserError, match=r"rows\.xlsx: must be an Excel workbook \(\.xlsx\) that can be read\. Found: "):
+        read_manifest(tmp_path / "rows.xlsx")
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(UserError, match=r"pip install 'kfusion\[excel\]'.*Found: no package openpyxl"):
+        read_manifest(tmp_path / "rows.xlsx")
 
 
 def test_columns_of_a_manifest_that_are_not_heeded_are_said(tmp_path):
@@ -195,6 +246,10 @@ def test_columns_of_a_manifest_that_are_not_heeded_are_said(tmp_path):
         ("image,audio,label,Label\na.png,a.wav,1,2\n", "must have one column label. Found: 'label', 'Label'"),
         ("image,Image,audio,label\na.png,b.png,a.wav,2\n", "must have one column image. Found: 'image', 'Image'"),
         ("image,audio,class,target\na.png,a.wav,1,2\n", "Found: 'class', 'target'"),
+        ("photo,img_path,label\na.png,b.png,1\n", "Found: 'photo', 'img_path'"),
+        ("path,filename,label\na.png,b.png,1\n", "Found: 'path', 'filename'"),
+        ("path,label\na.png,1\nb.wav,2\n", "in a column of their own, audio and image. Found: both in 'path'"),
+        ("image,label\na.png,1,x\n", "each line must have 2 fields, as the header has. Found: 3 in line 2"),
     ],
 )
 def test_a_manifest_that_may_mean_several_things_is_refused(tmp_path, text, rule):

@@ -14,8 +14,9 @@ from kfusion.modalities import registered
 from kfusion.modalities.base import Modality
 from kfusion.prediction.arrays import on_scale, open_arrays, rows_of
 from kfusion.prediction.estimator import Classifier
-from kfusion.prediction.inputs import Arrays, Files, open_listing, write_listing
+from kfusion.prediction.inputs import Arrays, Files, open_listing
 from kfusion.prediction.job import Job, check_readable, run_job
+from kfusion.prediction.listing import write_listing
 from kfusion.prediction.models import VersionModel
 from kfusion.prediction.outputs import Votes, answer_table
 from kfusion.runtime.protos import Signature
@@ -184,9 +185,7 @@ def test_a_folder_of_files_is_read_by_kind_and_what_the_model_does_not_take_is_s
     assert rows.files(0, 2) == {"image": ["1.png", "2.PNG"]}
     assert rows.notes == ("files of what the model does not take are left out: .wav (1)",)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(
-        UserError, match=r"of a layout, or PNG, [A-Za-z, ]+ and HEIC files; its folders are not looked into"
-    ):
+    with pytest.raises(UserError, match=r"of a layout, or PNG, [A-Za-z, ]+ and HEIC files\. Found: an empty folder"):
         write_listing(tmp_path / "rows.sqlite", tmp_path / "empty", pictures)
     two = Spec({"left": IMAGE, "right": IMAGE}, CLASSES)
     with pytest.raises(UserError, match="INPUT must be a manifest, since several of left, right are of one kind"):

@@ -14,8 +14,8 @@ import pytest
 from rich.console import Console
 
 from kfusion.prediction import outputs
-from kfusion.prediction.inputs import write_listing
 from kfusion.prediction.job import Job, Outcome, run_job
+from kfusion.prediction.listing import write_listing
 from kfusion.prediction.outputs import Work
 from kfusion.spec import FUSED, Spec
 
@@ -151,9 +151,31 @@ def test_no_picture_or_sound_of_a_folder_is_left_out_without_a_word(tmp_path):
     assert "folders in INPUT are not looked into: 1 ('more')\n" in said
 
 
-def test_a_folder_of_folders_alone_is_refused(tmp_path):
-    files(tmp_path / "data" / "three", _1__png=1)
-    assert refused(tmp_path / "data", tmp_path / "out.csv").endswith("its folders are not looked into. Found: three")
+def test_folders_of_classes_and_parts_are_answered_as_they_are_trained_on(tmp_path):
+    for name in ("train/three", "test/two", "test/three", "test/.git"):
+        files(tmp_path / "data" / name, _10__png=1, _2__png=2, _2__wav=3)
+    files(tmp_path / "elsewhere" / "images", a__png=4)
+    (tmp_path / "data" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "test" / "round").symlink_to(tmp_path / "data")
+    table, outcome, _ = predicted(tmp_path / "data", tmp_path / "out.csv")
+    assert outcome.num_bad == 0
+    stems = ["link/images/a", *(f"{name}/{n}" for name in ("test/three", "test/two", "train/three") for n in (2, 10))]
+    assert table["image"].tolist() == [f"{stem}.png" for stem in stems]
+    assert table["audio"].tolist() == ["", *["test/three/2.wav", "", "test/two/2.wav", "", "train/three/2.wav", ""]]
+    assert table["label"].tolist() == ["4", *["3", "1"] * 3]
+    assert refused(files(tmp_path / "more" / "a", b__txt=1).parent, tmp_path / "b.csv").endswith("Found: a")
+
+
+def test_a_manifest_is_read_as_people_write_it(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    files(data / "more", p1__png=1)
+    text = "Image Path;Sound_File\r\nmore\\p1.png;NaN\r\n~/data/p7.png;\r\n;\r\n./p8.png;nan\r\n;\r\n;\r\n"
+    table, outcome, said = predicted(manifest(data, f"sep=;\r\n{text}"), tmp_path / "out.csv")
+    assert table["label"].tolist() == ["1", "7", "", "8"] and outcome.num_bad == 1
+    assert table["image"].tolist() == ["more\\p1.png", "~/data/p7.png", "", "./p8.png"]
+    assert "columns of rows.csv are taken by their names: image from 'Image Path', audio from 'Sound_File'\n" in said
+    table, _, said = predicted(manifest(data, "path,class\np3.png,x\np8.png,y\n"), tmp_path / "b.csv")
+    assert table["label"].tolist() == ["3", "8"] and "image from 'path'\n" in said
 
 
 @pytest.fixture

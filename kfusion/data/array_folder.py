@@ -6,7 +6,7 @@ Three layouts are told apart by their file names (`layouts`, which prediction us
 | ----------- | ------------------- | ------------------- | ------------------------- | ------------------------- |
 | competition | x_train_wr.npy      | x_train_sp.npy      | y_train.csv               | x_test_…, labels by option |
 | zenodo      | data_wr_train.npy   | data_sp_train.npy   | labels_train.npy          | …_test.npy                |
-| own         | images.npy          | audio.npy           | labels.npy or labels.csv  |                           |
+| own         | images.npy          | audio.npy           | labels.npy, .csv …        |                           |
 
 kfusion's own layout has a file for each kind of modality (`Modality.array_file`), any of which may be missing.
 """
@@ -56,7 +56,7 @@ class Layout:
         name: what it is called in messages and in the run folder.
         train: the labelled files.
         test: the test files; without a name for the labels where these come from elsewhere.
-        labels_too: another name that the labels may have.
+        labels_too: other names that the labels may have.
         groups: an optional file with a group for each row.
         classes: an optional file with the classes' names; the labels are then codes.
         known: the grid of each modality where the layout fixes it: then the classes are the digits, and all arrays must
@@ -66,7 +66,7 @@ class Layout:
     name: str
     train: LayoutFiles
     test: LayoutFiles | None = None
-    labels_too: str = ""
+    labels_too: tuple[str, ...] = ()
     groups: str = ""
     classes: str = ""
     known: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class Layout:
     @property
     def names(self) -> set[str]:
         """The names of all training files."""
-        return {*self.train.arrays.values(), self.train.labels, self.labels_too} - {""}
+        return {*self.train.arrays.values(), self.train.labels, *self.labels_too}
 
 
 def _published(name: str, train: tuple[str, ...], test: tuple[str, ...]) -> Layout:
@@ -99,8 +99,8 @@ _PUBLISHED = (
 def layouts() -> tuple[Layout, ...]:
     """All layouts; kfusion's own has a file for each kind of modality that is registered."""
     own = {kind: modality(kind).array_file for kind in kinds() if modality(kind).array_file}
-    files = LayoutFiles(own, "labels.npy")
-    return (*_PUBLISHED, Layout("own", files, labels_too="labels.csv", groups="groups.npy", classes=CLASSES))
+    files, tables = LayoutFiles(own, "labels.npy"), ("labels.csv", "labels.tsv", "labels.xlsx")
+    return (*_PUBLISHED, Layout("own", files, labels_too=tables, groups="groups.npy", classes=CLASSES))
 
 
 def has_layout(names: Sequence[str]) -> bool:
@@ -119,7 +119,7 @@ def recognise(folder: Path) -> tuple[Layout, set[str]]:
     if not layout.names & set(present):
         known = "; ".join(
             f"{layout.name}: {', '.join(layout.train.arrays.values())}, "
-            + " or ".join(filter(None, (layout.train.labels, layout.labels_too)))
+            + " or ".join((layout.train.labels, *layout.labels_too))
             for layout in layouts()
         )
         known += "; media: a subfolder for each class, with .png, .jpg and .wav files"
@@ -139,7 +139,7 @@ def labels_file(layout: Layout, present: set[str], folder: Path) -> Path:
     Raises:
         UserError: there are two.
     """
-    names = [name for name in (layout.train.labels, layout.labels_too) if name in present]
+    names = [name for name in (layout.train.labels, *layout.labels_too) if name in present]
     if len(names) > 1:
         raise broken(folder, "must hold its labels once", " and ".join(names))
     return folder / (names[0] if names else layout.train.labels)

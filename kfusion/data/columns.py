@@ -14,15 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from kfusion.data.media_files import ABSENT, Item, Listing, checked, lacking
-from kfusion.data.tables import MISSING, Table, column_key, open_table, plain_numbers, shown
+from kfusion.data.tables import MISSING, NOTHING, Table, column_key, named_file, open_table, plain_numbers, shown
 from kfusion.modalities import kind_named
 from kfusion.spec import RESERVED
 from kfusion.validation import UserError, broken
 
 OTHERS = ("label", "group", "speaker")
 """Columns that are no modality."""
-NO_NUMBER = {text.casefold() for text in MISSING} | {"na", "n/a", "null"}
-"""What spreadsheets and programs write where there is no number."""
 Columns = dict[str, str | list[str]]
 """For each modality the column of its files, or the columns of its numbers."""
 
@@ -179,7 +177,7 @@ def are_files(texts: Sequence[Sequence[str]]) -> bool:
     Args:
         texts: the cells of each column.
     """
-    first = next((text for text in texts[0] if text.casefold() not in NO_NUMBER), "")
+    first = next((text for text in texts[0] if text.casefold() not in NOTHING), "")
     try:
         float(first.replace(",", "."))
     except ValueError:
@@ -188,11 +186,11 @@ def are_files(texts: Sequence[Sequence[str]]) -> bool:
 
 
 def _file(path: Path, name: str, row: int, text: str) -> Item:
-    if text in MISSING:
+    if text.casefold() in NOTHING:
         return Item(ABSENT, "")
-    if not (path.parent / text).is_file():
+    if not (file := named_file(path.parent, text)).is_file():
         raise broken(path, f"each {name} must be a file", f"no file {text!r} in row {row}")
-    return Item(path.parent / text, "")
+    return Item(file, "")
 
 
 def numbers(table: Table, name: str, header: Sequence[str], texts: Sequence[Sequence[str]]) -> np.ndarray:
@@ -231,7 +229,7 @@ def numbers(table: Table, name: str, header: Sequence[str], texts: Sequence[Sequ
 
 def _number(text: str, comma: bool) -> float:
     """A cell's number; NaN where it is empty."""
-    if text.casefold() in NO_NUMBER:
+    if text.casefold() in NOTHING:
         return np.nan
     if comma and "." not in text:
         text = text.replace(",", ".", 1)

@@ -31,10 +31,10 @@ from rich.console import Console
 
 from kfusion.config import DataConfig
 from kfusion.data.classes import Classes, encode, read_classes, write_classes
-from kfusion.data.columns import NO_NUMBER, OTHERS, parse, places_of
+from kfusion.data.columns import OTHERS, parse, places_of
 from kfusion.data.dataset import Source
 from kfusion.data.loaders import load
-from kfusion.data.tables import LABELS, Table
+from kfusion.data.tables import LABELS, NOTHING, Table
 from kfusion.io import PARTIAL, write_atomically
 from kfusion.modalities import each_of, kinds, modality, one_of
 from kfusion.modalities.base import Modality
@@ -369,7 +369,7 @@ def _is_number(cell: Any) -> bool:
     try:
         float(str(cell))
     except ValueError:
-        return str(cell).casefold() in NO_NUMBER
+        return str(cell).casefold() in NOTHING
     return True
 
 

@@ -10,11 +10,12 @@ path up to the ending, as on the left, they belong together. Where none has, as 
 meet any of its sounds. Files of one kind alone are a data set of one modality. Subfolders called train, val and test
 (`PART_NAMES`), each with the classes' folders, are the parts of a split that somebody has made.
 
-A manifest is a table, CSV or Parquet, with a column for each kind (image, audio) and the column label; its paths count
-from its own folder. A row with a file of each kind belongs together. A table whose rows have one file each, the others
-left empty, has files that meet by label. The columns `group` (rows that belong together, and so to one part of a split)
-and `speaker` are optional. Where only some rows lack a file, each row is used for what it has. Names of columns count
-in any case, and `class`, `target` and the like are labels too (`tables.LABELS`).
+A manifest is a table, CSV, Excel or Parquet, with a column for each kind (image, audio) and the column label; its paths
+count from its own folder. A row with a file of each kind belongs together. A table whose rows have one file each, the
+others left empty, has files that meet by label. The columns `group` (rows that belong together, and so to one part of a
+split) and `speaker` are optional. Where only some rows lack a file, each row is used for what it has. Names of columns
+count in any case, and by their common names: `image_path` or `photo` is a column of images, `class` or `target` of
+labels (`tables.LABELS`), and `filename` or `path` is one of whatever its files are, where no column says so by its name.
 """
 
 import itertools
@@ -27,7 +28,17 @@ from pathlib import Path
 import numpy as np
 
 from kfusion.data.array_files import first_of_each_class, list_folder
-from kfusion.data.tables import MISSING, SUFFIXES, Table, open_table, plain_numbers, shown
+from kfusion.data.tables import (
+    MISSING,
+    NOTHING,
+    SUFFIXES,
+    Table,
+    column_key,
+    named_file,
+    open_table,
+    plain_numbers,
+    shown,
+)
 from kfusion.modalities import is_visible, kind_named, kind_of_file, kind_that_reads, kinds, modality
 from kfusion.modalities.base import Modality
 from kfusion.validation import broken
@@ -350,7 +361,7 @@ def read_manifest(path: Path) -> Listing:
             labels.
     """
     table = _open_manifest(path)
-    columns, rows = file_columns(table), _rows(table)
+    (columns, taken), rows = file_columns(table, _kinds_of_files()), _rows(table)
     num_files = [sum(bool(row[name]) for name in columns) for row in rows]
     for number, (row, num) in enumerate(zip(rows, num_files, strict=True)):
         if row["label"] in MISSING or not num:
@@ -363,7 +374,10 @@ def read_manifest(path: Path) -> Listing:
     if not aligned:  # Files that meet by label: a row is nothing but the file in it.
         items = {name: tuple(item for item in files if item.is_present) for name, files in items.items()}
     unused = [name for name, known in zip(table.header, table.names, strict=True) if known in _SPLITS]
-    notes = [f"the column {name} is not used: the parts are dealt anew" for name in unused]
+    label = table.header[table.label_place() or 0]
+    taken += [f"label from {label!r}"] if column_key(label) != "label" else []
+    notes = [f"columns of {path.name} are taken by their names: {', '.join(taken)}"] if taken else []
+    notes += [f"the column {name} is not used: the parts are dealt anew" for name in unused]
     if any(row["speaker"] for row in rows) and not all(item.speaker for item in list(items.values())[-1]):
         notes.append("the column speaker is not used: it is empty in some rows")
     absent = [name for name in _kinds_of_files() if name not in items]
@@ -381,21 +395,51 @@ def lacking(items: Mapping[str, Sequence[Item]]) -> list[str]:
     return [f"{rule}: of {total:,}, {', '.join(words)}"] if words else []
 
 
-def file_columns(table: Table, names: Iterable[str] = ()) -> dict[str, int]:
-    """The columns of a manifest that name files, in training as in prediction: each is called like its modality.
+def file_columns(table: Table, wanted: Mapping[str, Modality]) -> tuple[dict[str, int], list[str]]:
+    """The columns of a manifest that name files, in training as in prediction.
+
+    A column is called like its modality, or else by a common name of files of its kind; where none is, a column
+    `filename` or the like is of the kind that its files have.
 
     Args:
         table: the manifest.
-        names: of the modalities; all kinds that come in files if left out.
+        wanted: the modalities that come in files, by name.
 
     Returns:
-        The place of each column that is there.
+        The place of each column that is there; and what was taken for what, where names do not say it outright.
 
     Raises:
-        UserError: there are several of one name.
+        UserError: several columns may be meant.
     """
-    places = {name: table.place(name) for name in names or _kinds_of_files()}
-    return {name: place for name, place in places.items() if place is not None}
+    places = {name: table.place(column_key(name)) for name in wanted}
+    for name, kind in wanted.items():
+        if places[name] is None and [*wanted.values()].count(kind) == 1:
+            words = {kind.kind, kind.noun, kind.file_noun, *kind.column_words}
+            places[name] = _place_of(table, {word + ending for word in words for ending in ("", *_ENDINGS)})
+    if all(place is None for place in places.values()) and (place := _place_of(table, _FILES)) is not None:
+        cells = itertools.islice(
+            (text for (text,) in table.rows([place]) if text.casefold() not in NOTHING), _LOOKED_AT
+        )
+        found = sorted({kind for text in cells if (kind := kind_of_file(text))})
+        if len(found) > 1:
+            rule = f"files of each kind must be in a column of their own, {' and '.join(found)}"
+            raise broken(table.path, rule, f"both in {table.header[place]!r}")
+        places |= {name: place for name, kind in wanted.items() if [kind.kind] == found}
+    there = {name: place for name, place in places.items() if place is not None}
+    other = {name: table.header[place] for name, place in there.items() if table.names[place] != column_key(name)}
+    return there, [f"{name} from {header!r}" for name, header in other.items()]
+
+
+_FILES = ("file", "files", "filename", "filenames", "filepath", "filepaths", "path", "paths", "fname")
+_ENDINGS = ("s", "name", *_FILES)
+"""Of the common names of columns of files, without the `_` between their words: `image_path`, `AudioFile`."""
+_LOOKED_AT = 100
+"""Cells of a column that say what its files are."""
+
+
+def _place_of(table: Table, names: Iterable[str]) -> int | None:
+    """Where the one column with one of these names is, written with or without `_` between words."""
+    return table.place(*{name for name in table.names if name.replace("_", "") in names})
 
 
 def _open_manifest(path: Path) -> Table:
@@ -403,18 +447,21 @@ def _open_manifest(path: Path) -> Table:
     if path.suffix.lower() not in SUFFIXES:
         raise broken(path, f"a manifest must be one of {', '.join(SUFFIXES)}", path.suffix or "no ending")
     table = open_table(path)
-    if table.label_place() is None or not file_columns(table):
+    if table.label_place() is None or not file_columns(table, _kinds_of_files())[0]:
         raise broken(path, f"must have the columns {', '.join(_kinds_of_files())} and label", shown(table.header))
     return table
 
 
 def _rows(table: Table) -> list[Row]:
     """The rows, by the names of the columns that are used; "" where a column is missing."""
-    places = {**file_columns(table), "label": table.label_place(), **{name: table.place(name) for name in _OPTIONAL}}
+    files, _ = file_columns(table, _kinds_of_files())
+    places = {**files, "label": table.label_place(), **{name: table.place(name) for name in _OPTIONAL}}
     used = {name: place for name, place in places.items() if place is not None}
     rows = [dict.fromkeys(places, "") | dict(zip(used, row, strict=True)) for row in table.rows(list(used.values()))]
     if not rows:
         raise broken(table.path, "must have a header and at least one row", "no rows")
+    for row in rows:
+        row.update({name: "" for name in files if row[name].casefold() in NOTHING})
     return rows
 
 
@@ -425,7 +472,7 @@ def _items(path: Path, rows: list[Row], name: str, plain: dict[str, str]) -> tup
         if not row[name]:
             items.append(Item(ABSENT, plain[row["label"]], row["group"], row["speaker"]))
             continue
-        file, label = path.parent / row[name], plain[row["label"]]
+        file, label = named_file(path.parent, row[name]), plain[row["label"]]
         same = os.path.normpath(file)
         if same not in label_of and not file.is_file():
             raise broken(path, f"each {name} must be a file", f"no file {row[name]!r} in row {number}")

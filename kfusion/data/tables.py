@@ -1,16 +1,19 @@
-"""Tables as people keep them, CSV or Parquet; and the labels, classes and groups in tables and .npy files.
+"""Tables as people keep them, CSV, Excel or Parquet; and the labels, classes and groups in tables and .npy files.
 
 Every table that kfusion reads comes through here: labels, manifests to train on, manifests to predict. Its rows come as
-texts, one after another, so that memory does not grow with them. A CSV may be in UTF-8 or, as some spreadsheets and
+texts, one after another, so that memory does not grow with them. A text may be in UTF-8 or, as some spreadsheets and
 shells write it, in UTF-16; between its fields may be commas, semicolons or tabs, whichever divides the header into
-most. Names of columns count in any case. Rows are counted from 0, the header aside.
+most, or what a first line `sep=;` names. Of an Excel workbook the first sheet is read. Names of columns count in any
+case. Rows are counted from 0, the header aside; empty ones at the end are none.
 """
 
 import csv
 import io
 import itertools
+import os
 import re
 import unicodedata
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +28,7 @@ from kfusion.data.array_files import open_array, open_file
 from kfusion.modalities import kinds
 from kfusion.validation import UserError, broken, reason
 
-SUFFIXES = (".csv", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".txt", ".xlsx", ".parquet")
 IDS = ("row_id", "id", "index")
 """Columns that say which row is meant; the first goes before the others."""
 INDEXES = ("unnamed:_0", "__index_level_0__")
@@ -33,6 +36,8 @@ INDEXES = ("unnamed:_0", "__index_level_0__")
 LABELS = ("label", "labels", "class", "class_name", "category", "target", "y", "digit")
 """Columns that hold the classes; the first goes before the others."""
 _DELIMITERS = ",;\t"
+_STATED = re.compile(r"sep=([,;\t|])", re.IGNORECASE)
+"""A first line with which some programs tell Excel what divides the fields."""
 _PARQUET_ROWS = 65536
 
 
@@ -55,8 +60,8 @@ class Table:
 
     @cached_property
     def delimiter(self) -> str:
-        """What divides the fields of a CSV; "" in any other table."""
-        if self.path.suffix.lower() == ".parquet":
+        """What divides the fields of a text; "" in any other table."""
+        if self.path.suffix.lower() in (".parquet", ".xlsx"):
             return ""
         with _csv_lines(self.path) as lines:
             return lines.dialect.delimiter
@@ -102,26 +107,41 @@ class Table:
         if self.path.suffix.lower() == ".parquet":
             yield from _parquet_rows(self.path, [self.header[place] for place in places])
             return
-        with _csv_lines(self.path) as lines:
-            header = next(lines, [])
-            for row in lines:
-                if row and len(row) != len(header):
-                    rule = f"each line must have {len(header)} fields, as the header has"
-                    raise broken(self.path, rule, f"{len(row)} in line {lines.line_num}")
-                if row:
-                    yield tuple(row[place].strip() for place in places)
+        num, num_empty = len(self.header), 0
+        for line, row in itertools.islice(_lines(self.path), 1, None):
+            if len(row) < num or any(row[num:]):
+                raise broken(
+                    self.path, f"each line must have {num} fields, as the header has", f"{len(row)} in line {line}"
+                )
+            if not any(row):
+                num_empty += 1
+                continue
+            yield from itertools.repeat(("",) * len(places), num_empty)
+            num_empty = 0
+            yield tuple(row[place].strip() for place in places)
 
 
 def open_table(path: Path) -> Table:
-    """The table in a file; anything but `.parquet` is read as CSV.
+    """The table in a file; anything but `.parquet` and `.xlsx` is read as text.
 
     Raises:
         UserError: it is no such file, or cannot be read.
     """
     if path.suffix.lower() == ".parquet":
         return Table(path, tuple(_parquet_names(path)))
-    with _csv_lines(path) as lines:
-        return Table(path, tuple(name.strip() for name in next(lines, [])))
+    _, header = next(_lines(path), (0, []))
+    return Table(path, tuple(name.strip() for name in header))
+
+
+def named_file(base: Path, text: str) -> Path:
+    """The file that a cell names: `~` is the home folder, and backslashes divide folders, unless there is such a file.
+
+    Args:
+        base: the table's folder, from which names count.
+        text: the cell.
+    """
+    path = base / os.path.expanduser(text)
+    return path if "\\" not in text or path.exists() else base / os.path.expanduser(text.replace("\\", "/"))
 
 
 def column_key(name: str) -> str:
@@ -139,15 +159,57 @@ def shown(names: Any) -> str:
     return ", ".join(map(repr, names)) or "no columns"
 
 
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The header of a text or a workbook and the rows below it, as lists of fields, each with its line's number."""
+    if path.suffix.lower() == ".xlsx":
+        rows = enumerate(_sheet_rows(path), 1)
+        header = next((row for row in rows if any(row[1])), (0, list[str]()))
+        yield header
+        # Rows end where their last value is.
+        yield from ((line, row + [""] * (len(header[1]) - len(row))) for line, row in rows)
+        return
+    with _csv_lines(path) as lines:
+        yield from ((lines.line_num, row) for row in lines if row)
+
+
+def _sheet_rows(path: Path) -> Iterator[list[str]]:
+    """The rows of a workbook's first sheet, each up to its last value."""
+    try:
+        import openpyxl
+    except ImportError:
+        raise UserError(
+            "Excel files need the extra: pip install 'kfusion[excel]' (from a checkout: pip install '.[excel]'). "
+            "Found: no package openpyxl"
+        ) from None
+    with open_file(path) as file:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Of styles.
+                book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+            sheet: Any = book.worksheets[0]
+            sheet.reset_dimensions()  # Not every program writes them right.
+            for row in sheet.iter_rows(values_only=True):
+                texts = [_text(cell) for cell in row]
+                while texts and not texts[-1]:
+                    texts.pop()
+                yield texts
+        except Exception as error:  # openpyxl raises whatever it meets in a damaged file.
+            raise broken(path, "must be an Excel workbook (.xlsx) that can be read", reason(error)) from None
+
+
 @contextmanager
 def _csv_lines(path: Path) -> Iterator[Any]:
-    """A CSV's lines as lists of fields, from a `csv.reader`; its errors are turned into one line."""
+    """A text's lines as lists of fields, from a `csv.reader`; its errors are turned into one line."""
     with open_file(path) as file:
         encoding = _encoding(file.peek(2)[:2])
         try:
             text = io.TextIOWrapper(file, encoding, newline="")
-            first = next((line for line in text if line.strip()), "")
-            yield csv.reader(chain([first], text), delimiter=_delimiter(first), strict=True)
+            full = (line for line in text if line.strip())
+            first = next(full, "")
+            delimiter = _delimiter(first)
+            if stated := _STATED.fullmatch(first.strip("\r\n")):
+                delimiter, first = stated[1], next(full, "")
+            yield csv.reader(chain([first], text), delimiter=delimiter, strict=True)
         except UnicodeDecodeError as error:
             rule = "must be text in UTF-8, which spreadsheets call 'CSV UTF-8' where one saves the table"
             raise broken(path, rule, f"byte {error.object[error.start]:#04x}") from None
@@ -216,6 +278,8 @@ def _text(cell: Any) -> str:
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}(\.0*)?")
 MISSING = {"", "nan", "NaN", "NAN", "None", "<NA>", "NaT"}
 """What pandas and Python write where there is no label."""
+NOTHING = {text.casefold() for text in MISSING} | {"na", "n/a", "null"}
+"""What spreadsheets and programs write where there is no number or no file, in lower case."""
 _NO_LABELS = {*IDS, "file", "filename", "file_name", "path", "group", "speaker"}
 """Columns that say something else than the class; so do those that are called like a kind of file."""
 

@@ -82,6 +82,7 @@ class Modality:
         suffixes: endings of files that are read, in lower case.
         unread_suffixes: endings of files that are of this kind and not read: who has such files should hear of it.
         formats: what `suffixes` stand for, in words.
+        column_words: other words for a file of this kind in the headers of tables, beside `kind` and the nouns.
         file_limits: what its files can be, in words, where that is less than any shape.
         standardised: the network standardises each value by the training part's mean and variance.
         allows_missing: its numbers may be missing, as NaN; a row without any number is an absent modality.
@@ -99,6 +100,7 @@ class Modality:
     suffixes: tuple[str, ...] = ()
     unread_suffixes: tuple[str, ...] = ()
     formats = ""
+    column_words: tuple[str, ...] = ()
     file_limits = ""
     standardised = True
     allows_missing = False

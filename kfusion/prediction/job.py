@@ -15,7 +15,8 @@ from kfusion.io import is_live
 from kfusion.modalities import modality
 from kfusion.prediction.arrays import on_scale, open_arrays
 from kfusion.prediction.engine import Plan, answer_shards
-from kfusion.prediction.inputs import FileRows, FilesOf, Rows, open_listing, write_listing
+from kfusion.prediction.inputs import FileRows, FilesOf, Rows, open_listing
+from kfusion.prediction.listing import write_listing
 from kfusion.prediction.models import Model, load_model
 from kfusion.prediction.outputs import Work, read_errors
 from kfusion.validation import UserError, broken
@@ -203,7 +204,7 @@ def open_rows(job: Job, work: Work, model: Model) -> tuple[Rows, list[str]]:
         if arrays is not None:
             return on_scale(arrays, model, job.force)
     elif source.suffix.lower() not in SUFFIXES:
-        rule = "INPUT must be a folder, or a manifest that ends in .csv or .parquet"
+        rule = f"INPUT must be a folder, or a manifest that ends in {', '.join(SUFFIXES)}"
         raise broken(source, rule, f"a file that ends in {source.suffix!r}")
     if job.part is not None:
         raise UserError(f"'part' must be left out unless INPUT has .npy files. Received: {job.part!r}")

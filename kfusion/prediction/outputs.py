@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from kfusion.data.tables import SUFFIXES, arrow
+from kfusion.data.tables import arrow
 from kfusion.io import PARTIAL, read_json, write_atomically, write_json
 from kfusion.run_dir import LOCK, lock
 from kfusion.spec import FUSED
@@ -210,8 +210,8 @@ class Work:
         Raises:
             UserError: the output exists, or an unfinished job; or such a file cannot be written.
         """
-        if self.out.suffix not in SUFFIXES:
-            raise UserError(f"'out' must end in {' or '.join(SUFFIXES)}. Received: '{self.out}'")
+        if self.out.suffix not in (".csv", ".parquet"):
+            raise UserError(f"'out' must end in .csv or .parquet. Received: '{self.out}'")
         if self.out.suffix == ".parquet":
             arrow()
         if not self.out.parent.is_dir():

@@ -49,6 +49,7 @@ class Audio(Modality):
     )
     unread_suffixes = (".mid", ".midi", ".ra", ".dsf", ".ape", ".wv")
     formats = "WAV, FLAC, MP3, OGG, Opus, AIFF, M4A or WebM"
+    column_words = ("wav", "recording")
     teacher_temperature = 1.6
     ops = frozenset(GRAPH_OPS.split())
 

@@ -41,6 +41,7 @@ class Image(Modality):
     )
     unread_suffixes = (".jxl", ".svg", ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2")
     formats = "PNG, JPEG, WebP, GIF, BMP, TIFF or HEIC"
+    column_words = ("img", "pic", "photo")
     file_limits = "which have 1 or 3 channels and up to 1024 × 1024 pixels"
     standardised = False
     teacher_temperature = 1.3
