@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from kfusion.data.tables import nearly_equal, plain_numbers, read_classes, read_digits
@@ -60,6 +61,16 @@ def test_utf_16_as_spreadsheets_and_shells_write_it_is_read(tmp_path):
     for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
         assert read_digits(written(tmp_path, "row_id\tlabel\n1\t4\n0\t3\n", encoding)).tolist() == [3, 4]
     assert read_digits(written(tmp_path, "ID;Target\n1;4\n0;3\n", "utf-8-sig")).tolist() == [3, 4]
+
+
+def test_a_workbook_and_a_tab_separated_text_say_whose_label_it_is(tmp_path):
+    pytest.importorskip("openpyxl", reason="needs the extra excel")
+    table = pd.DataFrame({"ID": [2, 0, 1], "note": [None, "x", None], "Class": ["c", "a", "b"]})
+    table.to_excel(tmp_path / "labels.xlsx", index=False)
+    table.to_csv(tmp_path / "labels.tsv", index=False, sep="\t")
+    for name in ("labels.xlsx", "labels.tsv"):
+        label, names = read_classes(tmp_path / name)
+        assert [names[number] for number in label] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ count from its own folder. A row with a file of each kind belongs together. A ta
 others left empty, has files that meet by label. The columns `group` (rows that belong together, and so to one part of a
 split) and `speaker` are optional. Where only some rows lack a file, each row is used for what it has. Names of columns
 count in any case, and by their common names: `image_path` or `photo` is a column of images, `class` or `target` of
-labels (`tables.LABELS`), and `filename` or `path` is one of whatever its files are, where no column says so by its name.
+labels (`tables.LABELS`), and `filename` or `path` is one of what its files are, where no column says so by its name.
 """
 
 import itertools
