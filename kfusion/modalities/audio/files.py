@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kfusion.modalities.base import text_or_unknown
+from kfusion.modalities.base import UNKNOWN, text_or_unknown
 from kfusion.validation import UserError
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4000, 192_000
@@ -48,6 +48,10 @@ KINDS = (
     (0, b"caff", "a CAF file"),
     (0, b".snd", "an AU file"),
     (0, b"\x30\x26\xb2\x75", "a WMA file"),
+    (0, b"riff\x2e\x91\xcf\x11", "a W64 file"),
+    (0, b"NIST_1A", "a NIST file"),
+    (0, b"Creative Voice File", "a VOC file"),
+    (8, b"8SVX", "an SVX file"),
     (0, b"\x89PNG", "a PNG picture"),
     (0, b"\xff\xd8\xff", "a JPEG picture"),
     (0, b"GIF8", "a GIF picture"),
@@ -111,7 +115,8 @@ def fault(head: bytes, size: int) -> str:
         return "must hold a data chunk. Found: none" if b"data" not in names and len(head) == size else ""
     kind = next((name for place, start, name in KINDS if head[place : place + len(start)] == start), "")
     if not kind:
-        return f"must be a sound. Found: {text_or_unknown(head)}"
+        found = text_or_unknown(head)
+        return f"must be a sound. Found: {found}" if found != UNKNOWN else ""
     return f"must be a sound. Found: {kind}" if any(word in kind for word in _NO_SOUND) else ""
 
 

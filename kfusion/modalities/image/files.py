@@ -45,6 +45,7 @@ KINDS = (
     (0, b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
     (0, b"\0\0\1\0", "an icon (ICO)"),
     (0, b"8BPS", "a Photoshop picture (PSD)"),
+    (0, b"#define ", "an XBM picture"),
     (0, b"<svg", "an SVG drawing"),
     (0, b"<?xml", "an SVG drawing, or another text in XML"),
     (0, b"%PDF", "a PDF document"),
