@@ -254,9 +254,11 @@ class TrainingConfig:
     """How long, how fast, and with which arithmetic."""
 
     epochs: int = 50
-    """Passes over the training part."""
+    """Passes over the training part, as long as 'passes' is 1; each ends in validation and a checkpoint."""
     min_steps: int = 0
-    """More epochs where there would be fewer steps than this in all; 0, or where --epochs is given: never."""
+    """More passes where there would be fewer steps than this in all; 0, or where --epochs is given: never."""
+    passes: int = 1
+    """Passes over the training part in an epoch; 0: as many as 'min_steps' needs, in place of more epochs."""
     batch_size: int = 64
     """Pairs per step."""
     min_batches: int = 0
@@ -291,6 +293,7 @@ class TrainingConfig:
         require(self.epochs >= 1, "epochs", "≥ 1", self.epochs)
         require(self.batch_size >= 1, "batch_size", "≥ 1", self.batch_size)
         require(self.min_steps >= 0, "min_steps", "≥ 0", self.min_steps)
+        require(self.passes >= 0, "passes", "≥ 0", self.passes)
         require(self.min_batches >= 0, "min_batches", "≥ 0", self.min_batches)
         require(self.peak_learning_rate > 0, "peak_learning_rate", "> 0", self.peak_learning_rate)
         require(0 <= self.warmup_share < 1, "warmup_share", "in [0, 1)", self.warmup_share)
@@ -302,8 +305,8 @@ class TrainingConfig:
         require(0 <= self.seed < 2**31, "seed", "in [0, 2^31)", self.seed)
 
     def steps(self, num_rows: int) -> int:
-        """Steps of all epochs over a training part; an epoch's last batch may be smaller."""
-        return self.epochs * math.ceil(num_rows / self.batch_size)
+        """Steps of all epochs over a training part; the last batch of a pass may be smaller."""
+        return self.epochs * max(self.passes, 1) * math.ceil(num_rows / self.batch_size)
 
     def adapted(self, num_rows: int) -> "TrainingConfig":
         """These settings as a training uses them: `min_batches` and `min_steps` carried out, and then 0.
@@ -318,8 +321,12 @@ class TrainingConfig:
         if self.min_batches and num_rows < self.min_batches * batch_size:
             fitting = 2 ** int(math.log2(max(1, num_rows // self.min_batches)))
             batch_size = min(batch_size, max(SMALLEST_BATCH, fitting))
-        epochs = max(epochs, math.ceil(self.min_steps / math.ceil(num_rows / batch_size)))
-        return replace(self, batch_size=batch_size, epochs=epochs, min_batches=0, min_steps=0)
+        passes, steps = max(self.passes, 1), math.ceil(num_rows / batch_size)
+        if self.passes:
+            epochs = max(epochs, math.ceil(self.min_steps / (passes * steps)))
+        else:
+            passes = max(1, math.ceil(self.min_steps / (epochs * steps)))
+        return replace(self, batch_size=batch_size, epochs=epochs, passes=passes, min_batches=0, min_steps=0)
 
     def adaptations(self, num_rows: int) -> list[str]:
         """What `adapted` changes, in words, a line each; and a warning of a training of too few steps.
@@ -331,9 +338,11 @@ class TrainingConfig:
         if used.batch_size < self.batch_size:
             few = f"{num_rows:,} training rows are fewer than {self.min_batches} batches of {self.batch_size}"
             lines.append(f"batch size {used.batch_size}: {few}; --batch-size decides otherwise")
-        if used.epochs > self.epochs:
-            few = f"{replace(used, epochs=self.epochs).steps(num_rows):,} steps in {self.epochs} epochs are too few"
-            lines.append(f"{used.epochs} epochs, {used.steps(num_rows):,} steps: {few}; --epochs decides otherwise")
+        once = replace(used, epochs=self.epochs, passes=max(self.passes, 1)).steps(num_rows)
+        if used.steps(num_rows) > once:
+            epochs = f"{used.epochs} epochs" + (f" of {used.passes} passes" if used.passes > 1 else "")
+            few = f"{once:,} steps in {self.epochs} epochs are too few"
+            lines.append(f"{epochs}, {used.steps(num_rows):,} steps: {few}; --epochs decides otherwise")
         elif used.steps(num_rows) < FEW_STEPS:
             lines.append(f"only {used.steps(num_rows):,} steps, too few for most data; more --epochs help")
         return lines
@@ -409,7 +418,7 @@ RECIPES: dict[str, Config] = {
             wrong_sound=0.06,
             wrong_image=0.03,
         ),
-        training=TrainingConfig(epochs=30, min_steps=1500, min_batches=4, views="all", late_teacher=2.0),
+        training=TrainingConfig(epochs=30, min_steps=1500, passes=0, min_batches=4, views="all", late_teacher=2.0),
     ),
 }
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -18,6 +19,7 @@ from kfusion.config import (
     DataConfig,
     ModelConfig,
     TrainingConfig,
+    as_named,
     config_from_json,
     recipe,
 )
@@ -32,6 +34,7 @@ from kfusion.prepared_data import PreparedData, gather
 from kfusion.spec import Spec
 from kfusion.train import folder_of, read_command
 from kfusion.training import folds
+from kfusion.training.callbacks import read_history
 from kfusion.training.optimizers import MacroF1
 from kfusion.training.trainer import evaluate, fit_run, new_network, open_or_begin, train
 from kfusion.validation import UserError
@@ -75,10 +78,24 @@ def test_few_rows_have_smaller_batches_and_more_epochs(num_rows, batch_size, epo
     assert TrainingConfig(batch_size=4, min_batches=4).adapted(num_rows).batch_size == 4
 
 
+@pytest.mark.parametrize(("num_rows", "passes"), [(200, 8), (256, 13), (1599, 2), (1600, 2), (3136, 2), (3137, 1)])
+def test_epochs_of_few_rows_hold_several_passes(num_rows, passes):
+    training = TrainingConfig(epochs=30, min_steps=1500, passes=0, min_batches=4)
+    used = training.adapted(num_rows)
+    assert (used.epochs, used.passes) == (30, passes)
+    assert used.steps(num_rows) >= 1500 and (passes == 1 or replace(used, passes=passes - 1).steps(num_rows) < 1500)
+    assert used.adapted(num_rows) == used
+    named = as_named(Config(training=training), ["epochs"]).training.adapted(num_rows)
+    assert (named.epochs, named.passes) == (30, 1)
+
+
 def test_what_is_adapted_is_said_with_its_reason():
     assert TrainingConfig(epochs=30, min_steps=1500, min_batches=4).adaptations(200) == [
         "batch size 32: 200 training rows are fewer than 4 batches of 64; --batch-size decides otherwise",
         "215 epochs, 1,505 steps: 210 steps in 30 epochs are too few; --epochs decides otherwise",
+    ]
+    assert recipe("robust").training.adaptations(200)[1:] == [
+        "30 epochs of 8 passes, 1,680 steps: 210 steps in 30 epochs are too few; --epochs decides otherwise"
     ]
     assert TrainingConfig(epochs=12).adaptations(168) == ["only 36 steps, too few for most data; more --epochs help"]
 
@@ -120,8 +137,32 @@ def test_a_run_begun_before_these_rules_goes_on_without_them(tmp_path):
     for name, content in {"config": values, "data": {"format": 1, "spec": Spec().to_json()}, "metrics": {}}.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     assert train(recipe("robust"), tmp_path, resume=True).folder == tmp_path
+    # A run whose config knows of fewer steps, but not of passes, goes on with more epochs.
+    values["training"] |= {"min_steps": 1500, "min_batches": 4}
+    del values["training"]["passes"]
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    assert config_from_json(values).training.adapted(200).epochs == 215
+    assert train(recipe("robust"), tmp_path, resume=True).folder == tmp_path
     with pytest.raises(UserError, match=r"Found: another training.epochs"):
         train(config_of("robust", {"epochs": 7}), tmp_path, resume=True)
+
+
+@pytest.mark.slow
+def test_a_run_of_several_passes_an_epoch_goes_on_bit_for_bit(uneven, tmp_path, undrawn, deterministic):
+    training = replace(uneven.training, passes=3, deterministic=True)
+    config = replace(uneven, augment=AugmentConfig(repair=True), training=training)
+    whole = train(config, tmp_path / "whole")
+    assert int(read_history(whole.history)["learning_rate"].ne(0).sum()) == 1  # The last of all steps ends at 0.
+
+    def stop(epoch, logs):
+        broken.model.stop_training = True
+
+    broken = keras.callbacks.LambdaCallback(on_epoch_end=stop)
+    train(config, tmp_path / "broken", callbacks=(broken,))
+    resumed = train(config, tmp_path / "broken", resume=True)
+    for one, other in zip(*(load_network(run).get_weights() for run in (whole, resumed)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert [len(read_history(run.history)) for run in (whole, resumed)] == [2, 2]
 
 
 # Class weights and macro-F1

@@ -57,7 +57,7 @@ def readers_errors() -> Iterator[None]:
 
 
 def num_steps(num_rows: int, batch_size: int) -> int:
-    """Steps of one epoch; the last batch may be smaller, none is dropped."""
+    """Steps of one pass; the last batch may be smaller, none is dropped."""
     return math.ceil(num_rows / batch_size)
 
 
@@ -77,12 +77,12 @@ class TrainingReader:
         self, pairs: Pairs, batch_size: int, seed: int, config: AugmentConfig, all_views: bool = False
     ) -> None:
         self.pairs, self.batch_size, self.seed, self.config, self.all_views = pairs, batch_size, seed, config, all_views
-        self.steps_per_epoch = num_steps(len(pairs), batch_size)
-        # Two: while one epoch ends, reading ahead begins the next.
+        self.steps_per_pass = num_steps(len(pairs), batch_size)
+        # Two: while one pass ends, reading ahead begins the next.
         self.plan = lru_cache(maxsize=2)(self._plan)
 
     def _plan(self, epoch: int) -> tuple[Pairs, np.ndarray, np.ndarray]:
-        """The pairs of an epoch, their labels and their order."""
+        """The pairs of a pass, their labels and their order; passes are the epochs of `random_streams`."""
         pairs, label, config = self.pairs, self.pairs.label, self.config
         if config.repair:
             rng = epoch_generator(self.seed, epoch, Stream.PAIRING)
@@ -97,7 +97,7 @@ class TrainingReader:
 
     def __call__(self, step: np.ndarray) -> tuple[np.ndarray, ...]:
         """The modalities' values, what is present, the labels and the keys of the batch of one step, int ()."""
-        epoch, within = divmod(int(step), self.steps_per_epoch)
+        epoch, within = divmod(int(step), self.steps_per_pass)
         pairs, label, order = self.plan(epoch)
         rows = order[within * self.batch_size : (within + 1) * self.batch_size]
         return (*pairs.read(rows).values(), pairs.seen(rows), label[rows], sample_keys(self.seed, epoch, rows))
@@ -107,24 +107,24 @@ def training_batches(
     reader: TrainingReader,
     augment: Augment | None,
     modality_dropout: float,
-    first_epoch: int,
-    epochs: int,
+    first_pass: int,
+    passes: int,
     with_keys: bool = False,
 ) -> tf.data.Dataset:
-    """The batches of several epochs, one after the other.
+    """The batches of several passes over the training part, one after the other.
 
     Args:
         reader: which rows, in which order.
         augment: applied to every batch here; None: not here.
         modality_dropout: probability that a sample loses one modality.
-        first_epoch: where a training begins or goes on, ≥ 0.
-        epochs: where it ends, the epoch itself not included.
+        first_pass: where a training begins or goes on, ≥ 0.
+        passes: where it ends, the pass itself not included.
         with_keys: leave the samples' keys in the batch, for augmentation on the device.
 
     Returns:
         A dataset of ({name: values, "present"[, "keys"]}, label int64 (batch,) or (batch, views)).
     """
-    steps, spec = reader.steps_per_epoch, reader.pairs.spec
+    steps, spec = reader.steps_per_pass, reader.pairs.spec
 
     def read(step: tf.Tensor) -> tuple[Batch, tf.Tensor, tf.Tensor, tf.Tensor]:
         kinds = (*[tf.float32] * len(spec.names), tf.bool, tf.int64, tf.int64)
@@ -142,7 +142,7 @@ def training_batches(
         batch = {**batch, "present": present}
         return ({**batch, "keys": keys} if with_keys else batch), label
 
-    dataset = tf.data.Dataset.range(first_epoch * steps, epochs * steps)
+    dataset = tf.data.Dataset.range(first_pass * steps, passes * steps)
     dataset = dataset.map(read, num_parallel_calls=2, deterministic=True)
     return dataset.map(finish, num_parallel_calls=2, deterministic=True).prefetch(8)
 

@@ -280,14 +280,14 @@ def fit_run(
     augment = prepared.augmentation()
     model = with_augmentation(with_all_views(network) if all_views else network, augment if on_device else None)
     reader = TrainingReader(prepared.parts.train, training.batch_size, training.seed, config.augment, all_views)
-    dropout = config.augment.modality_dropout
+    dropout, passes = config.augment.modality_dropout, training.passes
     task = Task(
         batches=lambda first: training_batches(
-            reader, None if on_device else augment, dropout, first, training.epochs, on_device
+            reader, None if on_device else augment, dropout, first * passes, training.epochs * passes, on_device
         ),
         validation=evaluation_batches(prepared.parts.val, with_keys=on_device, all_views=all_views),
-        num_rows=len(prepared.parts.train),
-        steps_per_epoch=reader.steps_per_epoch,
+        num_rows=len(prepared.parts.train) * passes,
+        steps_per_epoch=reader.steps_per_pass * passes,
         prior=prepared.prior,
         class_weight=prepared.class_weight,
         temperature=tuple(kind.teacher_temperature for _, kind, _ in each_of(prepared.spec)) if all_views else (),
@@ -307,7 +307,7 @@ def _as_begun(folder: Path, config: Config) -> Config:
     """The config, with the rules on steps and batches that the run was begun with, which may be older than them."""
     earlier = run_dir.open_run(folder).config().training
     noted = read_json(folder / "config.json").get("training", {})
-    kept = {name: getattr(earlier, name) for name in DECIDED.values() if name not in noted}
+    kept = {name: getattr(earlier, name) for name in (*DECIDED.values(), "passes") if name not in noted}
     return replace(config, training=replace(config.training, **kept))
 
 
