@@ -245,6 +245,8 @@ SMALLEST_BATCH = 8
 """Below that, a batch's gradient is mostly chance."""
 FEW_STEPS = 300
 """A training of fewer steps has hardly begun, whatever its data."""
+MOST_PASSES = 100
+"""With passes=0: what few rows are taught is limited by this too, since a network learns them by heart."""
 DECIDED = {"epochs": "min_steps", "batch_size": "min_batches"}
 """Settings that hold as they are where a person names them: the rules that would adapt them are then off."""
 
@@ -258,7 +260,7 @@ class TrainingConfig:
     min_steps: int = 0
     """More passes where there would be fewer steps than this in all; 0, or where --epochs is given: never."""
     passes: int = 1
-    """Passes over the training part in an epoch; 0: as many as 'min_steps' needs, in place of more epochs."""
+    """Passes in an epoch; 0: as many as 'min_steps' needs, in place of more epochs, up to 100 passes in all."""
     batch_size: int = 64
     """Pairs per step."""
     min_batches: int = 0
@@ -325,7 +327,8 @@ class TrainingConfig:
         if self.passes:
             epochs = max(epochs, math.ceil(self.min_steps / (passes * steps)))
         else:
-            passes = max(1, math.ceil(self.min_steps / (epochs * steps)))
+            most = max(MOST_PASSES // epochs, math.ceil(FEW_STEPS / (epochs * steps)))
+            passes = max(1, min(math.ceil(self.min_steps / (epochs * steps)), most))
         return replace(self, batch_size=batch_size, epochs=epochs, passes=passes, min_batches=0, min_steps=0)
 
     def adaptations(self, num_rows: int) -> list[str]:
