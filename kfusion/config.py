@@ -145,9 +145,9 @@ class ModelConfig:
     hidden_dim: int = 256
     """Units of the LSTM, or of the transformer's feed-forward layer."""
     filters: tuple[int, ...] = (32, 64)
-    """Filters of the convolution blocks, two convolutions and a max-pooling each; 32 64: more for larger images."""
-    image_encoder: str = "conv"
-    """conv: those blocks; or a Keras model that is trained already: a .keras file, or a name of keras.applications."""
+    """Filters of the convolution blocks, two convolutions and a max-pooling each; 32 64: those that fit the images."""
+    image_encoder: str = "auto"
+    """conv: those blocks; pooled: averaged over the photo; auto; or a trained FILE.keras; or of keras.applications."""
     image_weights: str = ""
     """The weights (.weights.h5) of the network of keras.applications; empty: it is trained from the start."""
     freeze_share: float = 0.3
@@ -177,8 +177,10 @@ class ModelConfig:
         require(self.hidden_dim >= 1, "hidden_dim", "≥ 1", self.hidden_dim)
         require(bool(self.filters) and min(self.filters) >= 1, "filters", "one or more sizes ≥ 1", self.filters)
         require(all(units >= 1 for units in self.audio_units), "audio_units", "sizes ≥ 1", self.audio_units)
-        named = self.image_encoder != "conv" and not self.image_encoder.endswith(".keras")
-        require(bool(self.image_encoder), "image_encoder", "conv, a .keras file or a name", self.image_encoder)
+        own = self.image_encoder in ("auto", "conv", "pooled")
+        named = not own and not self.image_encoder.endswith(".keras")
+        rule = "auto, conv, pooled, a .keras file or a name"
+        require(bool(self.image_encoder), "image_encoder", rule, self.image_encoder)
         rule = "empty unless 'image_encoder' is a name of keras.applications"
         require(named or not self.image_weights, "image_weights", rule, self.image_weights)
         require(0 <= self.freeze_share <= 1, "freeze_share", "in [0, 1]", self.freeze_share)

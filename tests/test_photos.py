@@ -13,6 +13,7 @@ from PIL import Image
 from kfusion.config import AugmentConfig, Config, DataConfig, ModelConfig, TrainingConfig
 from kfusion.data.loaders import load
 from kfusion.inference import load_network
+from kfusion.modalities import modality
 from kfusion.modalities.encoders import fitted_filters, trained_variables
 from kfusion.modalities.front_ends import file_reader
 from kfusion.modalities.image.augmentation import turned
@@ -23,7 +24,7 @@ from kfusion.model.build import as_float32, build_model, with_all_views
 from kfusion.prediction.inputs import Files
 from kfusion.prediction.models import RunModel
 from kfusion.prepared_data import load_own
-from kfusion.spec import ModalitySpec, Spec
+from kfusion.spec import ModalitySpec, Spec, image_spec
 from kfusion.training.optimizers import compile_model
 from kfusion.training.trainer import train
 from tests.exports import SMALL, export_small, small_network
@@ -140,6 +141,39 @@ def test_larger_images_get_more_blocks(shape, filters):
     assert fitted_filters((32, 64), shape) == filters
 
 
+@pytest.mark.parametrize(
+    ("shape", "encoder", "filters"),
+    [
+        ((28, 28, 1), "conv", (32, 64)),
+        ((28, 28, 3), "pooled", (24, 48, 96)),
+        ((48, 48, 3), "pooled", (24, 48, 96)),
+        ((64, 64, 1), "pooled", (24, 48, 96)),
+        ((128, 96, 3), "pooled", (24, 48, 96, 128)),
+    ],
+)
+def test_photos_have_a_pooled_encoder_and_signs_the_papers(shape, encoder, filters):
+    spec = image_spec(shape)
+    fitted, line = modality(spec).fitted(ModelConfig(), spec)
+    assert (fitted.image_encoder, fitted.filters) == (encoder, filters)
+    assert line.startswith("a pooled encoder of filters" if encoder == "pooled" else "")
+    # What a person sets is kept.
+    assert modality(spec).fitted(ModelConfig(filters=(2, 3)), spec)[0].filters == (2, 3)
+    assert modality(spec).fitted(ModelConfig(image_encoder="conv"), spec)[0].image_encoder == "conv"
+
+
+def test_what_a_photo_shows_is_seen_alike_wherever_it_lies():
+    spec = image_spec((64, 64, 3))
+    values = keras.Input(spec.shape)
+    config = ModelConfig(image_encoder="pooled", filters=(3, 4), embed_dim=8)
+    encoder = keras.Model(values, modality(spec).encode(values, "image", spec, config))
+    pictures = np.zeros((2, 64, 64, 3), np.float32)
+    # By a multiple of what stride and pooling divide by, and far from the borders.
+    pictures[0, 20:28, 24:32] = pictures[1, 36:44, 28:36] = np.random.default_rng(0).uniform(0, 255, (8, 8, 3))
+    here, there = encoder(pictures).numpy()
+    np.testing.assert_allclose(here, there, atol=1e-5)
+    assert here.max() > 0.01
+
+
 def test_around_a_colour_picture_its_edge_goes_on_and_around_a_stroke_is_nothing():
     for channels, outside in ((1, 0.0), (3, 0.5)):
         image = np.full((1, 8, 8, channels), 0.5, np.float32)
@@ -179,7 +213,7 @@ def test_an_encoder_is_cut_from_a_network_of_kfusion(tmp_path):
     x = keras.Input(spec.shape)
     encoder = keras.Model(x, encode_by_trained(x, "image", spec, ModelConfig(image_encoder=f"{tmp_path}/best.keras")))
     pixels = np.random.default_rng(0).uniform(0, 1, (2, 9, 8, 3)).astype(np.float32)
-    own = keras.Model(network.input["image"], network.get_layer("image_flatten").output)
+    own = keras.Model(network.input["image"], network.get_layer("image_dropout").input)
     found = keras.Model(x, encoder.get_layer("image_dropout").output)(pixels * 255)
     np.testing.assert_allclose(found, own(pixels), rtol=1e-4, atol=1e-5)
 
@@ -225,7 +259,10 @@ def test_files_and_names_that_are_no_image_encoders_are_refused_in_one_line(tmp_
         (str(tmp_path / "gone.keras"), "gone.keras: an image encoder must be a Keras model that can be loaded"),
         (str(broken), "broken.keras: an image encoder must be a Keras model that can be loaded"),
         (str(flat), r"must take \(batch, height, width, 1 or 3\)"),
-        ("Resnet", "'image_encoder' must be conv, a .keras file, or one of keras.applications: .*ResNet50"),
+        (
+            "Resnet",
+            "'image_encoder' must be auto, conv, pooled, a .keras file, or one of keras.applications: .*ResNet50",
+        ),
     ]:
         with pytest.raises(ValueError, match=sentence):
             encode_by_trained(x, "image", PHOTO, ModelConfig(image_encoder=name))

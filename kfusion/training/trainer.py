@@ -9,7 +9,7 @@ train          config -> run folder
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from kfusion import run_dir
-from kfusion.config import DECIDED, Config, DataConfig, differences
+from kfusion.config import Config, DataConfig, differences
 from kfusion.data.dataset import Pairs, Source
 from kfusion.data.in_memory import OwnData
 from kfusion.data.pipeline import TrainingReader, evaluation_batches, readers_errors, training_batches
@@ -304,11 +304,16 @@ def fit_run(
 
 
 def _as_begun(folder: Path, config: Config) -> Config:
-    """The config, with the rules on steps and batches that the run was begun with, which may be older than them."""
-    earlier = run_dir.open_run(folder).config().training
-    noted = read_json(folder / "config.json").get("training", {})
-    kept = {name: getattr(earlier, name) for name in (*DECIDED.values(), "passes") if name not in noted}
-    return replace(config, training=replace(config.training, **kept))
+    """The config, with the defaults of settings that are newer than the run: with those it was begun."""
+    earlier, noted = run_dir.open_run(folder).config(), read_json(folder / "config.json")
+    for section in fields(Config):
+        kept = {
+            name: value
+            for name, value in vars(getattr(earlier, section.name)).items()
+            if name not in noted.get(section.name, {})
+        }
+        config = replace(config, **{section.name: replace(getattr(config, section.name), **kept)})
+    return config
 
 
 def _opened(folder: Path, config: Config) -> Run:

@@ -12,7 +12,7 @@ from keras import layers, ops
 from numpy.typing import ArrayLike
 
 from kfusion.config import ModelConfig
-from kfusion.modalities.encoders import embedding
+from kfusion.modalities.encoders import convolve, embedding
 from kfusion.spec import ModalitySpec
 
 
@@ -105,8 +105,7 @@ def encode_grid(
 ) -> Any:
     """Convolutions over time and frequency, mean and maximum over time, then the embedding.
 
-    A 5 × 5 convolution that halves the frequencies; a block for each of `audio_filters`, of one 3 × 3 convolution in
-    the first and two in the others, with a max-pooling of both axes between blocks. Each value is standardised by the
+    The first of the convolutions (`encoders.convolve`) halves the frequencies. Each value is standardised by the
     training part's mean and variance of its band over all frames: a word may lie anywhere in its window.
 
     Args:
@@ -127,25 +126,10 @@ def encode_grid(
     )
     if config.audio_centre:
         x = x - ops.mean(x, axis=1, keepdims=True)
-
-    def convolved(x: Any, filters: int, step: str, size: int = 3, strides: tuple[int, int] = (1, 1)) -> Any:
-        conv = layers.Conv2D(filters, size, strides, padding="same", use_bias=False, name=f"{name}_conv{step}")
-        x = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_norm{step}")(conv(x))
-        return layers.ReLU(name=f"{name}_relu{step}")(x)
-
-    x = convolved(x, config.audio_filters[0], "0", 5, (1, 2))
-    for block, filters in enumerate(config.audio_filters, 1):
-        if block > 1:
-            x = layers.MaxPooling2D(padding="same", name=f"{name}_pool{block - 1}")(x)
-            x = convolved(x, filters, f"{block}a")
-        x = convolved(x, filters, f"{block}b")
+    x = convolve(x, name, config.audio_filters, (1, 2))
     x = ops.concatenate([ops.mean(x, axis=1), ops.max(x, axis=1)], axis=-1)
     x = layers.Dropout(config.dropout, name=f"{name}_dropout")(layers.Flatten(name=f"{name}_flatten")(x))
     return embedding(x, name, config)
-
-
-MOMENTUM = 0.95
-"""Of the batch normalisation's averages: short trainings of small data end before those of Keras' 0.99 are right."""
 
 
 def by_band(mean: ArrayLike, variance: ArrayLike, grid: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

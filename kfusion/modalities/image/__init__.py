@@ -203,28 +203,30 @@ class Image(Modality):
         return [("0 to 255", good * 255, rule), ("below 0", with_wrong_value(good, -0.01), rule)]
 
     def fitted(self, config: "ModelConfig", spec: ModalitySpec) -> tuple["ModelConfig", str]:
-        """More convolution blocks for larger images, where `filters` are the usual ones."""
-        from kfusion.modalities.encoders import fitted_filters
+        """The encoder for signs or for photos; and filters for the size, where these are the usual ones."""
+        from kfusion.modalities.encoders import fitted_filters, pooled_filters
 
-        usual = type(config).filters
-        filters = fitted_filters(usual, spec.shape)
-        if config.filters != usual or config.image_encoder != "conv" or filters == usual:
+        config, usual = replace(config, image_encoder=encoder_of(config, spec)), type(config).filters
+        if config.filters != usual or config.image_encoder not in ("conv", "pooled"):
             return config, ""
-        height, width = spec.shape[:2]
-        line = f"filters {' '.join(map(str, filters))}, for images of {height} × {width} pixels; --filters sets others"
+        pooled = config.image_encoder == "pooled"
+        filters = pooled_filters(spec.shape) if pooled else fitted_filters(usual, spec.shape)
+        if filters == usual:
+            return config, ""
+        what, (height, width) = "a pooled encoder of " if pooled else "", spec.shape[:2]
+        filters_text = " ".join(map(str, filters))
+        line = f"{what}filters {filters_text}, for images of {height} × {width} pixels; --filters sets others"
         return replace(config, filters=filters), line
 
     def encode(
         self, values: Any, name: str, spec: ModalitySpec, config: "ModelConfig", mean: Any = None, variance: Any = None
     ) -> Any:
-        """Convolution blocks, or a network that is trained already; see `encoders` and `trained`."""
-        if config.image_encoder != "conv":
-            from kfusion.modalities.image.trained import encode_by_trained
+        """Convolutions, or a network that is trained already; see `encoders` and `trained`."""
+        from kfusion.modalities.encoders import encode_convolutional, encode_pooled
+        from kfusion.modalities.image.trained import encode_by_trained
 
-            return encode_by_trained(values, name, spec, config)
-        from kfusion.modalities.encoders import encode_convolutional
-
-        return encode_convolutional(values, name, spec, config)
+        known = {"conv": encode_convolutional, "pooled": encode_pooled}
+        return known.get(encoder_of(config, spec), encode_by_trained)(values, name, spec, config)
 
     def augmentations(
         self, config: "AugmentConfig", name: str, spec: ModalitySpec, mean: Any, front_end: str | None
@@ -256,6 +258,21 @@ class Image(Modality):
         if pixels.shape[-1] != 3:
             pixels = pixels.mean(axis=-1)
         return Pictures(pixels, {"vmin": 0, "vmax": 1, "cmap": "gray"}, (1.0, 1.0))
+
+
+def encoder_of(config: "ModelConfig", spec: ModalitySpec) -> str:
+    """The setting `image_encoder`, with "auto" decided: pooled for photos, which are larger than signs or in colour.
+
+    Args:
+        config: the network's settings.
+        spec: of the images.
+    """
+    if config.image_encoder != "auto":
+        return config.image_encoder
+    from kfusion.modalities.encoders import fitted_filters
+
+    usual = type(config).filters
+    return "conv" if spec.shape[2] == 1 and fitted_filters(usual, spec.shape) == usual else "pooled"
 
 
 def are_channels_first(shape: tuple[int, int, int]) -> bool:

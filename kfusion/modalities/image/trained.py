@@ -117,7 +117,7 @@ def _from_applications(config: ModelConfig, spec: ModalitySpec) -> tuple[keras.M
     build = getattr(keras.applications, name, None)
     if not (callable(build) and name[0].isupper()):
         known = sorted(each for each in dir(keras.applications) if each[0].isupper())
-        rule = f"conv, a .keras file, or one of keras.applications: {', '.join(known)}"
+        rule = f"auto, conv, pooled, a .keras file, or one of keras.applications: {', '.join(known)}"
         raise UserError(f"'image_encoder' must be {rule}. Received: {name!r}")
     if weights and not Path(weights).is_file():
         raise broken(Path(weights), "must be a file of weights", "none")
