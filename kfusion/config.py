@@ -96,7 +96,9 @@ class DataConfig:
     sound: Literal["auto", "word", "sound"] = "auto"
     """Sound files: word: MFCC, cut and stretched; sound: log-mel bands as recorded; auto: word for up to 2 seconds."""
     sound_seconds: float = 0.0
-    """Features of 'sound': the middle so many seconds of each file (0.5 to 60); 0: the files' median, up to 10."""
+    """Features of 'sound': the middle so many seconds of each file (0.5 to 60); 0: the files' median, up to 60."""
+    sound_frames: int = 0
+    """Features of 'sound': frames of each file, up to 1200; 0: 50, and as many for each further 10 seconds."""
     sound_rate_hz: int = 0
     """Features of 'sound': the rate to which files are brought, 8000 to 48000; 0: that of most files."""
     split_seed: int = -1
@@ -127,7 +129,8 @@ class DataConfig:
         seconds, rate = self.sound_seconds, self.sound_rate_hz
         require(seconds == 0 or 0.5 <= seconds <= 60, "sound_seconds", "0 or in [0.5, 60]", seconds)
         require(rate == 0 or 8000 <= rate <= 48_000, "sound_rate_hz", "0 or in [8000, 48000]", rate)
-        for name in ("sound_seconds", "sound_rate_hz"):
+        require(0 <= self.sound_frames <= 1200, "sound_frames", "in [0, 1200]", self.sound_frames)
+        for name in ("sound_seconds", "sound_rate_hz", "sound_frames"):
             word = self.sound == "word" and getattr(self, name) > 0
             require(not word, name, "0 with features for words, sound=word", getattr(self, name))
         both = sorted(set(self.test_speakers) & set(self.val_speakers))

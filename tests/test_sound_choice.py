@@ -54,17 +54,19 @@ def folder_of(place: Path, seconds: float, rate: int, num: int = 12) -> Path:
     [
         ({}, [(0.6, 8000), (1.0, 8000), (30.0, 44_100)], None, "taken for words"),
         ({}, [(10.0, 22_050), (10.0, 22_050), (0.3, 8000)], any_sound(10, 22_050), "10 s of each are heard at 22,050"),
-        ({}, [(31.0, 96_000)], any_sound(10, 48_000), "up to 31 s"),
+        ({}, [(31.0, 96_000)], any_sound(31, 48_000, 200), "up to 31 s"),
         ({}, [], None, ""),
         ({"sound": "word"}, [(10.0, 22_050)], None, ""),
         ({"sound": "sound"}, [(0.3, 4000)], any_sound(0.5, 8000), "0.5 s of each"),
         ({"sound_seconds": 2.5}, [(0.6, 16_000)], any_sound(2.5, 16_000), "2.5 s of each"),
+        ({}, [(34.0, 16_000)], any_sound(34, 16_000, 200), "as 200 frames"),
+        ({"sound_frames": 70}, [(34.0, 16_000)], any_sound(34, 16_000, 70), "as 70 frames"),
         ({"sound_rate_hz": 12_000}, [(4.0, 16_000)], any_sound(4, 12_000), "at 12,000 Hz"),
     ],
 )
 def test_the_recipe_fits_the_recordings_unless_somebody_says_otherwise(settings, found, recipe, words):
     config = DataConfig(**settings)
-    chosen, note = chosen_recipe(config.sound, config.sound_seconds, config.sound_rate_hz, found)
+    chosen, note = chosen_recipe(config.sound, config.sound_seconds, config.sound_rate_hz, found, config.sound_frames)
     assert chosen == recipe and words in note and bool(words) == bool(note) and "\n" not in note
 
 
@@ -72,7 +74,7 @@ def test_the_recipe_fits_the_recordings_unless_somebody_says_otherwise(settings,
     ("seconds", "rate"), [(0.5, 8000), (1.0, 16_000), (2.37, 44_100), (10.0, 22_050), (59.99, 48_000)]
 )
 def test_a_front_end_has_its_numbers_in_its_name(seconds, rate):
-    recipe = any_sound(seconds, rate)
+    recipe = any_sound(seconds, rate, 50)
     assert recipe_named(recipe.front_end) == recipe
     settings = AUDIO.file_settings(spec_of(recipe))
     again, note = AUDIO.spec_of_files(DataConfig(**settings), [])
@@ -218,7 +220,7 @@ def test_training_prediction_and_the_exported_graph_hear_the_same(tmp_path, monk
     # A run of a version that knew words only says nothing of sounds in its settings, and reads on as it did.
     old = train(replace(run.config(), data=replace(run.config().data, sound="word")), tmp_path / "old")
     settings = json.loads((old.folder / "config.json").read_text())
-    for name in ("sound", "sound_seconds", "sound_rate_hz"):
+    for name in ("sound", "sound_seconds", "sound_rate_hz", "sound_frames"):
         del settings["data"][name]
     (old.folder / "config.json").write_text(json.dumps(settings))
     assert load_own(old)[0].spec["audio"] == audio_spec() and old.config() != Config()

@@ -212,6 +212,16 @@ def test_what_cannot_be_read_gets_a_reason_and_no_samples(content, reason):
     assert (len(samples), rate_hz.numpy()) == (0, 4000)
 
 
+@pytest.mark.parametrize(("channels", "width"), [(1, 1), (2, 2)])
+def test_of_longer_sounds_the_middle_minute_is_heard(channels, width):
+    rising = np.repeat(np.arange(100), 8000).astype(np.uint8 if width == 1 else np.int16)
+    content = wav(np.repeat(rising, channels), channels=channels, width=width)
+    samples, _, reason = read_wav(content, middle=True)
+    assert (len(samples), reason.numpy()) == (480_000, b"")
+    seconds = samples.numpy() * 128 + 128 if width == 1 else samples.numpy() * 32768
+    np.testing.assert_array_equal(seconds.reshape(60, 8000).mean(axis=1).round(), np.arange(20, 80))
+
+
 def test_a_minute_is_not_too_long():
     samples, _, reason = read(wav(np.ones(8000 * 60, np.int16)))
     assert (len(samples), reason.numpy()) == (480_000, b"")

@@ -146,7 +146,7 @@ def load(config: DataConfig, console: Console | None = None) -> Source:
         value = getattr(config, name)
         if value not in usual:
             raise UserError(f"'{name}' must be left out unless the data are picture files. Received: {value}")
-    for name in ("sound", "sound_seconds", "sound_rate_hz"):
+    for name in ("sound", "sound_seconds", "sound_rate_hz", "sound_frames"):
         received = getattr(config, name)
         if received != getattr(DataConfig, name):
             raise UserError(f"'{name}' must be left out unless the data are sound files. Received: {received!r}")

@@ -117,7 +117,9 @@ class Audio(Modality):
 
         known = config.sound == "word" or (config.sound_seconds and config.sound_rate_hz)
         measured = [] if known else lengths(paths)
-        recipe, note = chosen_recipe(config.sound, config.sound_seconds, config.sound_rate_hz, measured)
+        recipe, note = chosen_recipe(
+            config.sound, config.sound_seconds, config.sound_rate_hz, measured, config.sound_frames
+        )
         if recipe is None:
             return self._spec(self.recipe.grid), note
         return replace(self._spec(recipe.grid), front_end=recipe.front_end), note
@@ -127,7 +129,8 @@ class Audio(Modality):
         if not spec.front_end:
             return {"sound": "word"}
         recipe = recipe_of(spec, self.recipe)
-        return {"sound": "sound", "sound_seconds": recipe.seconds, "sound_rate_hz": recipe.sample_rate_hz}
+        numbers = {"sound_seconds": recipe.seconds, "sound_rate_hz": recipe.sample_rate_hz}
+        return {"sound": "sound", **numbers, "sound_frames": recipe.num_frames}
 
     def front_end(self, spec: ModalitySpec) -> str:
         """The recipe's name."""

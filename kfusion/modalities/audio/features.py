@@ -334,7 +334,7 @@ def read_sounds(contents: Any, spec: ModalitySpec, recipe: SoundRecipe = SPOKEN_
     recipe = recipe_of(spec, recipe)
 
     def row(content: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        samples, rate_hz, reason = read_wav(content)
+        samples, rate_hz, reason = read_wav(content, middle=not recipe.stretch)
         length_ms = tf.size(samples, tf.int64) * 1000 // rate_hz
         rule = f"must last at least {recipe.shortest_ms} milliseconds. Found: "
         too_short = tf.strings.join([rule, tf.strings.as_string(length_ms)])

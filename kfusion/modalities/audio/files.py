@@ -16,6 +16,8 @@ from kfusion.validation import UserError
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4000, 192_000
 LONGEST_S = 60
+MOST_READ_S = LONGEST_S + 1
+"""Of a file that is longer: the graph takes the middle of it, or refuses it, as it does with a WAV."""
 NUM_HEADERS = 200
 """Files that are asked for their length."""
 SHORTEST_PART_S = 0.1
@@ -170,33 +172,27 @@ def _is_plain_wav(content: bytes) -> bool:
     return False
 
 
-def _require_length(num_samples: int, rate_hz: int) -> None:
-    seconds = -(-num_samples // max(rate_hz, 1))
-    if seconds > LONGEST_S:
-        raise UserError(f"must last up to {LONGEST_S} seconds. Found: {seconds} seconds")
-
-
 def _rewritten(file: Any) -> bytes:
-    """What libsndfile reads, as a WAV."""
-    if file.frames < 2**40:  # A stream does not know.
-        _require_length(file.frames, file.samplerate)
+    """What libsndfile reads, as a WAV; of more than a minute, a little more than the middle one."""
+    most = MOST_READ_S * file.samplerate
+    if most < file.frames < 2**40:  # A stream does not know.
+        file.seek((file.frames - most) // 2)
     subtype = _WRITTEN.get(file.subtype, "PCM_16")
     form = {"FLOAT": "float32", "DOUBLE": "float64"}.get(subtype, "int32")
-    values = file.read((LONGEST_S + 1) * file.samplerate, dtype=form, always_2d=True)
+    values = file.read(most, dtype=form, always_2d=True)
     return _wav(values, file.samplerate, subtype)
 
 
 def _wav(values: Any, rate_hz: int, subtype: str) -> bytes:
     import soundfile
 
-    _require_length(len(values), rate_hz)
     written = io.BytesIO()
     soundfile.write(written, values, rate_hz, subtype, format="WAV")
     return written.getvalue()
 
 
 def _by_av(content: bytes, kind: str) -> bytes:
-    """What ffmpeg's libraries decode, as a WAV."""
+    """What ffmpeg's libraries decode, as a WAV; of more than a minute, a little more than the middle one."""
     broken = UserError(f"must be an undamaged sound. Found: {kind} that cannot be decoded")
     try:
         import av
@@ -215,12 +211,16 @@ def _by_av(content: bytes, kind: str) -> bytes:
             if not container.streams.audio:
                 raise UserError(f"must hold a sound. Found: {kind} without one")
             rate_hz = container.streams.audio[0].rate
+            before_s = ((container.duration or 0) / 1e6 - MOST_READ_S) / 2
             for frame in container.decode(audio=0):
+                if (frame.time or 0.0) < before_s:
+                    continue
                 values = frame.to_ndarray()
                 channels = len(frame.layout.channels)
                 pieces.append(values.T if frame.format.is_planar else values.reshape(-1, channels))
                 num += len(pieces[-1])
-                _require_length(num, rate_hz)
+                if num >= MOST_READ_S * rate_hz:
+                    break
     except FFmpegError:
         # What was decoded of a file whose last bytes are missing is used if it lasts long enough.
         if num < SHORTEST_PART_S * rate_hz:

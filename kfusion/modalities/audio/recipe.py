@@ -16,6 +16,7 @@ decibels of the bands and neither cuts nor cleans nor stretches.
 NumPy alone: whoever asks for a name or a size does not wait for TensorFlow.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -134,19 +135,20 @@ class SoundRecipe:
 
 
 def any_sound(
-    seconds: float = 1.0, sample_rate_hz: int = 16_000, num_frames: int = 50, num_bands: int = 40
+    seconds: float = 1.0, sample_rate_hz: int = 16_000, num_frames: int = 0, num_bands: int = 40
 ) -> SoundRecipe:
     """The recipe for sounds of any kind: the decibels of mel bands over a stretch of time, as they were recorded.
 
-    Nothing is cut off, subtracted or stretched. A longer stretch of time has longer windows, not more of them, so that
-    the network is as large for ten seconds of an engine as for one of a word.
+    Nothing is cut off, subtracted or stretched. Up to ten seconds, more time has longer windows, not more of them, so
+    that the network has as much to do for ten seconds of an engine as for one of a word.
 
     Args:
         seconds: of a recording that are looked at, ≥ 0.01; rounded to hundredths.
         sample_rate_hz: rate to which every recording is brought; half of it is the highest frequency heard.
-        num_frames: windows, next to each other or overlapping.
+        num_frames: windows, next to each other or overlapping; 0: 50 for each ten seconds begun.
         num_bands: mel bands.
     """
+    num_frames = num_frames or FRAMES * math.ceil(round(seconds, 2) / FRAMES_S)
     hop_ms = 1000.0 * round(seconds, 2) / num_frames
     return SoundRecipe(
         sample_rate_hz,
@@ -196,27 +198,30 @@ def recipe_of(spec: ModalitySpec, usual: "SoundRecipe") -> SoundRecipe:
 
 LONGEST_WORD_S = 2.0
 """Where half of the recordings last no longer, they are taken for words."""
-LONGEST_WINDOW_S, SHORTEST_SOUND_S = 10.0, 0.5
+LONGEST_SOUND_S, SHORTEST_SOUND_S = 60.0, 0.5
 """Of the seconds that are looked at, where the recordings decide it."""
+FRAMES, FRAMES_S = 50, 10.0
+"""Of `any_sound`: frames for so many seconds, and as many for each further such time."""
 LOWEST_SOUND_HZ, HIGHEST_SOUND_HZ = 8000, 48_000
 """Of the rates to which recordings may be brought."""
 
 
 def chosen_recipe(
-    choice: str, seconds: float, sample_rate_hz: int, lengths: Sequence[tuple[float, int]]
+    choice: str, seconds: float, sample_rate_hz: int, lengths: Sequence[tuple[float, int]], num_frames: int = 0
 ) -> tuple[SoundRecipe | None, str]:
     """The recipe for some recordings, and why.
 
     Args:
         choice: word, sound or auto.
-        seconds: of `any_sound`; 0: the recordings' median, up to `LONGEST_WINDOW_S`.
+        seconds: of `any_sound`; 0: the recordings' median, up to `LONGEST_SOUND_S`.
         sample_rate_hz: of `any_sound`; 0: that of most recordings.
         lengths: seconds and rate of some recordings.
+        num_frames: of `any_sound`; 0: by the seconds.
 
     Returns:
         The recipe, or None for the usual one; and a line on what was taken for what, where the recordings decided it.
     """
-    own = seconds > 0 or sample_rate_hz > 0
+    own = seconds > 0 or sample_rate_hz > 0 or num_frames > 0
     if choice == "word" or not (lengths or own or choice == "sound"):
         return None, ""
     median_s = float(np.median([length for length, _ in lengths] or [1.0]))
@@ -225,7 +230,7 @@ def chosen_recipe(
         return None, f"{heard}: they are taken for words (--sound sound hears any other sound)"
     usual_hz = Counter(rate for _, rate in lengths).most_common(1)[0][0] if lengths else any_sound().sample_rate_hz
     rate_hz = sample_rate_hz or min(max(usual_hz, LOWEST_SOUND_HZ), HIGHEST_SOUND_HZ)
-    recipe = any_sound(seconds or min(max(median_s, SHORTEST_SOUND_S), LONGEST_WINDOW_S), rate_hz)
+    recipe = any_sound(seconds or min(max(median_s, SHORTEST_SOUND_S), LONGEST_SOUND_S), rate_hz, num_frames)
     if own and choice == "sound" and seconds and sample_rate_hz:
         return recipe, ""
     return recipe, (
