@@ -15,6 +15,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from kfusion.data.dataset import Pairs
 from kfusion.metrics.classification import (
@@ -139,7 +140,8 @@ def fitted(values: NDArray, label: NDArray, strength: float) -> Any:
     # Missing numbers of a vector are its mean, as in the network.
     filled = SimpleImputer(keep_empty_features=True)
     model = make_pipeline(filled, StandardScaler(), LogisticRegression(C=strength, max_iter=NUM_ITERATIONS))
-    with warnings.catch_warnings():
+    # Threads that wait for each other over such small matrices take ten times the processor's time.
+    with threadpool_limits(1), warnings.catch_warnings():
         # What has not converged after so many steps is a baseline all the same.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(values, label)
