@@ -39,6 +39,7 @@ class Stream(Enum):
     MASKS = "sample", 3
     BACKGROUND = "sample", 4
     IMAGE_DAMAGE = "sample", 5
+    FREQUENCY_WARP = "sample", 6
     CONFLICT = "evaluation", 1
     CORRUPTIONS = "evaluation", 2
     """Of the first corruption; each further one has the next number."""

@@ -6,7 +6,14 @@ import pytest
 import tensorflow as tf
 
 from kfusion.config import AugmentConfig
-from kfusion.modalities.audio.augmentation import RandomSound, add_background, hidden_span, warp_time
+from kfusion.modalities.audio.augmentation import (
+    RandomSound,
+    add_background,
+    cosines,
+    hidden_span,
+    warp_frequency,
+    warp_time,
+)
 from kfusion.modalities.image.augmentation import RandomWarp, warp_coefficients
 from kfusion.modalities.image.augmentation import warp as warp_all
 from kfusion.prepared_data import Augmentation
@@ -148,6 +155,26 @@ def test_background_comes_at_its_rate_and_only_to_decibels():
     np.testing.assert_array_equal(unknown, audio)
 
 
+def test_a_frequency_warp_reads_the_mel_axis_elsewhere():
+    bands = np.tile(np.arange(8, dtype=np.float32), (3, 2, 1))
+    draws = tf.constant([[0.0], [0.5], [1.0]])
+    moved = warp_frequency(tf.constant(bands), draws, np.log(2.0), "bands").numpy()
+    for row, factor in enumerate((0.5, 1.0, 2.0)):
+        np.testing.assert_allclose(moved[row, 1], np.clip((np.arange(8) + 0.5) * factor - 0.5, 0, 7), atol=1e-5)
+
+
+def test_a_cepstrum_is_warped_as_the_bands_that_it_stands_for():
+    grid = np.random.default_rng(0).normal(size=(4, 5, 13)).astype(np.float32)
+    draws, rows = tf.constant([[0.0], [0.3], [0.5], [1.0]]), cosines(13)
+    moved = warp_frequency(tf.constant(grid), draws, 0.15).numpy()
+    expected = warp_frequency(tf.constant(grid @ rows), draws, 0.15, "bands").numpy() @ rows.T
+    np.testing.assert_allclose(moved, expected, atol=1e-5)
+    np.testing.assert_allclose(moved[2], grid[2], atol=1e-5)
+    layer = RandomSound(AugmentConfig(frequency_warp=0.15), (5, 13), np.zeros(65), "unknown")
+    audio = grid.reshape(4, 65)
+    np.testing.assert_array_equal(layer(audio, tf.constant(sample_keys(0, 0, np.arange(4))), training=True), audio)
+
+
 def test_hidden_spans_are_contiguous_and_never_longer_than_asked():
     draws = tf.constant(np.random.default_rng(0).random((500, 2)), tf.float32)
     hidden = hidden_span(draws, 3, 10).numpy()
@@ -181,7 +208,8 @@ def test_layers_survive_serialisation(layer):
 
 def test_pipeline_and_device_give_the_same_batch():
     """The layers inside a mapped dataset against the same layers inside a compiled functional model."""
-    config = AugmentConfig(background=0.5, time_shift=2, time_warp=0.2, time_mask=8, frequency_mask=3)
+    changes = {"background": 0.5, "time_shift": 2, "time_warp": 0.2, "time_mask": 8, "frequency_mask": 3}
+    config = AugmentConfig(frequency_warp=0.1, **changes)
     augment = Augmentation(config, Spec(), {"audio": np.zeros(507)}, front_end="known")
     rng = np.random.default_rng(0)
     batch = {

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from kfusion.config import TrainingConfig
-from kfusion.training.optimizers import ViewsLoss, compile_model
+from kfusion.training.optimizers import PresentViewsLoss, ViewsLoss, WeightedCrossEntropy, compile_model
 
 RNG = np.random.default_rng(3)
 ANSWERS = RNG.dirichlet(np.ones(4), size=(5, 3)).astype("float32")
@@ -37,6 +37,18 @@ def test_the_loss_is_its_formula(weight):
     assert float(loss) == pytest.approx(by_hand(weight, PRIOR), rel=1e-5)
     equal = ViewsLoss(weight, TEMPERATURE)(LABELS, ANSWERS)
     assert float(equal) == pytest.approx(by_hand(weight, np.full(4, 0.25)), rel=1e-5)
+
+
+def test_smoothed_labels_are_those_of_keras():
+    label, answer = LABELS[:, FUSED], ANSWERS[:, FUSED]
+    own = WeightedCrossEntropy(None, 0.2)(label, answer)
+    keras_own = keras.losses.CategoricalCrossentropy(label_smoothing=0.2)(np.eye(4)[label], answer)
+    assert float(own) == pytest.approx(float(keras_own), rel=1e-5)
+    views = [float(WeightedCrossEntropy(None, 0.2)(LABELS[:, view], ANSWERS[:, view])) for view in range(3)]
+    for kind in (ViewsLoss, PresentViewsLoss):
+        assert float(kind(0.0, TEMPERATURE, PRIOR, None, 0.2)(LABELS, ANSWERS)) == pytest.approx(
+            np.mean(views), rel=1e-5
+        )
 
 
 CLASS_WEIGHT = np.array([0.5, 1.0, 2.0, 4.0])

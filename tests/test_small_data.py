@@ -13,6 +13,7 @@ from sklearn.metrics import f1_score
 
 from kfusion import run_dir
 from kfusion.config import (
+    EARLIER,
     RECIPES,
     AugmentConfig,
     Config,
@@ -44,6 +45,7 @@ from tuning.space import apply
 
 SMALL = ModelConfig(filters=(2,), embed_dim=4, hidden_dim=4, audio_units=(6,))
 BUILTIN_ROWS = 4000
+ROBUST = RECIPES["robust"].training
 
 
 # Steps and batches
@@ -98,7 +100,7 @@ def test_what_is_adapted_is_said_with_its_reason():
         "215 epochs, 1,505 steps: 210 steps in 30 epochs are too few; --epochs decides otherwise",
     ]
     assert recipe("robust").training.adaptations(200)[1:] == [
-        "30 epochs of 3 passes, 630 steps: 210 steps in 30 epochs are too few; --epochs decides otherwise"
+        "12 epochs of 8 passes, 672 steps: 84 steps in 12 epochs are too few; --epochs decides otherwise"
     ]
     assert TrainingConfig(epochs=12).adaptations(168) == ["only 36 steps, too few for most data; more --epochs help"]
 
@@ -106,10 +108,10 @@ def test_what_is_adapted_is_said_with_its_reason():
 @pytest.mark.parametrize(
     ("words", "min_steps", "min_batches"),
     [
-        ((), 1500, 4),
+        ((), ROBUST.min_steps, 4),
         (("--epochs", "3"), 0, 4),
         (("--epochs=3", "--min-steps", "70"), 70, 4),
-        (("--batch_size", "64"), 1500, 0),
+        (("--batch_size", "64"), ROBUST.min_steps, 0),
         (("--batch-size", "64", "--epochs", "30"), 0, 0),
     ],
 )
@@ -129,12 +131,14 @@ def test_a_classifiers_parameters_are_obeyed_likewise():
 
 def test_a_trial_of_a_search_has_exactly_the_epochs_that_it_says():
     trial = apply({"batch_size": 128}, recipe("robust")).training
-    assert (trial.adapted(100).epochs, trial.adapted(100).batch_size) == (30, 128)
+    assert (trial.adapted(100).epochs, trial.adapted(100).batch_size) == (ROBUST.epochs, 128)
 
 
-def test_a_run_begun_before_these_rules_goes_on_without_them(tmp_path):
+def test_a_run_begun_by_an_earlier_recipe_goes_on_by_it(tmp_path):
     values = recipe("robust").to_json()
-    for name in ("min_steps", "min_batches"):
+    for section, earlier in EARLIER.items():
+        values[section] |= earlier
+    for name in ("min_steps", "min_batches", "label_smoothing"):
         del values["training"][name]
     assert config_from_json(values).training.min_steps == 0
     for name, content in {"config": values, "data": {"format": 1, "spec": Spec().to_json()}, "metrics": {}}.items():

@@ -18,6 +18,21 @@ STEPS_PER_EXECUTION = 32
 """Steps that run between two returns to Python; an epoch's last ones may be fewer (`fit.one_epoch`)."""
 
 
+def cross_entropy(label: Any, probabilities: Any, smoothing: float = 0.0) -> Any:
+    """(1 - smoothing) · -log p_label + smoothing · mean over classes -log p, of the labels' shape.
+
+    Args:
+        label: int (…).
+        probabilities: (…, num_classes).
+        smoothing: in [0, 1). Reference: Szegedy et al. 2016, section 7.
+    """
+    right = keras.losses.sparse_categorical_crossentropy(label, probabilities)
+    if not smoothing:
+        return right
+    log = ops.log(ops.clip(ops.cast(probabilities, "float32"), SMALLEST, 1.0))
+    return (1.0 - smoothing) * right - smoothing * ops.mean(log, axis=-1)
+
+
 class ViewsLoss(keras.losses.Loss):
     """Mean cross-entropy of the prediction of each view, and that of the fused one with late fusion as its target.
 
@@ -33,6 +48,7 @@ class ViewsLoss(keras.losses.Loss):
         temperature: T_m of each modality, in the order of the views that follow the fused one.
         prior: (num_classes,), the classes' shares of the training part; None: equal ones.
         class_weight: (num_classes,); None: 1 for each class.
+        smoothing: of the labels, see `cross_entropy`.
     """
 
     def __init__(
@@ -41,19 +57,20 @@ class ViewsLoss(keras.losses.Loss):
         temperature: Sequence[float],
         prior: ArrayLike | None = None,
         class_weight: ArrayLike | None = None,
+        smoothing: float = 0.0,
     ) -> None:
         super().__init__(name="views")
         if weight < 0:
             raise ValueError(f"'weight' must be ≥ 0. Received: {weight}")
         if prior is not None and np.min(prior) <= 0:
             raise ValueError(f"'prior' must be above 0 for every class. Received: {prior}")
-        self.weight, self.temperature = weight, tuple(temperature)
+        self.weight, self.temperature, self.smoothing = weight, tuple(temperature), smoothing
         self.log_prior = 0.0 if prior is None else np.log(np.asarray(prior, "float32"))
         self.class_weight = class_weight
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Labels int (batch, views) and probabilities (batch, views, num_classes) -> loss (batch,)."""
-        each = keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
+        each = cross_entropy(y_true, y_pred, self.smoothing)
         log = ops.log(ops.clip(ops.cast(y_pred, "float32"), SMALLEST, 1.0))
         alone = sum(log[:, view] / temperature for view, temperature in enumerate(self.temperature, 1))
         alone = alone - (len(self.temperature) - 1) * self.log_prior
@@ -79,17 +96,18 @@ class WeightedCrossEntropy(keras.losses.Loss):
     """Mean cross-entropy in which a label of class c counts w_c times.
 
     Args:
-        class_weight: w, (num_classes,).
+        class_weight: w, (num_classes,); None: 1 for each class.
+        smoothing: of the labels, see `cross_entropy`.
     """
 
-    def __init__(self, class_weight: ArrayLike) -> None:
+    def __init__(self, class_weight: ArrayLike | None, smoothing: float = 0.0) -> None:
         super().__init__(name="weighted_cross_entropy")
-        self.class_weight = class_weight
+        self.class_weight, self.smoothing = class_weight, smoothing
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Labels int (batch,) or (batch, views) and probabilities (…, num_classes) -> loss of the labels' shape."""
-        each = keras.losses.sparse_categorical_crossentropy(y_true, y_pred)
-        return weights_of(y_true, self.class_weight) * each
+        each = cross_entropy(y_true, y_pred, self.smoothing)
+        return each if self.class_weight is None else weights_of(y_true, self.class_weight) * each
 
 
 class MacroF1(keras.metrics.Metric):
@@ -134,7 +152,7 @@ class PresentViewsLoss(ViewsLoss):
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Labels int (batch, views) and probabilities (batch, views, num_classes) -> loss (batch,)."""
         here = ops.cast(y_true >= 0, "float32")
-        each = keras.losses.sparse_categorical_crossentropy(ops.maximum(y_true, 0), y_pred)
+        each = cross_entropy(ops.maximum(y_true, 0), y_pred, self.smoothing)
         if self.class_weight is not None:
             each = weights_of(ops.maximum(y_true, 0), self.class_weight) * each
         loss = ops.sum(each * here, axis=-1) / ops.sum(here, axis=-1)
@@ -324,15 +342,15 @@ def compile_model(
 
     Reference: the paper's section on training; Loshchilov and Hutter 2019 for the decoupled weight decay.
     """
-    schedule = schedule_of(config, steps_per_epoch)
+    schedule, smoothing = schedule_of(config, steps_per_epoch), config.label_smoothing
     loss: keras.losses.Loss = keras.losses.SparseCategoricalCrossentropy()
     if config.late_teacher and temperature:
-        loss = ViewsLoss(config.late_teacher, temperature, prior, class_weight)
-    elif class_weight is not None:
-        loss = WeightedCrossEntropy(class_weight)
+        loss = ViewsLoss(config.late_teacher, temperature, prior, class_weight, smoothing)
+    elif class_weight is not None or smoothing:
+        loss = WeightedCrossEntropy(class_weight, smoothing)
     accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
     if some_lack:
-        loss = PresentViewsLoss(config.late_teacher, temperature, prior, class_weight)
+        loss = PresentViewsLoss(config.late_teacher, temperature, prior, class_weight, smoothing)
         accuracy = PresentAccuracy(name="accuracy")
     metrics: list[keras.metrics.Metric] = [accuracy]
     if config.best_by == "macro_f1":

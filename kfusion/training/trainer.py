@@ -19,7 +19,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from kfusion import run_dir
-from kfusion.config import Config, DataConfig, differences
+from kfusion.config import EARLIER, RECIPES, Config, DataConfig, differences
 from kfusion.data.dataset import Pairs, Source
 from kfusion.data.in_memory import OwnData
 from kfusion.data.pipeline import TrainingReader, evaluation_batches, readers_errors, training_batches
@@ -304,15 +304,18 @@ def fit_run(
 
 
 def _as_begun(folder: Path, config: Config) -> Config:
-    """The config, with the defaults of settings that are newer than the run: with those it was begun."""
-    earlier, noted = run_dir.open_run(folder).config(), read_json(folder / "config.json")
+    """The config with what the run was begun with: defaults of settings that are newer, and its recipe, if older."""
+    begun, noted = run_dir.open_run(folder).config(), read_json(folder / "config.json")
     for section in fields(Config):
+        mine, its = getattr(config, section.name), getattr(begun, section.name)
+        recipe, earlier = getattr(RECIPES["robust"], section.name), EARLIER.get(section.name, {})
         kept = {
             name: value
-            for name, value in vars(getattr(earlier, section.name)).items()
+            for name, value in vars(its).items()
             if name not in noted.get(section.name, {})
+            or (name in earlier and value == earlier[name] and getattr(mine, name) == getattr(recipe, name))
         }
-        config = replace(config, **{section.name: replace(getattr(config, section.name), **kept)})
+        config = replace(config, **{section.name: replace(mine, **kept)})
     return config
 
 

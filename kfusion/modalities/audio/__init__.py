@@ -204,7 +204,7 @@ class Audio(Modality):
     def augmentations(
         self, config: "AugmentConfig", name: str, spec: ModalitySpec, mean: Any, front_end: str | None
     ) -> list[Callable[..., Any]]:
-        """Background noise, change of time, and masks, as one layer."""
+        """Changes of frequency, noise and time, and masks, as one layer."""
         from kfusion.modalities.audio.augmentation import layers_of
 
         # Only a front end that is known is known to give decibels.
@@ -212,10 +212,13 @@ class Audio(Modality):
         return layers_of(config, spec.grid, mean, unit, "" if name == self.kind else f"{name}_")
 
     def left_out(self, config: "AugmentConfig", front_end: str | None) -> str:
-        """Background noise, of features that are not known to be decibels."""
-        if not config.background or front_end is not None:
+        """Background noise and changes of frequency, of features that are not known to be decibels."""
+        changes = {"background noise": config.background, "change of frequency": config.frequency_warp}
+        wanted = " and ".join(name for name, amount in changes.items() if amount)
+        if not wanted or front_end is not None:
             return ""
-        return "background noise is left out: these audio features are not known to be decibels"
+        are = "are" if all(changes.values()) else "is"
+        return f"{wanted} {are} left out: these audio features are not known to be decibels"
 
     def all_corruptions(self) -> dict[str, Corruption]:
         """White noise, babble, feature noise, time shift, clipped start, dropped frames."""

@@ -1,4 +1,4 @@
-"""Random changes of training sounds on their grid of frames × coefficients: noise, time, and masks.
+"""Random changes of training sounds on their grid of frames × coefficients: frequency, noise, time, and masks.
 
 An augmentation is a function here, its settings in `config.AugmentConfig`, and its random stream; `RandomSound` applies
 them in their order, keyed by sample (`random_streams`), to a whole batch at once.
@@ -42,7 +42,8 @@ def layers_of(config: AugmentConfig, grid: Any, mean: Any, unit: Unit, prefix: s
         prefix: of the layer's name.
     """
     in_time = config.time_shift or config.time_stretch or config.time_warp
-    if not (in_time or config.time_mask or config.frequency_mask or config.background):
+    in_frequency = config.frequency_warp or config.frequency_mask
+    if not (in_time or in_frequency or config.time_mask or config.background):
         return []
     return [RandomSound(config, grid, mean, unit, name=f"{prefix}random_sound", dtype="float32")]
 
@@ -96,6 +97,31 @@ def _add_power(one_db: tf.Tensor, other_db: tf.Tensor) -> tf.Tensor:
     return larger + tf.math.log1p(tf.exp((smaller - larger) * (math.log(10.0) / 10.0))) * (10.0 / math.log(10.0))
 
 
+def warp_frequency(grid: Any, draws: Any, amount: float, unit: Unit = "coefficients") -> tf.Tensor:
+    """Reads each sound at other frequencies, as a longer or shorter vocal tract has them.
+
+    Band m is read at (m + ½) exp(amount (2u - 1)) - ½ on the mel axis, between bands linearly, beyond the edges at the
+    edge band. That is a matrix over the bands, W, and over a cepstrum of cosines C the matrix C (W - 1) Cᵀ + 1.
+    Reference: Jaitly and Hinton 2013, vocal tract length perturbation.
+
+    Args:
+        grid: float32 (batch, frames, coefficients), as for `add_background`.
+        draws: float32 (batch, 1) in [0, 1): u.
+        amount: logarithm of the largest factor.
+        unit: what the features are; not "unknown".
+    """
+    size = int(grid.shape[2])
+    num_bands = size if unit == "bands" else max(NUM_BANDS, size)
+    band = tf.range(num_bands, dtype=tf.float32)
+    place = (band + 0.5) * tf.exp(amount * (2.0 * draws - 1.0)) - 0.5
+    place = tf.clip_by_value(place, 0.0, num_bands - 1.0)[..., None]
+    change = tf.maximum(1.0 - tf.abs(place - band), 0.0) - tf.eye(num_bands)
+    if unit == "coefficients":
+        rows = tf.constant(cosines(size, num_bands))
+        change = tf.einsum("cm,bmn,dn->bcd", rows, change, rows)
+    return grid + tf.matmul(grid, change, transpose_b=True)
+
+
 def warp_time(grid: Any, draws: Any, config: AugmentConfig) -> tf.Tensor:
     """Reads each sound at other moments: shifted, faster or slower, and unevenly so.
 
@@ -138,13 +164,13 @@ def hidden_span(draws: tf.Tensor, longest: int, size: int) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("kfusion")
 class RandomSound(keras.layers.Layer):
-    """Background noise, change of time, time mask and frequency mask, in this order.
+    """Change of frequency, background noise, change of time, time mask and frequency mask, in this order.
 
     Args:
         config: which of them, and how far.
         grid: frames and coefficients of a sound.
         mean: of each feature over the training part, (frames · coefficients,); masks fill with it.
-        unit: what the features are; background noise is added to those that are known.
+        unit: what the features are; those that are known are changed in frequency, and get background noise.
 
     Input shape:
         audio float32 (batch, frames · coefficients), frame-major, and keys int64 (batch,).
@@ -166,6 +192,9 @@ class RandomSound(keras.layers.Layer):
             return audio
         config, (frames, coefficients) = self.config, self.grid
         grid = tf.reshape(audio, (-1, frames, coefficients))
+        if config.frequency_warp and self.unit != "unknown":
+            draws = uniform(keys, Stream.FREQUENCY_WARP, 1)
+            grid = warp_frequency(grid, draws, config.frequency_warp, self.unit)
         if config.background and self.unit != "unknown":
             grid = add_background(grid, uniform(keys, Stream.BACKGROUND, 6), config.background, self.unit)
         if frames > 1 and (config.time_shift or config.time_stretch or config.time_warp):

@@ -203,11 +203,13 @@ class Image(Modality):
         return [("0 to 255", good * 255, rule), ("below 0", with_wrong_value(good, -0.01), rule)]
 
     def fitted(self, config: "ModelConfig", spec: ModalitySpec) -> tuple["ModelConfig", str]:
-        """The encoder for signs or for photos; and filters for the size, where these are the usual ones."""
+        """The encoder for signs or for photos; and filters for the size, where these are those of a recipe."""
+        from kfusion.config import RECIPES
         from kfusion.modalities.encoders import fitted_filters, pooled_filters
 
-        config, usual = replace(config, image_encoder=encoder_of(config, spec)), type(config).filters
-        if config.filters != usual or config.image_encoder not in ("conv", "pooled"):
+        config, usual = replace(config, image_encoder=encoder_of(config, spec)), config.filters
+        named = usual not in {each.model.filters for each in RECIPES.values()}
+        if named or config.image_encoder not in ("conv", "pooled"):
             return config, ""
         pooled = config.image_encoder == "pooled"
         filters = pooled_filters(spec.shape) if pooled else fitted_filters(usual, spec.shape)
