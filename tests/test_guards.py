@@ -63,7 +63,7 @@ SENTENCES = {
     "a WAV of an unknown coding": "audio_bytes, row 2: must be PCM of 8 to 32 bits, float of 32 or 64, A-law",
     "a WAV of no samples": "audio_bytes, row 2: must hold at least one sample",
     "a silent WAV": "audio_bytes, row 2: must hold a sound that stands out from silence. Found: silence",
-    "ten minutes of sound": "audio_bytes, row 2: must last up to 60 seconds. Found: 600 seconds",
+    "ten minutes of silence": "audio_bytes, row 2: must last up to 60 seconds. Found: 600 seconds",
     "fewer sounds": "image_bytes and audio_bytes must have the same number of rows. Received: 3 and 2",
     "a picture without its batch": "image_bytes must have the shape (batch,). Received: ()",
     "sounds of two axes": "audio_bytes must have the shape (batch,). Received: (3, 1)",

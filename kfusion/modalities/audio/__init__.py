@@ -178,7 +178,7 @@ class Audio(Modality):
             ("a WAV of an unknown coding", good[:20] + b"\x11" + good[21:], ""),
             ("a WAV of no samples", wav_file(b""), ""),
             ("a silent WAV", wav_file(bytes(2 * rate)), "must hold a sound"),
-            ("ten minutes of sound", wav_file(bytes(600 * rate), 1), ""),
+            ("ten minutes of silence", wav_file(b"\x80" * 600 * rate, 1), ""),
         ]
 
     def normalisation(self, config: "ModelConfig", name: str, spec: ModalitySpec) -> Callable[[Any], Any] | None:
