@@ -47,7 +47,7 @@ class FusionClassifier(Classifier, ClassifierMixin, BaseEstimator):
     what does not need a matrix holds; there is no `n_features_in_`.
 
     Args:
-        recipe: the settings to start from: "paper", "robust", or a `Config`.
+        recipe: the settings to start from: "paper", "robust", "auto", or a `Config`.
         out: the run folder to write; None: a temporary one, which goes with the classifier.
         verbose: 0 prints nothing; 1 shows progress and tables.
         tensorboard: write scalars into `tensorboard/` in the run folder.

@@ -149,7 +149,7 @@ class Starting:
     """The flags with which every command begins that trains; `starting_settings` reads them first."""
 
     recipe: str = "paper"
-    """Named settings to start from: paper or robust; every flag below changes one of them."""
+    """Named settings to start from: paper, robust or auto; every flag below changes one of them."""
     config: Path | None = None
     """A JSON file of settings to start from instead, such as a run folder's config.json."""
 

@@ -7,7 +7,8 @@ which is the help text.
 `HEADS` is the table of fusion heads, which `--fusion`, the search space, reports and the network read.
 
 `RECIPES` are named settings. `paper` is the student paper's training, flips included. `robust` is what did best on
-people never heard, on images or sounds alone, and on conflicts between them; the README holds the comparison.
+people never heard, on images or sounds alone, and on conflicts between them; the README holds the comparison. `auto`
+keeps what is best on validation: `robust`, a smaller network where there are few rows, or the baselines.
 """
 
 import math
@@ -262,6 +263,8 @@ DECIDED = {"epochs": "min_steps", "batch_size": "min_batches"}
 class TrainingConfig:
     """How long, how fast, and with which arithmetic."""
 
+    learner: Literal["network", "baselines", "auto"] = "network"
+    """network; baselines: logistic regressions and their late fusion; auto: whichever is best on validation."""
     epochs: int = 50
     """Passes over the training part, as long as 'passes' is 1; each ends in validation and a checkpoint."""
     min_steps: int = 0
@@ -453,6 +456,7 @@ RECIPES: dict[str, Config] = {
         ),
     ),
 }
+RECIPES["auto"] = replace(RECIPES["robust"], training=replace(RECIPES["robust"].training, learner="auto"))
 
 EARLIER: dict[str, dict[str, Any]] = {
     "model": {"filters": (32, 64), "audio_encoder": "auto", "image_dropout": 0.4, "embed_dropout": 0.3},
@@ -471,6 +475,21 @@ def recipe(name: str) -> Config:
     if name not in RECIPES:
         raise UserError(f"'recipe' must be one of {', '.join(RECIPES)}. Received: {name!r}")
     return RECIPES[name]
+
+
+def smaller(config: Config) -> Config:
+    """The same settings with every width of the network halved.
+
+    Args:
+        config: every setting.
+    """
+    names = ("filters", "audio_units", "audio_filters", "embed_dim", "hidden_dim")
+    widths = {name: getattr(config.model, name) for name in names}
+    halved = {
+        name: tuple(max(1, each // 2) for each in width) if isinstance(width, tuple) else max(1, width // 2)
+        for name, width in widths.items()
+    }
+    return replace(config, model=replace(config.model, **halved))
 
 
 def as_named(config: Config, names: Iterable[str]) -> Config:

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kfusion.cli import without_tracing_advice
 from kfusion.data.dataset import Pairs
 from kfusion.data.pipeline import evaluation_batches, readers_errors
 from kfusion.io import DAMAGED
@@ -42,7 +43,7 @@ def predict_views(network: keras.Model, pairs: Pairs, batch_size: int = 256) -> 
     """
     model = with_all_views(network)
     predict = tf.function(lambda batch: model(batch, training=False), reduce_retracing=True)
-    with readers_errors():
+    with readers_errors(), without_tracing_advice():
         probabilities = [predict(batch).numpy() for batch, _ in evaluation_batches(pairs, batch_size)]
     return dict(zip(pairs.spec.views, np.concatenate(probabilities).swapaxes(0, 1), strict=True))
 

@@ -145,7 +145,10 @@ class PreparedData:
         lines += self.parts.audit.lines()
         lines += [*self.source.notes, *nearly_equal(self.spec.class_names), *self._not_kept_apart()]
         lines += filter(None, (kind.left_out(self.config.augment, info["front_end"]) for _, kind, _ in kinds))
-        lines += [*self._class_weights(), *self.config.training.adaptations(len(self.parts.train))]
+        lines += self._class_weights()
+        if self.config.training.learner == "baselines":
+            return lines
+        lines += self.config.training.adaptations(len(self.parts.train))
         if self.config.training.views == "all" and len(kinds) > 1:
             *first, last = [f"the {kind.noun if name == kind.kind else name} alone" for name, kind, _ in kinds]
             together = "both" if len(first) == 1 else "all"

@@ -12,6 +12,7 @@
     embeddings/        by kfusion.embed, see there      report.html       by kfusion.report: all of it on one page
 
     training_data/     data that a program gave         tensorboard/      scalars, with --tensorboard
+    candidates/        while learner=auto trains several networks: what each of them has so far
 
 Every file is written beside its place and renamed into it, so a killed run leaves no half-written file. A folder that
 holds anything else is not emptied for a new run, so that nobody loses a file.
@@ -47,7 +48,9 @@ OWN_DATA = "training_data"
 """Where a run keeps data that a program gave it; see `kfusion.data.in_memory`."""
 CLASSES = "kfusion_classes.json"
 """The file in there by which it is told from a person's folder of that name."""
-OPTIONAL = {OWN_DATA, "tensorboard"}
+CANDIDATES = "candidates"
+"""Where networks are trained of which one is kept."""
+OPTIONAL = {OWN_DATA, "tensorboard", CANDIDATES}
 """What training writes where it is asked to."""
 LATER = {"evaluation", "calibration.json", "embeddings", "report.html"}
 """What later stages add."""
@@ -56,6 +59,7 @@ INSIDE = {
     "embeddings": ("*.npy", "projections.npz", "embeddings.json", "*.png", "*.svg", "*.tsv", "projector_config.pbtxt"),
     "tensorboard": ("events.out.tfevents.*",),
     OWN_DATA: ("*.npy", CLASSES, "manifest.csv"),
+    CANDIDATES: ("best.keras", "last.keras", "history.csv", "checkpoint.npz"),
 }
 """All that these write into their folders, at whatever depth."""
 STARTED = {"data.json", "split.npz", "environment.json", OWN_DATA, LOCK}

@@ -1,6 +1,6 @@
 """Train a fusion model: pairs in, run folder out.
 
-Run: python -m kfusion.train [--recipe paper|robust] [--data builtin|FOLDER] [--out runs/NAME] [--any-setting VALUE]
+Run: python -m kfusion.train [--recipe paper|robust|auto] [--data builtin|FOLDER] [--out runs/NAME] [--SETTING VALUE]
      python -m kfusion.train --folds 5: a run for each of five folds, and their mean and spread
 """
 

@@ -97,5 +97,5 @@ def test_differences_are_named():
 
 
 def test_an_unknown_recipe_is_refused():
-    with pytest.raises(ValueError, match=r"'recipe' must be one of paper, robust. Received: 'secret'"):
+    with pytest.raises(ValueError, match=r"'recipe' must be one of paper, robust, auto. Received: 'secret'"):
         recipe("secret")

@@ -20,6 +20,8 @@ from kfusion.spec import ModalitySpec
 from kfusion.validation import broken
 
 if TYPE_CHECKING:
+    import keras
+
     from kfusion.config import AugmentConfig, DataConfig, ModelConfig
 
 MAX_MAGNITUDE = 1e18
@@ -389,17 +391,19 @@ class Modality:
         """
         return () if std is None else (std.reshape(spec.grid).astype(np.float32),)
 
-    def summaries(self, values: NDArray, spec: ModalitySpec) -> list[NDArray[np.float32]]:
-        """Samples in fewer numbers, for a linear model to decide by; several ways, of which validation takes one.
+    def summaries(self, name: str, spec: ModalitySpec) -> "list[keras.layers.Layer]":
+        """Layers that bring samples to fewer numbers, for a linear model to decide by; cross-validation takes one.
 
         Args:
-            values: (n, *shape), in the data's own unit.
-            spec: their shape.
+            name: of the modality, with which each layer's name begins.
+            spec: its shape.
 
         Returns:
-            One or more arrays (n, k), the shortest rows first.
+            One or more layers, float32 (batch, *shape) in the data's own unit -> (batch, k); the shortest rows first.
         """
-        return [np.asarray(values, np.float32).reshape(len(values), -1)]
+        from keras import layers
+
+        return [layers.Flatten(name=f"{name}_summary")]
 
     def pictures(self, values: NDArray, spec: ModalitySpec, reference: NDArray | None = None) -> Pictures:
         """Samples as pictures.
@@ -430,20 +434,6 @@ def text_or_unknown(content: bytes) -> str:
         # A letter of several bytes may be cut in two at the end.
         text = content[: error.start].decode("utf-8") if error.start > 500 else "\0"
     return UNKNOWN if "\0" in text or not text.strip() else "a text"
-
-
-def means_of_parts(values: NDArray, axis: int, num_parts: int) -> NDArray:
-    """The mean of each of some neighbouring parts of an axis, of about the same length.
-
-    Args:
-        values: floats of any shape.
-        axis: in [0, values.ndim).
-        num_parts: that the axis is divided into; a shorter one stays as it is.
-    """
-    size = values.shape[axis]
-    starts = np.linspace(0, size, min(num_parts, size) + 1).astype(int)
-    shape = [-1 if at == axis else 1 for at in range(values.ndim)]
-    return np.add.reduceat(values, starts[:-1], axis) / np.diff(starts).reshape(shape).astype(values.dtype)
 
 
 def with_wrong_value(values: np.ndarray, wrong: float) -> np.ndarray:

@@ -5,12 +5,13 @@ with whoever takes a network apart (`kfusion.model.build`).
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers, ops
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from kfusion.config import ModelConfig
 from kfusion.spec import ModalitySpec, Spec
@@ -28,6 +29,10 @@ MOMENTUM = 0.95
 POOLED_FILTERS = (24, 48, 96)
 LARGEST_MAP = 8
 """Pixels along a side that the last of the pooled blocks may have, where their number fits the shape."""
+FARTHEST = 3.0
+"""Standard deviations beyond which a value is as far off as can be: of larger ones float32 keeps too few digits."""
+SIMILARITY_BLOCK = 64
+"""Prototypes that are compared at once."""
 KERNEL_SIZES = (5, 3)
 """Pixels: the first block's kernels, and those of every later block."""
 
@@ -175,6 +180,39 @@ class MeanForMissing(layers.Layer):
         return {**super().get_config(), "mean": self.mean}
 
 
+@keras.saving.register_keras_serializable("kfusion")
+class Similarity(layers.Layer):
+    """Standardised values (batch, k) -> exp(-g · mean (x - p)²) for each prototype p, (batch, prototypes), in [0, 1].
+
+    Args:
+        num_prototypes: rows to which values are compared; they are the layer's weights, (k, num_prototypes).
+        falloff: g.
+    """
+
+    def __init__(self, num_prototypes: int, falloff: float, **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.num_prototypes, self.falloff = num_prototypes, falloff
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the weights."""
+        shape = (input_shape[-1], self.num_prototypes)
+        self.prototypes = self.add_weight(shape=shape, trainable=False, name="prototypes")
+
+    def call(self, values: Any) -> Any:
+        """See the class."""
+        values = ops.clip(values, -FARTHEST, FARTHEST)
+        # Not |x|² + |p|² - 2 x·p, whose digits cancel in float32; in blocks, for the memory's sake.
+        apart = []
+        for start in range(0, self.num_prototypes, SIMILARITY_BLOCK):
+            block = ops.transpose(self.prototypes[:, start : start + SIMILARITY_BLOCK])
+            apart.append(ops.mean(ops.square(ops.expand_dims(values, 1) - block), axis=2))
+        return ops.exp(ops.concatenate(apart, axis=1) * -self.falloff)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the same layer, for saving."""
+        return {**super().get_config(), "num_prototypes": self.num_prototypes, "falloff": self.falloff}
+
+
 def encode_dense(values: Any, name: str, config: ModelConfig, mean: ArrayLike, variance: ArrayLike) -> Any:
     """Standardisation, then dense layers with dropout that narrow to the embedding.
 
@@ -195,6 +233,29 @@ def encode_dense(values: Any, name: str, config: ModelConfig, mean: ArrayLike, v
         x = layers.Dense(units, activation="relu", name=f"{name}_dense{number}")(x)
         x = layers.Dropout(config.dropout, name=f"{name}_dropout{number}")(x)
     return embedding(x, name, config)
+
+
+def averaging(size: int, num_parts: int) -> NDArray[np.float32]:
+    """The matrix (size, parts) by which an axis becomes the means of neighbouring parts of about the same length.
+
+    Args:
+        size: of the axis.
+        num_parts: that it is divided into; a shorter one stays as it is.
+    """
+    starts = np.linspace(0, size, min(num_parts, size) + 1).astype(int)
+    part = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    return (np.eye(len(starts) - 1)[part] / np.diff(starts)).astype(np.float32)
+
+
+def interpolating(size: int, shares: Sequence[float]) -> NDArray[np.float32]:
+    """The matrix (size, shares) by which an axis of sorted values becomes their quantiles, as in `numpy.quantile`.
+
+    Args:
+        size: of the axis.
+        shares: of the values that are below each quantile, in [0, 1].
+    """
+    places = np.asarray(shares) * (size - 1)
+    return np.maximum(0, 1 - np.abs(np.arange(size)[:, None] - places)).astype(np.float32)
 
 
 def encode_image(image: Any, config: ModelConfig, spec: Spec) -> Any:

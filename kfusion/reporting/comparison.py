@@ -63,7 +63,7 @@ def _overview(runs: dict[str, Findings]) -> Table:
             [
                 name,
                 closest_recipe(run.config),
-                run.config.model.fusion,
+                run.model.fusion,
                 count(run.metrics["epochs"]),
                 count(run.data["num_pairs"]["train"]),
                 "–" if calibration is None else percent(calibration, 2),

@@ -123,7 +123,7 @@ def _heading(findings: Findings, others: list[Findings]) -> dict[str, Any]:
     config, data = findings.config, findings.data
     names = list(named([findings, *others]))
     samples = together([f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}" for noun in words.nouns.values()])
-    fusion = f"{HEADS[config.model.fusion].title} fusion of {samples}"
+    fusion = f"{HEADS[findings.model.fusion].title} fusion of {samples}"
     about = (
         f"{fusion}, {data['source']['name']} data, {config.data.split} split; {count(findings.num_rows)} test "
         f"{words.unit}s"

@@ -1,14 +1,14 @@
 """What is known of a run: the content of its folder's files, read once. Nothing else is read, no model is loaded."""
 
 import csv
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kfusion.config import Config
+from kfusion.config import Config, ModelConfig, smaller
 from kfusion.io import file_hash, read_arrays, read_json
 from kfusion.plots.tables import Words
 from kfusion.run_dir import Run, open_finished
@@ -54,6 +54,17 @@ class Findings:
     def words(self) -> Words:
         """What the run's modalities and samples are called."""
         return Words.of(self.run.spec())
+
+    @property
+    def kept(self) -> str:
+        """Which of several candidates the run's network is; "network" where there was but one."""
+        return self.metrics.get("choice", {}).get("kept", "network")
+
+    @property
+    def model(self) -> ModelConfig:
+        """The settings of the network that was kept; baselines are late fusion, whatever they say."""
+        config = smaller(self.config) if self.kept == "smaller" else self.config
+        return replace(config.model, fusion="late") if self.kept == "baselines" else config.model
 
     @property
     def num_rows(self) -> int:

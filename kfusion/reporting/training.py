@@ -80,7 +80,7 @@ def _data_facts(findings: Findings) -> Iterator[tuple[str, str]]:
 
 def _model_facts(findings: Findings) -> Iterator[tuple[str, str]]:
     model, fit, metrics, base = (
-        findings.config.model,
+        findings.model,
         findings.config.training,
         findings.metrics,
         closest_recipe(findings.config),
@@ -88,7 +88,11 @@ def _model_facts(findings: Findings) -> Iterator[tuple[str, str]]:
     changed = len(differences(RECIPES[base], findings.config))
     speeds = sorted(row["samples_per_second"] for row in findings.history)
     yield "Recipe", base if not changed else f"{base}, {many(changed, 'setting')} changed"
+    if "choice" in metrics:
+        yield "Kept", metrics["choice"]["line"]
     yield "Fusion", f"{model.fusion}: {HEADS[model.fusion].description}"
+    if findings.kept == "baselines":
+        return
     yield "Sizes", f"embeddings of {model.embed_dim}, hidden {model.hidden_dim}"
     yield "Epochs", f"{metrics['epochs']}, the weights of epoch {metrics['best_epoch']} kept"
     batch_size = metrics.get("batch_size", fit.batch_size)

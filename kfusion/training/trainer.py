@@ -4,12 +4,15 @@ train          config -> run folder
   gather           the data, read and divided
   open_or_begin    the folder, with all that is known before the first step
   new_network      the untrained network
-  fit_run          its training, from the checkpoint on
+  fit_networks     its training, or that of several, from the checkpoint on
+  keep_best        which of them, or of the baselines, is the run's
   write_results    figures, report.txt, metrics.json
 """
 
+import shutil
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from kfusion import run_dir
-from kfusion.config import EARLIER, RECIPES, Config, DataConfig, differences
+from kfusion.config import EARLIER, RECIPES, Config, DataConfig, differences, smaller
 from kfusion.data.dataset import Pairs, Source
 from kfusion.data.in_memory import OwnData
 from kfusion.data.pipeline import TrainingReader, evaluation_batches, readers_errors, training_batches
@@ -38,41 +41,51 @@ from kfusion.random_streams import sample_keys
 from kfusion.run_dir import Run
 from kfusion.spec import FUSED
 from kfusion.training import precision
-from kfusion.training.baselines import measure_baselines, remark, score
-from kfusion.training.callbacks import Scalars, best_epoch, read_history
+from kfusion.training.baselines import Baselines, fit_baselines, remark, scores
+from kfusion.training.callbacks import Scalars, best_epoch, history_table, read_history
 from kfusion.training.fit import Task, fit, seed_everything, with_augmentation
 from kfusion.validation import UserError
 
+BASELINES, SMALLER, NETWORK = "baselines", "smaller", "network"
+"""What may be kept, the simplest first."""
+FEW_ROWS = 2000
+"""Training rows below which a smaller network may be the better one."""
 NUM_SHOWN, NUM_CHANGED = 6, 6
 """Samples in the picture of the augmentation, and changed versions of each."""
 
 
-def write_results(run: Run, prepared: PreparedData, console: Console | None) -> None:
+def write_results(
+    run: Run, prepared: PreparedData, baselines: Baselines, console: Console | None, choice: dict[str, Any]
+) -> None:
     """Tests the best network, and writes figures, report.txt and, last, metrics.json.
 
     Args:
         run: a run that has been trained.
         prepared: its data.
+        baselines: that it has to beat.
         console: where the results are printed; None: nowhere.
+        choice: from `keep_best`; empty: nothing was to be chosen.
     """
-    parts = prepared.parts
+    parts, training = prepared.parts, prepared.config.training
     network = load_network(run)
     results = evaluate(network, parts.val, parts.test, prepared.prior)
-    results["baselines"] = measure_baselines(parts.train, parts.val, parts.test, prepared.config.training.seed)
+    scored = [scores(predict_views(baselines.network, part), part) for part in (parts.test, parts.val)]
+    results["baselines"] = baselines.facts(*scored)
+    results |= {"choice": choice} if choice else {}
     names = parts.test.spec.class_names
     history = read_history(run.history)
-    results["best_epoch"] = best_epoch(history, prepared.config.training.best_by)
+    results["best_epoch"] = best_epoch(history, training.best_by)
     results["epochs"], results["batch_size"] = len(history), prepared.training.batch_size
     run.figures.mkdir(exist_ok=True)
     plots.save(plots.learning_curves(history.reset_index(), results["best_epoch"]), run.figures, "learning_curves")
     plots.save(plots.confusion_matrix(np.array(results["confusion"]), names), run.figures, "confusion")
-    for name, figure in augmented_samples(prepared).items():
+    for name, figure in augmented_samples(prepared).items() if choice.get("kept") != BASELINES else ():
         plots.save(figure, run.figures, f"augmented_{name}")
-    lost = remark(results["baselines"], results["val"])
+    said = choice.get("line") or remark(results["baselines"], results["val"])
     text = [
         classification.report_text(results["report"]),
         views_text(results["views"], results["baselines"]["views"]),
-        *([f"{lost}\n"] if lost else []),
+        *([f"{said}\n"] if said else []),
     ]
     write_text(run.folder / "report.txt", "\n".join(text))
     keep_samples(run, parts)
@@ -80,8 +93,8 @@ def write_results(run: Run, prepared: PreparedData, console: Console | None) -> 
     if console:
         console.print(tables.report_table(results["report"]))
         console.print(tables.results_table(results["views"], results["baselines"]["views"]))
-        if lost:
-            console.print(lost, soft_wrap=True)
+        if said:
+            console.print(said, soft_wrap=True)
 
 
 def views_text(views: dict[str, Any], baselines: dict[str, Any]) -> str:
@@ -115,7 +128,7 @@ def evaluate(network: keras.Model, val: Pairs, test: Pairs, prior: np.ndarray) -
         name: classification.fit_temperature(on_val[name], val.label, val.is_present(name)) for name in names
     }
     summary = classification.view_summary(test.label, on_test, temperature, prior, test.present)
-    summary["val"] = {view: score(answers, val.label) for view, answers in on_val.items()}
+    summary["val"] = scores(on_val, val)
     summary["report"] = classification.report(test.label, on_test[FUSED].argmax(axis=1), test.spec.class_names)
     return summary
 
@@ -201,13 +214,103 @@ def train(
             return _finished(run, console)
         if console:
             console.print(*prepared.lines(), "", sep="\n", soft_wrap=True)
-        more = (Scalars(run.tensorboard, run.history), *callbacks) if tensorboard else callbacks
-        whole = fit_run(run, prepared, network, console, more)
-        if whole or (finish_stopped and run.best.exists()):
-            write_atomically(run.last, as_float32(network).save)
+        fitted = fit_networks(run, prepared, network, console, callbacks, tensorboard, finish_stopped)
+        if fitted is not None:
             precision.apply("float32")  # The figures of a run do not depend on the arithmetic it was trained in.
-            write_results(run, prepared, console)
+            baselines = baselines_of(prepared)
+            choice = keep_best(run, prepared, fitted, baselines) if run not in fitted.values() else {}
+            small = choice.get("kept") == SMALLER
+            write_results(run, as_smaller(prepared) if small else prepared, baselines, console, choice)
+            shutil.rmtree(run.folder / run_dir.CANDIDATES, ignore_errors=True)
     return run
+
+
+def as_smaller(prepared: PreparedData) -> PreparedData:
+    """The same data with the settings of a smaller network."""
+    return replace(prepared, config=smaller(prepared.config))
+
+
+def fit_networks(
+    run: Run,
+    prepared: PreparedData,
+    network: keras.Model,
+    console: Console | None,
+    callbacks: Callbacks,
+    tensorboard: bool,
+    finish_stopped: bool,
+) -> dict[str, Run] | None:
+    """Trains the networks of which one may be kept, each from its checkpoint on.
+
+    Args:
+        run: the run folder.
+        prepared: its config and data.
+        network: from `new_network`.
+        console: where progress is shown; None: nowhere.
+        callbacks: more Keras callbacks, called last.
+        tensorboard: write scalars.
+        finish_stopped: a network that a callback stopped after an epoch or more counts as trained.
+
+    Returns:
+        The place of each by its name: the run itself where there is nothing to choose. None: a callback stopped one.
+    """
+    learner, small = prepared.config.training.learner, len(prepared.parts.train) < FEW_ROWS
+    names = {"network": [NETWORK], "baselines": [], "auto": [NETWORK, *([SMALLER] if small else [])]}[learner]
+    if console and learner == "auto":
+        among = tables.together([BASELINES, *names])
+        console.print(f"auto: {among}; what is best on validation is kept\n", soft_wrap=True)
+    places = {name: run if learner == "network" else Run(run.folder / run_dir.CANDIDATES / name) for name in names}
+    for name, place in places.items():
+        own = as_smaller(prepared) if name == SMALLER else prepared
+        model = new_network(own) if name == SMALLER else network
+        place.folder.mkdir(parents=True, exist_ok=True)
+        if console and len(places) > 1:
+            console.print(name, style="bold")
+        scalars = Scalars(run.tensorboard if place is run else run.tensorboard / name, place.history)
+        whole = fit_run(place, own, model, console, (*([scalars] if tensorboard else []), *callbacks))
+        if not whole and not (finish_stopped and place.best.exists()):
+            return None
+        write_atomically(place.last, as_float32(model).save)
+    return places
+
+
+def keep_best(run: Run, prepared: PreparedData, places: dict[str, Run], baselines: Baselines) -> dict[str, Any]:
+    """Makes the run's network the one that is best on validation; of equals, the simpler one.
+
+    Args:
+        run: the run folder.
+        prepared: its config and data.
+        places: from `fit_networks`.
+        baselines: the simplest candidate.
+
+    Returns:
+        {"kept", "line", "val"}, ready for JSON: the candidate's name, what was decided by what in a line, and the
+        scores of each candidate's views.
+    """
+    val, best_by = prepared.parts.val, prepared.config.training.best_by
+    networks = {BASELINES: baselines.network, **{name: load_network(places[name]) for name in reversed(places)}}
+    answers = {name: predict_views(network, val) for name, network in networks.items()}
+    found = {name: scores(views, val) for name, views in answers.items()}
+    figure = {name: float(np.mean([each[best_by] for each in views.values()])) for name, views in found.items()}
+    sign = -1 if best_by == "loss" else 1
+    kept = max(figure, key=lambda name: sign * figure[name])
+    if kept == BASELINES:
+        for path in (run.best, run.last):
+            write_atomically(path, as_float32(baselines.network).save)
+        write_atomically(run.history, history_table((baselines.history(prepared.parts.train, found[kept]),)).to_csv)
+    else:
+        for name in ("best.keras", "last.keras", "history.csv"):
+            write_atomically(run.folder / name, partial(shutil.copyfile, places[kept].folder / name))
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in figure.items())
+    views = tables.together(title for view, title in tables.view_titles(found[kept]).items())
+    line = f"{kept} kept: validation {best_by.replace('_', '-')}, the mean of {views}: {shown} of {len(val)}"
+    return {"kept": kept, "line": line, "val": found}
+
+
+def baselines_of(prepared: PreparedData) -> Baselines:
+    """The baselines of the training part."""
+    train, source, training = prepared.parts.train, prepared.source, prepared.config.training
+    group = {name: source[name].group[places] for name, places in train.positions.items()}
+    return fit_baselines(train, group, prepared.prior, training.seed, training.class_weight == "balanced")
 
 
 def open_or_begin(

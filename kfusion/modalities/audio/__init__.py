@@ -11,21 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kfusion.modalities.audio.recipe import SPOKEN_DIGITS, SoundRecipe, chosen_recipe, recipe_named, recipe_of
-from kfusion.modalities.base import BadValues, Corruption, FileReader, Modality, Pictures, Shape, means_of_parts
+from kfusion.modalities.base import BadValues, Corruption, FileReader, Modality, Pictures, Shape
 from kfusion.spec import ModalitySpec, audio_spec
 from kfusion.validation import UserError, broken
 
 if TYPE_CHECKING:
+    import keras
+
     from kfusion.config import AugmentConfig, DataConfig, ModelConfig
 
 GRAPH_OPS = """RFFT IRFFT ComplexAbs TensorListFromTensor TensorListGetItem TensorListReserve TensorListSetItem
     TensorListStack Case StatelessCase"""
 """Of the reader of sounds."""
-
-
-QUANTILES = (0.1, 0.5, 0.9)
-NUM_PARTS = 10
-"""Of a sound, in time, for `Audio.summaries`."""
 
 
 class Audio(Modality):
@@ -248,14 +245,13 @@ class Audio(Modality):
     def _unit(self, spec: ModalitySpec) -> Literal["bands", "coefficients"]:
         return "bands" if self._are_bands(spec) else "coefficients"
 
-    def summaries(self, values: NDArray, spec: ModalitySpec) -> list[NDArray[np.float32]]:
+    def summaries(self, name: str, spec: ModalitySpec) -> "list[keras.layers.Layer]":
         """Of each coefficient what it is over the sound, for sounds that last; and besides when, for words."""
-        grid = np.asarray(values, np.float32).reshape(-1, *spec.grid)
-        spread = np.moveaxis(np.quantile(grid, QUANTILES, axis=1), 0, 1).reshape(len(grid), -1)
-        if spec.grid[0] <= len(QUANTILES):
-            return [grid.reshape(len(grid), -1)]
-        course = means_of_parts(grid, 1, NUM_PARTS).reshape(len(grid), -1)
-        return [spread.astype(np.float32), np.concatenate([spread, course], axis=1, dtype=np.float32)]
+        from kfusion.modalities.audio.encoder import LEAST_FRAMES, SoundSummary
+
+        if spec.grid[0] < LEAST_FRAMES:
+            return super().summaries(name, spec)
+        return [SoundSummary(spec.grid, course, name=f"{name}_summary") for course in (False, True)]
 
     def pictures(self, values: NDArray, spec: ModalitySpec, reference: NDArray | None = None) -> Pictures:
         """Time to the right, coefficients upwards, each on the scale of the reference: the first are far larger."""

@@ -12,7 +12,7 @@ from keras import layers, ops
 from numpy.typing import ArrayLike
 
 from kfusion.config import ModelConfig
-from kfusion.modalities.encoders import convolve, embedding
+from kfusion.modalities.encoders import averaging, convolve, embedding, interpolating
 from kfusion.spec import ModalitySpec
 
 
@@ -145,3 +145,38 @@ def by_band(mean: ArrayLike, variance: ArrayLike, grid: tuple[int, ...]) -> tupl
     """
     means, variances = np.reshape(mean, grid), np.reshape(variance, grid)
     return means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)
+
+
+QUANTILES, NUM_PARTS, LEAST_FRAMES = (0.1, 0.5, 0.9), 10, 4
+"""What `SoundSummary` tells of a sound; of one of fewer frames it could tell nothing that its values do not."""
+
+
+@keras.saving.register_keras_serializable("kfusion")
+class SoundSummary(layers.Layer):
+    """Quantiles of each coefficient over the sound, and, for words, its means in ten parts of the time.
+
+    (batch, frames · coefficients) -> (batch, coefficients · (3 + 10)), without the parts (batch, 3 · coefficients).
+
+    Args:
+        grid: frames and coefficients.
+        course: whether the parts are told too.
+    """
+
+    def __init__(self, grid: Any, course: bool, **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.grid, self.course = (int(grid[0]), int(grid[1])), course
+
+    def call(self, sounds: Any) -> Any:
+        """See the class."""
+        frames, coefficients = self.grid
+        # An absent sound may hold NaN, which no sorting puts in order.
+        sounds = ops.where(ops.equal(sounds, sounds), sounds, 0.0)
+        tracks = ops.transpose(ops.reshape(sounds, (-1, frames, coefficients)), (0, 2, 1))
+        told = ops.matmul(ops.sort(tracks), interpolating(frames, QUANTILES))
+        if self.course:
+            told = ops.concatenate([told, ops.matmul(tracks, averaging(frames, NUM_PARTS))], axis=2)
+        return ops.reshape(told, (-1, coefficients * told.shape[2]))
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the same layer, for saving."""
+        return {**super().get_config(), "grid": self.grid, "course": self.course}

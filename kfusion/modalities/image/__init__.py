@@ -15,6 +15,8 @@ from kfusion.spec import ModalitySpec, image_spec
 from kfusion.validation import UserError, broken
 
 if TYPE_CHECKING:
+    import keras
+
     from kfusion.config import AugmentConfig, DataConfig, ModelConfig
 
 MAX_CHANNELS = 4
@@ -22,8 +24,9 @@ MAX_CHANNELS = 4
 GRAPH_OPS = """DecodePng DecodeJpeg ExtractJpegShape ScaleAndTranslate ResizeNearestNeighbor AvgPool DenseBincount
     MatrixDiagV3 MatrixSolve TensorScatterUpdate UnsortedSegmentMax TensorDataset TensorSliceDataset
     ParallelMapDatasetV2 IgnoreErrorsDataset ConcatenateDataset BatchDatasetV2 DatasetToSingleElement
-    Case StatelessCase DecodeImage"""
-"""Of the reader of pictures; its data sets are of what is in the request already, and read no files."""
+    Case StatelessCase DecodeImage Atan2"""
+"""Of the reader of pictures, whose data sets are of what is in the request already, and read no files; and of
+`summary`."""
 
 
 class Image(Modality):
@@ -248,11 +251,11 @@ class Image(Modality):
         """Nothing."""
         return ()
 
-    def summaries(self, values: NDArray, spec: ModalitySpec) -> list[NDArray[np.float32]]:
-        """Edges by place and direction, colours by place, and how bright the picture is; see `summary.summarize`."""
-        from kfusion.modalities.image.summary import summarize
+    def summaries(self, name: str, spec: ModalitySpec) -> "list[keras.layers.Layer]":
+        """Edges by place and direction, colours by place, and how bright the picture is."""
+        from kfusion.modalities.image.summary import PictureSummary
 
-        return [summarize(np.asarray(values, np.float32) / np.float32(spec.scale))]
+        return [PictureSummary(spec.scale, name=f"{name}_summary")]
 
     def pictures(self, values: NDArray, spec: ModalitySpec, reference: NDArray | None = None) -> Pictures:
         """Three channels in colour, any other number as the mean in grey."""
