@@ -94,7 +94,7 @@ class FusionClassifier(Classifier, ClassifierMixin, BaseEstimator):
             X: `{"image": (N, H, W[, C]), "audio": (N, D) or (N, frames, coefficients)}`, arrays or paths, and any other
                 kind of `kfusion.modalities`, or one alone; a DataFrame with these columns, each cell a path or an
                 array, and maybe `label`, `group` and `speaker`; a list of (picture, sound) pairs of paths; or a folder
-                or manifest, or "builtin", as `--data` of the command takes it.
+                or manifest, or "builtin", or a list of several of these, as `--data` of the command takes them.
             y: (N,), texts or whole numbers; None: the column `label`, or the folder's own labels.
             groups: (N,), rows of one group stay in one part; None: the column `group` where there is one.
             callbacks: Keras callbacks, called after kfusion's own. One that stops training ends it well.
@@ -126,7 +126,7 @@ class FusionClassifier(Classifier, ClassifierMixin, BaseEstimator):
         with quiet():
             from kfusion.training.trainer import train
 
-        def start(own: OwnData | None, data: str) -> None:
+        def start(own: OwnData | None, data: str | tuple[str, ...]) -> None:
             flags = {name: bool(getattr(self, name)) for name in ("resume", "overwrite", "tensorboard")}
             more: Any = {"callbacks": callbacks, "own": own, "console": self._console}
             run = train(with_data(config, data), folder, **flags, **more, finish_stopped=True)
@@ -135,10 +135,12 @@ class FusionClassifier(Classifier, ClassifierMixin, BaseEstimator):
                     f"{folder}: training must come to the end of an epoch. Found: a callback stopped before"
                 )
 
-        if isinstance(X, str | os.PathLike):
+        paths = [X] if isinstance(X, str | os.PathLike) else X
+        if isinstance(paths, list) and paths and all(isinstance(path, str | os.PathLike) for path in paths):
             if y is not None or groups is not None:
-                raise UserError(f"'y' and 'groups' must be left out where X is a folder. Received: X {os.fspath(X)!r}")
-            start(None, "builtin" if X == "builtin" else os.path.abspath(os.path.expanduser(X)))
+                found = os.fspath(paths[0])
+                raise UserError(f"'y' and 'groups' must be left out where X is a folder. Received: X {found!r}")
+            start(None, tuple("builtin" if p == "builtin" else os.path.abspath(os.path.expanduser(p)) for p in paths))
             return
         if config.data.columns:
             kept = own_table(X, y, groups, folder, config.data, self._console)

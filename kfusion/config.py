@@ -70,8 +70,8 @@ def described_heads() -> str:
 class DataConfig:
     """Where the pairs come from and how they are divided."""
 
-    data: str = "builtin"
-    """'builtin'; a folder of .npy files; or a folder (or .csv, .xlsx, .parquet manifest) of picture and sound files."""
+    data: str | tuple[str, ...] = "builtin"
+    """'builtin'; a folder of .npy files; or a folder (or .csv, .xlsx …) of picture and sound files; or several of these."""
     split: Literal["clip", "random", "speaker"] = "clip"
     """clip: no image or clip on two sides; random: the paper's, which leaks; speaker: people held out."""
     val_share: float = 0.1
@@ -111,6 +111,10 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if isinstance(self.data, tuple):
+            require(0 < len(set(self.data)) == len(self.data), "data", "one or more different sources", self.data)
+            first, *others = self.data
+            object.__setattr__(self, "data", self.data if others else first)
         require(0 < self.val_share < 1, "val_share", "in (0, 1)", self.val_share)
         require(0 < self.test_share < 1, "test_share", "in (0, 1)", self.test_share)
         total = self.val_share + self.test_share
@@ -136,6 +140,11 @@ class DataConfig:
             require(not word, name, "0 with features for words, sound=word", getattr(self, name))
         both = sorted(set(self.test_speakers) & set(self.val_speakers))
         require(not both, "val_speakers", "other people than 'test_speakers'", both)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """`data`, one or several."""
+        return self.data if isinstance(self.data, tuple) else (self.data,)
 
 
 @dataclass(frozen=True)
@@ -411,7 +420,7 @@ def _section(default: Any, name: str, values: Any) -> Any:
 
 def _value(default: Any, value: Any) -> Any:
     """The value in the type of its default: JSON knows no tuples, and writes 1 for 1.0."""
-    if isinstance(default, tuple) and isinstance(value, list):
+    if isinstance(default, tuple | str) and isinstance(value, list):
         return tuple(value)
     return float(value) if isinstance(default, float) and type(value) is int else value
 

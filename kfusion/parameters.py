@@ -53,7 +53,7 @@ def _plain(value: Any) -> Any:
     return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-def with_data(config: Config, data: str) -> Config:
+def with_data(config: Config, data: str | tuple[str, ...]) -> Config:
     """The same settings with other data."""
     return replace(config, data=replace(config.data, data=data))
 

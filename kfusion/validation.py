@@ -44,6 +44,8 @@ def check_fields(config: Any) -> None:
     hints = get_type_hints(type(config))
     for field in fields(config):
         value, hint = getattr(config, field.name), hints[field.name]
+        if isinstance(value, tuple):  # Of a setting that takes one or several, the hint for several.
+            hint = next((part for part in get_args(hint) if get_origin(part) is tuple), hint)
         if get_origin(hint) is Literal:
             require(value in get_args(hint), field.name, f"one of {', '.join(get_args(hint))}", value)
         elif get_origin(hint) is tuple:

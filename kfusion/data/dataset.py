@@ -29,6 +29,7 @@ class ModalityData:
         speaker: int64 (n,), index into the source's `speaker_names`; None where nobody knows.
         present: bool (n,), which rows in use have this modality at all; None: all have. The values of others mean
             nothing, and their groups are their own.
+        origin: int64 (n,), index into the source's `origins`; None where there is but one.
     """
 
     values: np.ndarray
@@ -37,6 +38,7 @@ class ModalityData:
     row: np.ndarray = None  # pyright: ignore[reportAssignmentType]
     speaker: np.ndarray | None = None
     present: np.ndarray | None = None
+    origin: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.row is None:
@@ -54,7 +56,8 @@ class ModalityData:
         speaker = None if self.speaker is None else self.speaker[positions]
         present = None if self.present is None else self.present[positions]
         label, group, row = self.label[positions], self.group[positions], self.row[positions]
-        return ModalityData(self.values, label, group, row, speaker, present)
+        origin = None if self.origin is None else self.origin[positions]
+        return ModalityData(self.values, label, group, row, speaker, present, origin)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +73,7 @@ class Source:
         official_test: the data's own labelled test files; its group ids are comparable with this source's.
         official_val: the data's own validation files, likewise.
         notes: what should be said of the data before training, a line each.
+        origins: what the sources are called that this one is made of; none where it is one by itself.
     """
 
     data: dict[str, ModalityData]
@@ -80,6 +84,7 @@ class Source:
     official_test: Union["Source", None] = None
     official_val: Union["Source", None] = None
     notes: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> ModalityData:
         return self.data[name]
@@ -93,6 +98,18 @@ class Source:
     def spoken(self) -> str:
         """The modality of which it is known who speaks; "" where there is none."""
         return next((name for name, data in self.data.items() if data.speaker is not None), "")
+
+    def origin(self, pairs: "Pairs") -> dict[str, np.ndarray]:
+        """From which of `origins` each of some of its samples has each modality, -1: from none, since it lacks it.
+
+        Empty where the source is one by itself.
+        """
+        rows = {name: self.data[name].origin for name in pairs.positions}
+        return {
+            name: np.where(pairs.is_present(name), origin[pairs.positions[name]], -1)
+            for name, origin in rows.items()
+            if origin is not None
+        }
 
     def take(self, positions: dict[str, np.ndarray]) -> "Source":
         """Some rows of each modality, by positions in [0, n); without official parts."""

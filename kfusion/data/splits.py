@@ -17,7 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from kfusion.config import DataConfig
-from kfusion.data.dataset import Pairs, Source, pair_by_label
+from kfusion.data.dataset import ModalityData, Pairs, Source, pair_by_label
 from kfusion.modalities import modality
 from kfusion.validation import UserError
 
@@ -331,19 +331,24 @@ def _dealt(
         else:
             groups = [data.group for data in source.data.values()]
             whole = joined(*groups) if config.split == "clip" else np.arange(len(anchor))
-            part = _deal(anchor.label, whole, shares, rng, config)
+            part = _deal(_strata(source, anchor), whole, shares, rng, config)
         return _by_part(rows, dict.fromkeys(rows, part))
     if config.split == "random":
         partner = _paired(source, rows, "data", rng)
-        part = _deal(anchor.label, np.arange(len(anchor)), shares, rng, config)
+        part = _deal(_strata(source, anchor), np.arange(len(anchor)), shares, rng, config)
         return _by_part(partner, dict.fromkeys(rows, part))
     part_of = {}
     for name, data in source.data.items():
         if config.split == "speaker" and name == source.spoken:
             part_of[name] = _part_of_speaker(source, people)
         else:
-            part_of[name] = _deal(data.label, data.group, shares, rng, config)
+            part_of[name] = _deal(_strata(source, data), data.group, shares, rng, config)
     return _by_part(rows, part_of)
+
+
+def _strata(source: Source, data: ModalityData) -> np.ndarray:
+    """What each row must be dealt evenly by: its class, and, of several sources, which it comes from."""
+    return data.label if data.origin is None else data.label + source.spec.num_classes * data.origin
 
 
 def _require_fold(config: DataConfig, has_test: bool, where: str) -> None:

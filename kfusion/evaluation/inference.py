@@ -9,7 +9,7 @@ when.
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,8 @@ class EvaluationSet:
         others: samples whose rows corruptions may mix in.
         val: the run's own validation part; None with other data.
         notes: what was taken for other data where they leave that open, a line each.
+        origin: of which of `origins` each sample has each modality, see `Source.origin`; empty: there is but one.
+        origins: what the sources are called.
     """
 
     name: str
@@ -80,6 +82,8 @@ class EvaluationSet:
     others: Pairs
     val: Pairs | None = None
     notes: tuple[str, ...] = ()
+    origin: Mapping[str, np.ndarray] = field(default_factory=dict)
+    origins: tuple[str, ...] = ()
 
     def read(self, pairs: Pairs, positions: np.ndarray) -> dict[str, np.ndarray]:
         """Some samples on the network's scale.
@@ -141,6 +145,8 @@ def evaluation_set(
         others=others,
         val=val,
         notes=source.notes if val is None else (),
+        origin=source.origin(pairs),
+        origins=source.origins,
     )
 
 
@@ -222,11 +228,11 @@ def _is_trained_on(source: Source, data: str, known: dict[str, Any], trained: Da
     run that used some of its data only noted the ranges of these.
     """
     info = read_back(source.info)
-    same_place = data == trained.data or Path(data).resolve() == Path(trained.data).resolve()
+    same_place = any(data == own or Path(data).resolve() == Path(own).resolve() for own in trained.sources)
     same_values = all(info[f"{name}_range"] == known.get(f"{name}_range") for name in source.spec.names)
     if info["files"] == known.get("files"):
         return same_place or bool(trained.limit) or same_values
-    return same_place and bool(trained.limit)
+    return same_place and (bool(trained.limit) or len(trained.sources) > 1)
 
 
 def _require_same(data: str, own: Spec, trained: Spec) -> None:

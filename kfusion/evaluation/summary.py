@@ -61,6 +61,7 @@ def summarize(
     alone = [tempered[name] for name in spec.names]
     late = {LATE_FUSION: late_fusion(alone, prior, present)} if len(spec.names) > 1 else {}
     predicted = {view: each.argmax(axis=1) for view, each in {**probabilities, **late}.items()}
+    views = {**probabilities, **late}
     right = {view: classes == label for view, classes in predicted.items()}
     bounds = _intervals(right, here, samples.group, seed)
     # Modalities are compared on samples that have all of them.
@@ -92,6 +93,7 @@ def summarize(
         "negative_fusion": negative_fusion(both, compared, spec.class_names, speaker, samples.speaker_names),
         "tests": compare({view: each[whole] for view, each in right.items()}, rivals, samples.group[whole], seed),
         "calibration": _calibration(label, probabilities, tempered, temperature, late, here),
+        **({"sources": metrics.by_origin(views, label, samples.origin, samples.origins)} if samples.origin else {}),
         "worst": _worst(samples, label, probabilities, predicted, whole),
     }
 

@@ -264,6 +264,41 @@ def view_summary(
     }
 
 
+def by_origin(
+    views: Mapping[str, ArrayLike], label: ArrayLike, origin: Mapping[str, NDArray[np.int64]], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """How a model does on the rows of each of several sources.
+
+    Where all modalities of each row are of one source, it counts in all views. Where they meet by class, a source's
+    pictures are judged by the fused answer and that to the picture alone, and so are its sounds.
+
+    Args:
+        views: probabilities (n, num_classes) of each view.
+        label: true classes, int (n,).
+        origin: for each modality, of which source each row is, int (n,); -1 where it lacks the modality.
+        names: of the sources.
+
+    Returns:
+        Dicts {"source", "modality", "views": {view: {"accuracy", "num_errors", "num_rows"}}}, ready for JSON; the
+        modality is "" where rows are of one source.
+    """
+    right = {view: np.argmax(answers, axis=1) == label for view, answers in views.items()}
+    of_row = np.max(list(origin.values()), axis=0, initial=-1)
+    whole = all(((each == of_row) | (each < 0)).all() for each in origin.values())
+    blocks = {"": of_row} if whole else origin
+    rows = []
+    for modality, origins in blocks.items():
+        for number in np.unique(origins[origins >= 0]):
+            found = {}
+            for view, is_right in right.items():
+                counted = (origins == number) & (origin[view] >= 0 if view in origin else True)
+                if (not modality or view in (FUSED, modality)) and counted.any():
+                    errors, num_rows = int((counted & ~is_right).sum()), int(counted.sum())
+                    found[view] = {"accuracy": 1 - errors / num_rows, "num_errors": errors, "num_rows": num_rows}
+            rows.append({"source": names[number], "modality": modality, "views": found})
+    return rows
+
+
 def _pair(label: ArrayLike, predicted: ArrayLike, num_classes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     true, answer = as_classes("label", label, num_classes), as_classes("predicted", predicted, num_classes)
     require(len(true) == len(answer), "predicted", f"as long as 'label', {len(true)}", len(answer))

@@ -179,6 +179,23 @@ def result_rows(views: Mapping[str, Facts], baselines: Mapping[str, Facts]) -> l
     ]
 
 
+def sources_table(sources: Sequence[Facts], words: "Words") -> Table:
+    """A row for each source, a column for each view.
+
+    Args:
+        sources: from `classification.by_origin`.
+        words: of the modalities.
+    """
+    titles = view_titles({view for each in sources for view in each["views"]})
+    rows = []
+    for each in sources:
+        found = each["views"]
+        of_what = f"{words.nouns[each['modality']]}s of " if each["modality"] else ""
+        cells = [f"{found[view]['accuracy']:.4f}" if view in found else "" for view in titles]
+        rows.append((f"{of_what}{each['source']}", *cells, str(max(facts["num_rows"] for facts in found.values()))))
+    return Table("Accuracy by source", ("source", *titles.values(), "rows"), rows)
+
+
 def macro_f1_cells(views: Mapping[str, Facts], view: str = "") -> tuple[str, ...]:
     """The cell on macro-F1; none where no view has that figure, since the run is older than it.
 
@@ -234,6 +251,8 @@ def evaluation_tables(facts: Facts, words: Words) -> Iterator[Table]:
     """
     yield report_table(facts["report"])
     yield views_table(facts["views"])
+    if "sources" in facts:
+        yield sources_table(facts["sources"], words)
     if len(words.nouns) > 1:
         yield tests_table(facts["tests"])
         yield agreement_table(facts["decides"]["agreement"])

@@ -21,6 +21,7 @@ from kfusion.plots.tables import (
     lost_tables,
     report_table,
     separation_table,
+    sources_table,
     tests_table,
     together,
     view_titles,
@@ -84,6 +85,8 @@ def results(findings: Findings) -> Iterator[Block]:
         yield Text(facts["interval_method"] + ".")
         if facts["tests"]:
             yield tests_table(facts["tests"])
+    if sources := (facts or findings.metrics).get("sources"):
+        yield sources_table(sources, words)
     if findings.elsewhere:
         yield _elsewhere(findings)
     modalities = {1: "", 2: ", both modalities"}.get(len(words.nouns), ", all modalities")

@@ -72,6 +72,10 @@ def write_results(
     scored = [scores(predict_views(baselines.network, part), part) for part in (parts.test, parts.val)]
     results["baselines"] = baselines.facts(*scored)
     results |= {"choice": choice} if choice else {}
+    tested = prepared.source.official_test or prepared.source
+    if origin := tested.origin(parts.test):
+        answers = predict_views(network, parts.test)
+        results["sources"] = classification.by_origin(answers, parts.test.label, origin, tested.origins)
     names = parts.test.spec.class_names
     history = read_history(run.history)
     results["best_epoch"] = best_epoch(history, training.best_by)
@@ -93,6 +97,8 @@ def write_results(
     if console:
         console.print(tables.report_table(results["report"]))
         console.print(tables.results_table(results["views"], results["baselines"]["views"]))
+        if "sources" in results:
+            console.print(tables.sources_table(results["sources"], tables.Words.of(parts.test.spec)))
         if said:
             console.print(said, soft_wrap=True)
 
@@ -199,7 +205,8 @@ def train(
     else:
         run_dir.check_new(folder, overwrite)
         if own is None:
-            _check_data_kept(folder, config.data.data)
+            for data in config.data.sources:
+                _check_data_kept(folder, data)
     run_dir.check_unlocked(folder)
     prepared = gather(config, console, own.source if own else source)
     if resume and run_dir.begun(folder):
