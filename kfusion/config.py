@@ -71,7 +71,7 @@ class DataConfig:
     """Where the pairs come from and how they are divided."""
 
     data: str | tuple[str, ...] = "builtin"
-    """'builtin'; a folder of .npy files; or a folder (or .csv, .xlsx …) of picture and sound files; or several of these."""
+    """'builtin'; a folder of .npy files; or a folder (or .csv …) of picture and sound files; or several of these."""
     split: Literal["clip", "random", "speaker"] = "clip"
     """clip: no image or clip on two sides; random: the paper's, which leaks; speaker: people held out."""
     val_share: float = 0.1
