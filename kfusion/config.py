@@ -430,7 +430,6 @@ RECIPES: dict[str, Config] = {
     "robust": Config(
         model=ModelConfig(
             filters=(16, 64),
-            audio_encoder="conv",
             image_dropout=0.2,
             embed_dropout=0.2,
             utterance_trim=0.3,
@@ -454,8 +453,8 @@ RECIPES: dict[str, Config] = {
             wrong_image=0.03,
         ),
         training=TrainingConfig(
-            epochs=12,
-            min_steps=750,
+            epochs=16,
+            min_steps=1000,
             passes=0,
             min_batches=4,
             peak_learning_rate=2e-3,
@@ -468,7 +467,7 @@ RECIPES: dict[str, Config] = {
 RECIPES["auto"] = replace(RECIPES["robust"], training=replace(RECIPES["robust"].training, learner="auto"))
 
 EARLIER: dict[str, dict[str, Any]] = {
-    "model": {"filters": (32, 64), "audio_encoder": "auto", "image_dropout": 0.4, "embed_dropout": 0.3},
+    "model": {"filters": (32, 64), "image_dropout": 0.4, "embed_dropout": 0.3},
     "augment": {"image_damage": 0.0, "frequency_warp": 0.0, "time_mask": 0},
     "training": {"epochs": 30, "min_steps": 1500, "peak_learning_rate": 1e-3, "label_smoothing": 0.0},
 }

@@ -23,7 +23,7 @@ from kfusion.cli import console, run_main
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ("--limit", "1000", "--filters", "8", "16", "--precision", "float32")
 """Flags of a training that takes seconds."""
-TRAINED = ("--recipe", "robust", *SMALL, "--audio-filters", "12", "24", "--epochs", "12", "--deterministic")
+TRAINED = ("--recipe", "robust", *SMALL, "--epochs", "12", "--deterministic")
 """Those of the fixture `trained_run`."""
 Done = subprocess.CompletedProcess[str]
 

@@ -100,7 +100,7 @@ def test_what_is_adapted_is_said_with_its_reason():
         "215 epochs, 1,505 steps: 210 steps in 30 epochs are too few; --epochs decides otherwise",
     ]
     assert recipe("robust").training.adaptations(200)[1:] == [
-        "12 epochs of 8 passes, 672 steps: 84 steps in 12 epochs are too few; --epochs decides otherwise"
+        "16 epochs of 6 passes, 672 steps: 112 steps in 16 epochs are too few; --epochs decides otherwise"
     ]
     assert TrainingConfig(epochs=12).adaptations(168) == ["only 36 steps, too few for most data; more --epochs help"]
 

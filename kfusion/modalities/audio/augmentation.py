@@ -114,7 +114,7 @@ def warp_frequency(grid: Any, draws: Any, amount: float, unit: Unit = "coefficie
     num_bands = size if unit == "bands" else max(NUM_BANDS, size)
     band = tf.range(num_bands, dtype=tf.float32)
     place = (band + 0.5) * tf.exp(amount * (2.0 * draws - 1.0)) - 0.5
-    place = tf.expand_dims(tf.clip_by_value(place, 0.0, num_bands - 1.0), -1)
+    place = tf.expand_dims(tf.clip_by_value(place, 0.0, num_bands - 1.0), 2)
     change = tf.maximum(1.0 - tf.abs(place - band), 0.0) - tf.eye(num_bands)
     if unit == "coefficients":
         rows = tf.constant(cosines(size, num_bands))
