@@ -95,7 +95,11 @@ class DataConfig:
     fold: int = 0
     """With 'folds': the fold that is the test part, from 1; 0: all of them, one run after the other."""
     sound: Literal["auto", "word", "sound"] = "auto"
-    """Sound files: word: MFCC, cut and stretched; sound: log-mel bands as recorded; auto: word for up to 2 seconds."""
+    """Sound files: word: cut, see 'word_features'; sound: log-mel bands as recorded; auto: word for up to 2 seconds."""
+    word_features: Literal["mfcc", "log-mel"] = "mfcc"
+    """Features of 'word': mfcc: the paper's, stretched to 39 frames; log-mel: bands over a second around the word."""
+    word_copies: int = 0
+    """Log-mel words: copies of each, changed in speed, room, microphone and noise, of which each epoch draws one."""
     sound_seconds: float = 0.0
     """Features of 'sound': the middle so many seconds of each file (0.5 to 60); 0: the files' median, up to 60."""
     sound_frames: int = 0
@@ -135,6 +139,7 @@ class DataConfig:
         require(seconds == 0 or 0.5 <= seconds <= 60, "sound_seconds", "0 or in [0.5, 60]", seconds)
         require(rate == 0 or 8000 <= rate <= 48_000, "sound_rate_hz", "0 or in [8000, 48000]", rate)
         require(0 <= self.sound_frames <= 1200, "sound_frames", "in [0, 1200]", self.sound_frames)
+        require(0 <= self.word_copies <= 100, "word_copies", "in [0, 100]", self.word_copies)
         for name in ("sound_seconds", "sound_rate_hz", "sound_frames"):
             word = self.sound == "word" and getattr(self, name) > 0
             require(not word, name, "0 with features for words, sound=word", getattr(self, name))
@@ -428,6 +433,7 @@ def _value(default: Any, value: Any) -> Any:
 RECIPES: dict[str, Config] = {
     "paper": Config(),
     "robust": Config(
+        data=DataConfig(word_features="log-mel", word_copies=6),
         model=ModelConfig(
             filters=(16, 64),
             image_dropout=0.2,
@@ -467,6 +473,7 @@ RECIPES: dict[str, Config] = {
 RECIPES["auto"] = replace(RECIPES["robust"], training=replace(RECIPES["robust"].training, learner="auto"))
 
 EARLIER: dict[str, dict[str, Any]] = {
+    "data": {"word_features": "mfcc", "word_copies": 0},
     "model": {"filters": (32, 64), "image_dropout": 0.4, "embed_dropout": 0.3},
     "augment": {"image_damage": 0.0, "frequency_warp": 0.0, "time_mask": 0},
     "training": {"epochs": 30, "min_steps": 1500, "peak_learning_rate": 1e-3, "label_smoothing": 0.0},

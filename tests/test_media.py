@@ -20,7 +20,7 @@ from kfusion.data.loaders import load
 from kfusion.data.splits import split
 from kfusion.modalities.audio import Audio
 from kfusion.modalities.audio import features as silence
-from kfusion.modalities.audio.recipe import SPOKEN_DIGITS
+from kfusion.modalities.audio.recipe import SPOKEN_DIGITS, SPOKEN_WORDS
 from kfusion.modalities.front_ends import note_on
 from kfusion.modalities.image import handwriting as ink
 from kfusion.modalities.image.decoding import IMAGE_FRONT_END
@@ -94,6 +94,22 @@ def test_classes_that_are_numbers_keep_their_order(tmp_path):
         (tmp_path / name / "a.png").write_bytes(encoded(digit_images()[0][0]))
         (tmp_path / name / "b.WAV").write_bytes(tone_bytes(300))
     assert read(tmp_path).spec.class_names == ("2", "9", "10")
+
+
+def test_words_as_bands_have_copies_that_training_draws_from(made, cache, monkeypatch):
+    settings = {"word_features": "log-mel", "word_copies": 2, "limit": 6}
+    source = read(made / "pairs", **settings)
+    audio, size = source["audio"], SPOKEN_WORDS.num_frames * SPOKEN_WORDS.num_coefficients
+    assert audio.copies is not None and audio.copies.shape == (6, 2, size)
+    one = np.asarray(audio.copies[0], np.float32)
+    assert np.abs(one[0] - one[1]).max() > 1 and np.abs(one - audio.values[0]).max(axis=1).min() > 1
+    pairs = source.pairs({name: np.arange(3) for name in source.spec.names})
+    drawn = pairs.read(np.zeros(3, np.int64), np.array([0, 4, 8]))["audio"]
+    np.testing.assert_array_equal(drawn, [audio.values[0], one[0], one[1]])
+    with monkeypatch.context() as patch:
+        patch.setattr(media_cache, "_made", lambda *_: pytest.fail("made again"))
+        np.testing.assert_array_equal(read(made / "pairs", **settings)["audio"].copies, audio.copies)
+    assert read(made / "pairs", word_copies=2, limit=6)["audio"].copies is None  # MFCC have none.
 
 
 def test_limit_reads_no_more_files_than_it_says(made, monkeypatch):
@@ -326,10 +342,11 @@ def train(data: Path, out: Path, *flags: str) -> Done:
 
 def test_command_trains_on_a_folder_of_files_and_leaves_nothing_of_a_bad_one(made, pairs, tmp_path_factory, undrawn):
     work = tmp_path_factory.mktemp("runs")
-    done = train(made / "pairs", work / "run", "--epochs", "12", "--recipe", "robust")
+    more = ("--recipe", "robust", "--audio-filters", "4", "8", "--word-copies", "1")
+    done = train(made / "pairs", work / "run", "--epochs", "12", *more)
     assert done.returncode == 0, done.stderr
     run = open_run(work / "run")
-    assert run.data()["source"]["front_end"] == SPOKEN_DIGITS.front_end
+    assert run.data()["source"]["front_end"] == SPOKEN_WORDS.front_end
     assert run.data()["source"]["image_front_end"] == IMAGE_FRONT_END
     assert run.spec().class_names == ("one", "three", "two")
     assert run.metrics()["views"]["fused"]["accuracy"] > 0.6

@@ -79,7 +79,10 @@ def test_killed_at_several_points_and_resumed_equals_uninterrupted_bit_for_bit(t
 
 def test_resume_needs_the_settings_of_the_run(trained_run):
     done = in_process("kfusion.train", "--recipe", "paper", "--out", trained_run, "--resume")
-    fails(done, "'--resume' needs the settings of the run. Found: another data.limit, model.filters")
+    fails(
+        done,
+        "'--resume' needs the settings of the run. Found: another data.word_copies, data.limit, model.filters",
+    )
 
 
 def test_resume_of_a_finished_run_changes_nothing(trained_run):

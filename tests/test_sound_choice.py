@@ -17,7 +17,8 @@ from kfusion.modalities import modality
 from kfusion.modalities.audio.augmentation import add_background
 from kfusion.modalities.audio.corruption import Surroundings, add_white_noise, fitting
 from kfusion.modalities.audio.files import lengths
-from kfusion.modalities.audio.recipe import SPOKEN_DIGITS, any_sound, chosen_recipe, recipe_named
+from kfusion.modalities.audio.recipe import SPOKEN_DIGITS, SPOKEN_WORDS, any_sound, chosen_recipe, recipe_named
+from kfusion.modalities.audio.waveform import AROUND_S, MOST_SPEED, QUIETER_DB, varied_files, vary
 from kfusion.model.build import build_model
 from kfusion.spec import ModalitySpec, Spec, audio_spec
 from kfusion.validation import UserError
@@ -79,6 +80,36 @@ def test_a_front_end_has_its_numbers_in_its_name(seconds, rate):
     settings = AUDIO.file_settings(spec_of(recipe))
     again, note = AUDIO.spec_of_files(DataConfig(**settings), [])
     assert again == spec_of(recipe) and note == "" and AUDIO.front_end(again) == recipe.front_end
+
+
+def test_words_are_bands_where_that_is_asked_for():
+    for config in (DataConfig(sound="word"), DataConfig(sound="word", word_features="log-mel")):
+        spec, _ = AUDIO.spec_of_files(config, [])
+        assert AUDIO.spec_of_files(DataConfig(**AUDIO.file_settings(spec)), [])[0] == spec
+    assert recipe_named(spec.front_end) == SPOKEN_WORDS and spec.grid == (50, 40)
+    assert AUDIO.hears(spec) == {"grid": (50, 40), "unit": "log-mel bands", "rate_hz": 8000, "seconds": 1.0}
+    assert not AUDIO.unreadable(AUDIO.front_end(spec), spec)
+    other = DataConfig(sound="sound", word_features="log-mel", sound_seconds=3, sound_rate_hz=16_000)
+    assert AUDIO.spec_of_files(other, [])[0] == spec_of(ENGINE)
+
+
+def test_copies_of_a_word_differ_in_length_and_loudness_and_are_decided_by_their_seed():
+    rate, tone = 8000, np.sin(np.arange(4000) * 0.5).astype(np.float32)
+    copies = [vary(tone, rate, np.random.default_rng(seed)) for seed in range(30)]
+    np.testing.assert_array_equal(vary(tone, rate, np.random.default_rng(3)), copies[3])
+    speeds = np.array([4000 / (len(copy) - 2 * AROUND_S * rate) for copy in copies])
+    assert np.abs(np.log(speeds)).max() == pytest.approx(MOST_SPEED, abs=0.05) and speeds.min() < 1 < speeds.max()
+    peaks = np.array([np.abs(copy).max() for copy in copies])
+    assert 10 ** (-QUIETER_DB / 20) <= peaks.min() < 0.1 and 0.5 < peaks.max() <= 1
+    # A word is still there: its tone, moved by the speed, is the loudest of all.
+    for copy, speed in zip(copies, speeds, strict=True):
+        spectrum = np.abs(np.fft.rfft(copy, 2 * rate))
+        assert spectrum.argmax() / (0.5 * speed * rate / np.pi) == pytest.approx(1, abs=0.02)
+
+
+def test_what_is_no_sound_has_empty_copies():
+    assert varied_files(b"no sound", 3, 0) == [b""] * 3 == varied_files(wav_bytes(np.zeros(0, np.int16), 8000), 3, 0)
+    assert len(set(varied_files(wav_bytes(noise(0.5, 8000), 8000), 3, 0))) == 3
 
 
 def test_names_of_other_versions_are_no_recipe():

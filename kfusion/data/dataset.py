@@ -30,6 +30,7 @@ class ModalityData:
         present: bool (n,), which rows in use have this modality at all; None: all have. The values of others mean
             nothing, and their groups are their own.
         origin: int64 (n,), index into the source's `origins`; None where there is but one.
+        copies: (N, K, ...), changed versions of each row of `values`, of which training draws; None: there are none.
     """
 
     values: np.ndarray
@@ -39,6 +40,7 @@ class ModalityData:
     speaker: np.ndarray | None = None
     present: np.ndarray | None = None
     origin: np.ndarray | None = None
+    copies: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.row is None:
@@ -57,7 +59,7 @@ class ModalityData:
         present = None if self.present is None else self.present[positions]
         label, group, row = self.label[positions], self.group[positions], self.row[positions]
         origin = None if self.origin is None else self.origin[positions]
-        return ModalityData(self.values, label, group, row, speaker, present, origin)
+        return ModalityData(self.values, label, group, row, speaker, present, origin, self.copies)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +132,7 @@ class Source:
             spec=self.spec,
             positions={name: np.asarray(positions[name], np.int64) for name in self.data},
             present={name: data.is_present(positions[name]) for name, data in self.data.items()} if some_lack else None,
+            copies={name: data.copies for name, data in self.data.items() if data.copies is not None},
         )
 
 
@@ -147,6 +150,7 @@ class Pairs:
             labels and groups; a row does not tell, since a source may use a row several times and in any order. The
             rows if left out.
         present: bool (n,) for each modality, which samples have it; None: all have all of them.
+        copies: for each modality that has them, changed versions of the rows of its array; see `ModalityData`.
     """
 
     values: dict[str, np.ndarray]
@@ -156,6 +160,7 @@ class Pairs:
     labels: dict[str, np.ndarray] = None  # pyright: ignore[reportAssignmentType]
     positions: dict[str, np.ndarray] = None  # pyright: ignore[reportAssignmentType]
     present: dict[str, np.ndarray] | None = None
+    copies: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.labels is None:
@@ -184,11 +189,12 @@ class Pairs:
         """What some samples have: bool (n, modalities), in the spec's order."""
         return np.stack([self.is_present(name)[places] for name in self.values], axis=1)
 
-    def read(self, places: np.ndarray) -> dict[str, np.ndarray]:
+    def read(self, places: np.ndarray, draws: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """The contents of some samples, in the data's own units.
 
         Args:
             places: int (n,), in [0, len(self)).
+            draws: int64 (n,), the samples' keys, which choose among a sample and its copies; None: the samples.
 
         Returns:
             float32 (n, *shape) for each modality; zeros, or NaN where it may be missing, for a sample that lacks it.
@@ -197,6 +203,10 @@ class Pairs:
         for name, values in self.values.items():
             read = read_rows(values, self.rows[name][places]).astype(np.float32, copy=False)
             contents[name] = read.reshape(-1, *self.spec[name].shape)
+            if draws is not None and name in self.copies:
+                chosen = draws % (self.copies[name].shape[1] + 1)
+                changed = self.copies[name][self.rows[name][places], np.maximum(chosen - 1, 0)]
+                contents[name] = np.where(chosen[:, None] > 0, changed.reshape(read.shape), read).astype(np.float32)
             if self.present is not None and not (here := self.present[name][places]).all():
                 contents[name] = contents[name].copy()
                 contents[name][~here] = np.nan if modality(self.spec[name]).allows_missing else 0

@@ -3,8 +3,9 @@
 Features are arrays in the user's cache, so that a training on the same files starts at once. The name of such an array
 is a hash of what it was made from (each file's path, size and time of change, and the front end's name with its shape)
 and the fingerprint of the front end itself (`front_ends.py`). So a changed file or front end makes another array, and
-nothing is ever stale. The folder is `KFUSION_CACHE`, else `$XDG_CACHE_HOME/kfusion`, else `~/.cache/kfusion`; it may be
-deleted at any time.
+nothing is ever stale. Where training asks for changed copies of the files (`word_copies`), their features are made and
+kept the same way, beside those of the files. The folder is `KFUSION_CACHE`, else `$XDG_CACHE_HOME/kfusion`, else
+`~/.cache/kfusion`; it may be deleted at any time.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,11 +33,12 @@ from kfusion.data.splits import hold_out, joined
 from kfusion.io import is_live, write_atomically, write_json
 from kfusion.modalities import each_of, kind_named, modality
 from kfusion.modalities.base import Modality
-from kfusion.modalities.front_ends import Reader, file_reader, fingerprints
+from kfusion.modalities.front_ends import Reader, file_reader, fingerprint, fingerprints
 from kfusion.spec import ModalitySpec, Spec
 from kfusion.validation import UserError
 
 BATCH = 64
+NUM_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class FrontEnd:
         shape: of one file's features.
         dtype: in which they are kept.
         standard: see `Modality.standard_file`.
+        made_of: a standard file -> the files whose features are its own.
     """
 
     name: str
@@ -57,6 +61,7 @@ class FrontEnd:
     shape: tuple[int, ...]
     dtype: type
     standard: Callable[[bytes], bytes] = bytes
+    made_of: Callable[[bytes], list[bytes]] = lambda content: [content]
 
 
 def cache_folder() -> Path:
@@ -137,17 +142,24 @@ def _checksum(path: Path) -> int:
 def _made(paths: Sequence[Path], front_end: FrontEnd, console: Console | None) -> tuple[np.ndarray, dict[Path, str]]:
     """Reads all files, in batches: their features, and why some cannot be read."""
     array, refused = np.empty((len(paths), *front_end.shape), front_end.dtype), dict[Path, str]()
-    starts = range(0, len(paths), BATCH)
-    shown = is_live(console)
-    label = f"reading {len(paths):,} files"
-    for start in track(starts, label, console=console, transient=True, disable=not shown):
+
+    def read(start: int) -> dict[Path, str]:
         batch = paths[start : start + BATCH]
         contents, faults = zip(*(_standard_content(path, front_end) for path in batch), strict=True)
         with quiet():  # What libjpeg has to say of a file.
-            values, reasons = front_end.read(tf.constant(contents))
-        array[start : start + len(batch)] = values
-        reasons = [fault or reason.decode() for fault, reason in zip(faults, reasons.numpy(), strict=True)]
-        refused |= {path: reason for path, reason in zip(batch, reasons, strict=True) if reason}
+            made = [file for content in contents for file in front_end.made_of(content)]
+            values, reasons = front_end.read(tf.constant(made))
+        array[start : start + len(batch)] = np.reshape(values, (len(batch), *front_end.shape))
+        reasons = np.reshape(reasons, (len(batch), -1))[:, 0]
+        reasons = [fault or reason.decode() for fault, reason in zip(faults, reasons, strict=True)]
+        return {path: reason for path, reason in zip(batch, reasons, strict=True) if reason}
+
+    starts = range(0, len(paths), BATCH)
+    label, shown = f"reading {len(paths):,} files", is_live(console)
+    with ThreadPoolExecutor(NUM_THREADS) as threads:
+        done = threads.map(read, starts)
+        for faults in track(done, label, len(starts), console=console, transient=True, disable=not shown):
+            refused |= faults
     return array, refused
 
 
@@ -184,7 +196,9 @@ def load_media(config: DataConfig, console: Console | None = None) -> Source:
     shapes, taken = _shapes(listing, config)
     spec, made_by = Spec(shapes, listing.class_names), fingerprints()
     read = {
-        name: _numbers(listing, name) if name in listing.values else _read(items, *_of(spec, name), made_by, console)
+        name: _numbers(listing, name)
+        if name in listing.values
+        else _read(items, *_of(spec, name), made_by, config.word_copies, console)
         for name, items in listing.items.items()
     }
     for files in read.values():
@@ -208,7 +222,7 @@ def load_media(config: DataConfig, console: Console | None = None) -> Source:
         label = np.array([number[item.label] for item in items], np.int64)
         group = _groups(content[name], items, grouped)
         who, present = speaker if name == last else None, None if here[name].all() else here[name]
-        data[name] = ModalityData(read[name].array, label, group, rows[name], who, present)
+        data[name] = ModalityData(read[name].array, label, group, rows[name], who, present, copies=read[name].copies)
         notes += _two_labels(f"{kind_named(name).file_noun}s", items, content[name])
     in_files = [name for name in spec.names if name not in listing.values]
     notes += [line for name in in_files for line in blank_lines(scans[name], f"{modality(name).file_noun}s")]
@@ -240,6 +254,7 @@ class _Files:
     key: str
     front_end: str | None
     faults: dict[Path, str]
+    copies: np.ndarray | None = None
 
     def rows_of(self, items: Sequence[Item]) -> np.ndarray:
         """The row of each item's features; any row where it has none."""
@@ -280,7 +295,12 @@ def _numbers(listing: Listing, name: str) -> _Files:
 
 
 def _read(
-    items: tuple[Item, ...], kind: Modality, shape: ModalitySpec, made_by: dict[str, str], console: Console | None
+    items: tuple[Item, ...],
+    kind: Modality,
+    shape: ModalitySpec,
+    made_by: dict[str, str],
+    num_copies: int,
+    console: Console | None,
 ) -> _Files:
     # Bytes hold what files of bytes give; other features need what the network computes in.
     dtype = np.uint8 if kind.is_bounded() else np.float32
@@ -291,7 +311,17 @@ def _read(
         if item.is_present:
             rows.setdefault(item.path, len(rows))
     array, key, faults = features(list(rows), front_end, console)
-    return _Files(array, rows, key, name, faults)
+    vary = kind.variants(shape)
+    if not num_copies or not vary:
+        return _Files(array, rows, key, name, faults)
+    copied = replace(
+        front_end,
+        fingerprint=f"{front_end.fingerprint}-{fingerprint(vary)}",
+        shape=(num_copies, *shape.shape),
+        dtype=np.float16,
+        made_of=lambda content: vary(content, num_copies, zlib.crc32(content)),
+    )
+    return _Files(array, rows, key, name, faults, features(list(rows), copied, console)[0])
 
 
 def _in_parts(whole: Source, listing: Listing) -> Source:

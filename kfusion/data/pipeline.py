@@ -100,7 +100,8 @@ class TrainingReader:
         epoch, within = divmod(int(step), self.steps_per_pass)
         pairs, label, order = self.plan(epoch)
         rows = order[within * self.batch_size : (within + 1) * self.batch_size]
-        return (*pairs.read(rows).values(), pairs.seen(rows), label[rows], sample_keys(self.seed, epoch, rows))
+        keys = sample_keys(self.seed, epoch, rows)
+        return (*pairs.read(rows, keys).values(), pairs.seen(rows), label[rows], keys)
 
 
 def training_batches(

@@ -132,9 +132,8 @@ def _block(source: Source, name: str, spec: Spec, aligned: bool) -> ModalityData
     values = read_rows(own.values, own.row).reshape(-1, *spec[name].shape)
     values = values if values.dtype == np.uint8 else values.astype(np.float32)
     speaker = None if own.speaker is None else np.array(source.speaker_names)[own.speaker]
-    return ModalityData(
-        values, to[own.label], own.group, np.arange(len(own)), speaker, own.present if aligned else None
-    )
+    present, copies = own.present if aligned else None, None if own.copies is None else own.copies[own.row]
+    return ModalityData(values, to[own.label], own.group, np.arange(len(own)), speaker, present, copies=copies)
 
 
 def _numbered(blocks: Sequence[Sequence[ModalityData]], missing: bool, people: Sequence[str]) -> list[ModalityData]:
@@ -150,6 +149,7 @@ def _numbered(blocks: Sequence[Sequence[ModalityData]], missing: bool, people: S
     speakers = [block.speaker for block in every if block.speaker is not None]
     known = sum(map(len, speakers)) == len(values)
     speaker = np.searchsorted(people, np.concatenate(speakers)).astype(np.int64) if known else None
+    copies = [block.copies for block in every if block.copies is not None]
     whole = ModalityData(
         values,
         np.concatenate([block.label for block in every]).astype(np.int64),
@@ -158,6 +158,7 @@ def _numbered(blocks: Sequence[Sequence[ModalityData]], missing: bool, people: S
         speaker,
         None if present.all() else present,
         origin,
+        np.concatenate(copies) if len(copies) == len(every) else None,
     )
     ends = np.cumsum([sum(map(len, part)) for part in blocks])
     return [whole.take(np.arange(start, end)) for start, end in zip([0, *ends[:-1]], ends, strict=True)]

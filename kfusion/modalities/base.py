@@ -259,6 +259,10 @@ class Modality:
         """
         raise NotImplementedError
 
+    def variants(self, spec: ModalitySpec) -> Callable[[bytes, int, int], list[bytes]] | None:
+        """What changes whole files at random, for training: (standard file, how many, seed) -> files; None: nothing."""
+        return None
+
     def sample_file(self, values: np.ndarray, spec: ModalitySpec, seed: int = 0) -> bytes:
         """A file from which `reader` makes about these values.
 

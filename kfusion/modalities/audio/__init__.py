@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kfusion.modalities.audio.recipe import SPOKEN_DIGITS, SoundRecipe, chosen_recipe, recipe_named, recipe_of
-from kfusion.modalities.base import BadValues, Corruption, FileReader, Modality, Pictures, Shape
+from kfusion.modalities.audio.recipe import (
+    SPOKEN_DIGITS,
+    SPOKEN_WORDS,
+    SoundRecipe,
+    chosen_recipe,
+    recipe_named,
+    recipe_of,
+)
+from kfusion.modalities.audio.waveform import varied_files
+from kfusion.modalities.base import BadValues, Corruption, FileReader, Modality, Pictures, Shape, means_of_parts
 from kfusion.spec import ModalitySpec, audio_spec
 from kfusion.validation import UserError, broken
 
@@ -117,15 +125,17 @@ class Audio(Modality):
         recipe, note = chosen_recipe(
             config.sound, config.sound_seconds, config.sound_rate_hz, measured, config.sound_frames
         )
+        if recipe is None and config.word_features == "log-mel":
+            recipe = SPOKEN_WORDS
         if recipe is None:
             return self._spec(self.recipe.grid), note
         return replace(self._spec(recipe.grid), front_end=recipe.front_end), note
 
     def file_settings(self, spec: ModalitySpec) -> dict[str, Any]:
         """The recipe's name and numbers."""
-        if not spec.front_end:
-            return {"sound": "word"}
         recipe = recipe_of(spec, self.recipe)
+        if recipe in (self.recipe, SPOKEN_WORDS):
+            return {"sound": "word", "word_features": recipe.values}
         numbers = {"sound_seconds": recipe.seconds, "sound_rate_hz": recipe.sample_rate_hz}
         return {"sound": "sound", **numbers, "sound_frames": recipe.num_frames}
 
@@ -150,6 +160,10 @@ class Audio(Modality):
         from kfusion.modalities.audio.features import read_sounds
 
         return partial(read_sounds, recipe=self.recipe)
+
+    def variants(self, spec: ModalitySpec) -> Callable[[bytes, int, int], list[bytes]] | None:
+        """Words as others might have said them elsewhere; see `waveform.vary`."""
+        return varied_files if recipe_of(spec, self.recipe) == SPOKEN_WORDS else None
 
     def sample_file(self, values: np.ndarray, spec: ModalitySpec, seed: int = 0) -> bytes:
         """A WAV file of noise that has these features."""

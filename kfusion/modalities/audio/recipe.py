@@ -20,7 +20,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -167,11 +167,13 @@ def any_sound(
 
 
 def recipe_named(front_end: str) -> SoundRecipe | None:
-    """The recipe of `any_sound` that has a name; None where none has.
+    """`SPOKEN_WORDS`, or the recipe of `any_sound`, that has a name; None where none has.
 
     Args:
         front_end: as `SoundRecipe.front_end` gives it.
     """
+    if front_end == SPOKEN_WORDS.front_end:
+        return SPOKEN_WORDS
     found = re.fullmatch(r"wav-(\d+)hz-log-mel-(\d+) \+ middle-([\d.]+)s-(\d+)", front_end)
     if not found:
         return None
@@ -246,6 +248,8 @@ ANY_RANGE_DB = 100.0
 
 SPOKEN_DIGITS = SoundRecipe()
 """The recipe of the built-in sounds, as near as it can be found out: see tests/test_mfcc.py."""
+SPOKEN_WORDS = replace(any_sound(1.0, SPOKEN_DIGITS.sample_rate_hz), trim=True, heed_steady=False)
+"""The recipe of words as bands: what lies outside the word is cut off, and nothing is stretched."""
 FSDD_FRONT_END = (
     f"fsdd-mfcc-{SPOKEN_DIGITS.sample_rate_hz}hz-{SPOKEN_DIGITS.num_coefficients} + linear-{SPOKEN_DIGITS.num_frames}"
 )
