@@ -212,7 +212,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Random changes of the training samples; each a pure function of (seed, epoch, sample)."""
+    """Random changes of the training samples; each a pure function of (seed, epoch, sample), but for 'mix'."""
 
     flip: Literal["none", "horizontal", "vertical", "horizontal_and_vertical"] = "horizontal"
     """Mirror images at random, as Keras' RandomFlip."""
@@ -228,6 +228,10 @@ class AugmentConfig:
     """Share of the images turned far, half covered or inverted; the fusion learns when not to trust an image."""
     background: float = 0.0
     """Probability that a sound gets steady background noise; needs features in decibels."""
+    gain: float = 0.0
+    """Make a sound louder or fainter by up to so many decibels; of log-mel bands alone ('sound')."""
+    mix: float = 0.0
+    """Probability that another sound is heard faintly beneath a sound; of log-mel bands alone ('sound')."""
     time_shift: float = 0.0
     """Shift the sound by up to this many frames either way."""
     time_stretch: float = 0.0
@@ -253,12 +257,12 @@ class AugmentConfig:
         check_fields(self)
         require(0 <= self.rotation <= 0.5, "rotation", "in [0, 0.5] turns", self.rotation)
         require(0 <= self.zoom < 1, "zoom", "in [0, 1)", self.zoom)
-        for name in ("image_damage", "background", "time_stretch", "time_warp", "wrong_sound", "wrong_image"):
+        for name in ("image_damage", "background", "mix", "time_stretch", "time_warp", "wrong_sound", "wrong_image"):
             require(0 <= getattr(self, name) <= 1, name, "in [0, 1]", getattr(self, name))
         wrong = self.wrong_sound + self.wrong_image
         require(wrong < 1, "wrong_sound + wrong_image", "below 1", wrong)
         require(self.repair or not wrong, "wrong_sound + wrong_image", "0 unless 'repair' is on", wrong)
-        for name in ("crop", "shear", "time_shift", "frequency_warp", "time_mask", "frequency_mask"):
+        for name in ("crop", "shear", "gain", "time_shift", "frequency_warp", "time_mask", "frequency_mask"):
             require(getattr(self, name) >= 0, name, "≥ 0", getattr(self, name))
         require(0 <= self.modality_dropout <= 1, "modality_dropout", "in [0, 1]", self.modality_dropout)
 

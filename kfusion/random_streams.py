@@ -40,6 +40,7 @@ class Stream(Enum):
     BACKGROUND = "sample", 4
     IMAGE_DAMAGE = "sample", 5
     FREQUENCY_WARP = "sample", 6
+    LEVEL = "sample", 8
     CONFLICT = "evaluation", 1
     CORRUPTIONS = "evaluation", 2
     """Of the first corruption; each further one has the next number."""

@@ -8,9 +8,10 @@ import pytest
 import tensorflow as tf
 from scipy.signal import get_window, resample_poly
 
-from kfusion.config import ModelConfig
+from kfusion.config import AugmentConfig, ModelConfig
 from kfusion.exporting.verify import ALLOWED
 from kfusion.modalities.audio import Audio
+from kfusion.modalities.audio.augmentation import layers_of, mix_and_amplify
 from kfusion.modalities.audio.decoding import resample
 from kfusion.modalities.audio.encoder import by_band
 from kfusion.modalities.audio.features import mel_bands, mfcc_sequence, middle, read_sounds
@@ -101,6 +102,29 @@ def test_a_lower_rate_is_raised_and_gains_no_frequencies():
     assert np.mean((raised - expected)[inner] ** 2) < 1e-3 * np.mean(expected[inner] ** 2)
     spectrum = np.abs(np.fft.rfft(raised * np.hanning(16_000))) ** 2
     assert spectrum[4100:].sum() < 1e-6 * spectrum.sum()
+
+
+def test_another_sound_lies_beneath_and_the_gain_is_that_of_all_bands():
+    grid = np.random.default_rng(0).normal(-40, 12, (3, 6, 4)).astype(np.float32)
+    draws = np.array([[0.1, 0.5, 0.75], [0.6, 0.0, 0.5], [0.2, 1.0, 0.0]], np.float32)
+    changed = mix_and_amplify(tf.constant(grid), tf.constant(draws), 0.5, 6.0).numpy()
+    peak = grid.mean(axis=2).max(axis=1)
+    for row, (other, below_db, gain_db) in enumerate([(2, 25, 3.0), (0, None, 0.0), (1, 45, -6.0)]):
+        power = 10 ** (grid[row].astype(float) / 10)
+        if below_db is not None:
+            power = power + 10 ** ((grid[other] - peak[other] + peak[row] - below_db) / 10)
+        np.testing.assert_allclose(changed[row], 10 * np.log10(power) + gain_db, atol=1e-3)
+
+
+@pytest.mark.parametrize("unit", ["bands", "coefficients"])
+def test_level_and_other_sounds_change_bands_alone(unit):
+    layers = layers_of(AugmentConfig(gain=6.0, mix=1.0), (5, 4), np.zeros(20), unit)
+    assert len(layers) == (unit == "bands")
+    sounds = tf.random.stateless_normal((8, 20), (1, 2))
+    for layer in layers:
+        changed = layer(sounds, tf.range(8, dtype=tf.int64), training=True)
+        assert np.abs(changed - sounds).max(axis=1).min() > 0.01
+        np.testing.assert_array_equal(layer(sounds, tf.range(8, dtype=tf.int64), training=False), sounds)
 
 
 def small(**settings) -> tuple[keras.Model, dict[str, np.ndarray]]:

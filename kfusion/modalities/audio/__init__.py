@@ -215,7 +215,7 @@ class Audio(Modality):
     def augmentations(
         self, config: "AugmentConfig", name: str, spec: ModalitySpec, mean: Any, front_end: str | None
     ) -> list[Callable[..., Any]]:
-        """Changes of frequency, noise and time, and masks, as one layer."""
+        """Changes of frequency, level and time, background, other sounds, and masks, as one layer."""
         from kfusion.modalities.audio.augmentation import layers_of
 
         # Only a front end that is known is known to give decibels.

@@ -1,4 +1,4 @@
-"""Random changes of training sounds on their grid of frames × coefficients: frequency, noise, time, and masks.
+"""Random changes of training sounds on their grid of frames × coefficients: frequency, noise, level, time, and masks.
 
 An augmentation is a function here, its settings in `config.AugmentConfig`, and its random stream; `RandomSound` applies
 them in their order, keyed by sample (`random_streams`), to a whole batch at once.
@@ -43,7 +43,8 @@ def layers_of(config: AugmentConfig, grid: Any, mean: Any, unit: Unit, prefix: s
     """
     in_time = config.time_shift or config.time_stretch or config.time_warp
     in_frequency = config.frequency_warp or config.frequency_mask
-    if not (in_time or in_frequency or config.time_mask or config.background):
+    in_level = unit == "bands" and (config.gain or config.mix)
+    if not (in_time or in_frequency or in_level or config.time_mask or config.background):
         return []
     return [RandomSound(config, grid, mean, unit, name=f"{prefix}random_sound", dtype="float32")]
 
@@ -89,6 +90,24 @@ def _with_noise(level_db: Any, draws: Any) -> tf.Tensor:
     colour = tf.constant(cosines(len(TILTS_DB) + 1, num_bands)[1:] * math.sqrt(num_bands / 2))
     noise_db = (loudest - below)[:, None] + tf.einsum("bc,cm->bm", terms, colour)
     return _add_power(level_db, noise_db[:, None])
+
+
+def mix_and_amplify(grid: Any, draws: Any, probability: float, gain_db: float) -> tf.Tensor:
+    """Puts the next sound of the batch beneath some of the sounds, and makes each louder or fainter as a whole.
+
+    The loudest frame of the other sound lies as far below the loudest of the first as noise does.
+
+    Args:
+        grid: float32 (batch, frames, bands), decibels.
+        draws: float32 (batch, 3) in [0, 1): whether, how faint, and the gain.
+        probability: that a sound gets another one.
+        gain_db: most, to either side.
+    """
+    loudest = tf.reduce_max(tf.reduce_mean(grid, axis=2), axis=1)
+    below = LOUDEST_DB + (QUIETEST_DB - LOUDEST_DB) * draws[:, 1]
+    other = tf.roll(grid - loudest[:, None, None], 1, axis=0) + (loudest - below)[:, None, None]
+    grid = tf.where((draws[:, 0] < probability)[:, None, None], _add_power(grid, other), grid)
+    return grid + (2.0 * draws[:, 2, None, None] - 1.0) * gain_db
 
 
 def _add_power(one_db: tf.Tensor, other_db: tf.Tensor) -> tf.Tensor:
@@ -164,13 +183,13 @@ def hidden_span(draws: tf.Tensor, longest: int, size: int) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("kfusion")
 class RandomSound(keras.layers.Layer):
-    """Change of frequency, background noise, change of time, time mask and frequency mask, in this order.
+    """Change of frequency, background noise, another sound, gain, change of time, and masks, in this order.
 
     Args:
         config: which of them, and how far.
         grid: frames and coefficients of a sound.
         mean: of each feature over the training part, (frames · coefficients,); masks fill with it.
-        unit: what the features are; those that are known are changed in frequency, and get background noise.
+        unit: what the features are; those that are known get all of them, but other sounds and gain only bands do.
 
     Input shape:
         audio float32 (batch, frames · coefficients), frame-major, and keys int64 (batch,).
@@ -197,6 +216,8 @@ class RandomSound(keras.layers.Layer):
             grid = warp_frequency(grid, draws, config.frequency_warp, self.unit)
         if config.background and self.unit != "unknown":
             grid = add_background(grid, uniform(keys, Stream.BACKGROUND, 6), config.background, self.unit)
+        if self.unit == "bands" and (config.gain or config.mix):
+            grid = mix_and_amplify(grid, uniform(keys, Stream.LEVEL, 3), config.mix, config.gain)
         if frames > 1 and (config.time_shift or config.time_stretch or config.time_warp):
             grid = warp_time(grid, uniform(keys, Stream.TIME_WARP, 4), config)
         if frames > 1 and (config.time_mask or config.frequency_mask):
