@@ -19,7 +19,7 @@ from kfusion.modalities.audio.recipe import (
     recipe_of,
 )
 from kfusion.modalities.audio.waveform import varied_files
-from kfusion.modalities.base import BadValues, Corruption, FileReader, Modality, Pictures, Shape, means_of_parts
+from kfusion.modalities.base import BadValues, Corruption, FileReader, Modality, Pictures, Shape
 from kfusion.spec import ModalitySpec, audio_spec
 from kfusion.validation import UserError, broken
 
