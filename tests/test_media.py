@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -286,6 +287,25 @@ def test_each_bad_file_is_named_with_its_reason(pairs, tmp_path, monkeypatch):
     table = (tmp_path / "bad_files.csv").read_text().splitlines()
     rule = "must be a picture. Found: a text"
     assert table == ["file,label,reason", *(f"{pairs / 'two' / f'00{number}.png'},two,{rule}" for number in range(2))]
+
+
+@pytest.mark.slow
+def test_the_broken_among_thousands_of_files_are_listed_in_seconds(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = np.kron(digit_images()[0][:50], np.ones((1, 8, 8), np.uint8))
+    good = {".png": list(map(encoded, images)), ".wav": [tone_bytes(200, seed, 1.0) for seed in range(50)]}
+    for number in range(2500):
+        for ending, contents in good.items():
+            content = contents[number % 50]
+            ways = (b"", b"hello\n" * 9, content[: len(content) // 2] * (ending == ".png"), b"%PDF-1.4", bytes(500))
+            broken = number % 20 == (0 if ending == ".png" else 7)
+            path = tmp_path / "data" / str(number % 5) / f"{number}{ending}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(ways[number // 20 % 5] if broken else content)
+    start_s = time.process_time()
+    text = line(tmp_path / "data")
+    assert time.process_time() - start_s < 10
+    assert "and 249 more of 5,000 files cannot be read: all are listed in bad_files.csv" in text
 
 
 def test_bad_files_are_left_out_where_that_is_asked_for(pairs, tmp_path, monkeypatch):

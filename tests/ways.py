@@ -13,9 +13,9 @@ from scipy.signal import resample_poly
 
 from tests.media import any_png, encoded
 
-LOSSY, EXACT = "lossy", "exact"
+DAMAGED, LOSSY, EXACT = "damaged", "lossy", "exact"
 Way = tuple[str, str, bytes, bool]
-"""Name, whether all of the picture or sound is kept, the file, and whether the exported graph reads it by itself."""
+"""Name, how much of the picture or sound is kept, the file, and whether the exported graph reads it by itself."""
 
 
 def picture_ways(grey: np.ndarray) -> Iterator[Way]:
@@ -226,7 +226,7 @@ def sound_ways(samples: np.ndarray, rate_hz: int) -> Iterator[Way]:
         level, whole = LOSSY if subtype != "PCM_16" else EXACT, written(form, subtype, pair)
         yield f"{form} {subtype} of two channels", level, whole, False
         if subtype != "VORBIS":  # Of one page, of which nothing is left.
-            yield f"{form} {subtype} without its end", LOSSY, whole[: len(whole) * 19 // 20], False
+            yield f"{form} {subtype} without its end", DAMAGED, whole[: len(whole) * 19 // 20], False
     tagged = b"ID3\3\0\0\0\0\2\0" + b"\0" * 256 + written("MP3", "MPEG_LAYER_III")
     yield "MP3 with a tag", LOSSY, tagged, False
     for form, subtypes in (

@@ -118,7 +118,12 @@ def fault(head: bytes, size: int) -> str:
     kind = next((name for place, start, name in KINDS if head[place : place + len(start)] == start), "")
     if not kind:
         found = text_or_unknown(head)
-        return f"must be a sound. Found: {found}" if found != UNKNOWN else ""
+        if found == UNKNOWN and len(head) == size:  # libsndfile knows more beginnings than these.
+            try:
+                standard_sound(head)
+            except UserError as error:
+                return str(error)
+        return "" if found == UNKNOWN else f"must be a sound. Found: {found}"
     return f"must be a sound. Found: {kind}" if any(word in kind for word in _NO_SOUND) else ""
 
 

@@ -115,6 +115,11 @@ def fault(head: bytes, tail: bytes, size: int) -> str:
     if name:
         return ""
     kind = _name(head, KINDS) or text_or_unknown(head)
+    if kind == UNKNOWN and len(head) == size:  # A few formats have no beginning of their own.
+        try:
+            opened(head)
+        except UserError as error:
+            return str(error)
     return "" if _is_picture(kind) or kind == UNKNOWN else f"must be a picture. Found: {kind}"
 
 
