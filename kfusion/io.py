@@ -65,6 +65,12 @@ def write_json(path: Path, values: Any) -> None:
     write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept for the next process: features of files, and graphs that read them."""
+    own = os.environ.get("KFUSION_CACHE")
+    return Path(own or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kfusion")
+
+
 def file_hash(path: Path) -> str:
     """A fingerprint of a file's content."""
     with path.open("rb") as file:

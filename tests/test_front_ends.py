@@ -3,12 +3,16 @@
 import importlib
 import sys
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from kfusion.modalities import front_ends as module
 from kfusion.modalities import modality
 from kfusion.modalities.audio import Audio
-from kfusion.modalities.front_ends import fingerprint, fingerprints
+from kfusion.modalities.front_ends import file_reader, fingerprint, fingerprints
+from kfusion.spec import image_spec
+from tests.media import digit_images, encoded
 
 TOP = '''
 """A front end."""
@@ -114,3 +118,21 @@ def test_front_ends_of_pictures_and_sounds_have_names_that_last():
         "kfusion.modalities.audio.features.mel_bands",
         "kfusion.modalities.audio.decoding.Header",
     } <= parts.keys()
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_graph_is_kept_for_the_next_process_and_traced_anew_where_it_is_damaged(damaged, tmp_path, monkeypatch):
+    monkeypatch.setenv("KFUSION_CACHE", str(tmp_path))
+    spec, files = image_spec((5, 7, 3)), tf.constant([encoded(digit_images()[0][0]), b"", b"no picture"])
+    module._kept.cache_clear()
+    first = [result.numpy() for result in file_reader(spec)(files)]
+    (kept,) = tmp_path.glob("*.graph")
+    if damaged:
+        kept.write_bytes(kept.read_bytes()[:-9])
+    trace, traced = module._traced, []
+    monkeypatch.setattr(module, "_traced", lambda *of: traced.append(of) or trace(*of))
+    module._kept.cache_clear()
+    values, reasons = file_reader(spec)(files)
+    module._kept.cache_clear()
+    np.testing.assert_array_equal(values, first[0])
+    assert reasons.numpy().tolist() == first[1].tolist() and bool(traced) == damaged

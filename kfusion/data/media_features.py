@@ -30,7 +30,7 @@ from kfusion.data.columns import read_columns
 from kfusion.data.dataset import ModalityData, Source, own_groups
 from kfusion.data.media_files import ABSENT, TEST, TRAINING, VALIDATION, Item, Listing, list_media, read_manifest
 from kfusion.data.splits import hold_out, joined
-from kfusion.io import is_live, write_atomically, write_json
+from kfusion.io import cache_folder, is_live, write_atomically, write_json
 from kfusion.modalities import each_of, kind_named, modality
 from kfusion.modalities.base import Modality
 from kfusion.modalities.front_ends import Reader, file_reader, fingerprint, fingerprints
@@ -62,14 +62,6 @@ class FrontEnd:
     dtype: type
     standard: Callable[[bytes], bytes] = bytes
     made_of: Callable[[bytes], list[bytes]] = lambda content: [content]
-
-
-def cache_folder() -> Path:
-    """Where features are kept."""
-    own = os.environ.get("KFUSION_CACHE")
-    if own:
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kfusion"
 
 
 def cache_key(paths: Sequence[Path], front_end: str) -> str:
@@ -140,26 +132,29 @@ def _checksum(path: Path) -> int:
 
 
 def _made(paths: Sequence[Path], front_end: FrontEnd, console: Console | None) -> tuple[np.ndarray, dict[Path, str]]:
-    """Reads all files, in batches: their features, and why some cannot be read."""
+    """Reads all files, in batches on all cores: their features, and why some cannot be read."""
     array, refused = np.empty((len(paths), *front_end.shape), front_end.dtype), dict[Path, str]()
+    batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
+    label = f"reading {len(paths):,} files"
 
-    def read(start: int) -> dict[Path, str]:
-        batch = paths[start : start + BATCH]
+    def made(batch: Sequence[Path]) -> tuple[np.ndarray, list[str]]:
         contents, faults = zip(*(_standard_content(path, front_end) for path in batch), strict=True)
-        with quiet():  # What libjpeg has to say of a file.
-            made = [file for content in contents for file in front_end.made_of(content)]
-            values, reasons = front_end.read(tf.constant(made))
-        array[start : start + len(batch)] = np.reshape(values, (len(batch), *front_end.shape))
+        files = [file for content in contents for file in front_end.made_of(content)]
+        values, reasons = front_end.read(tf.constant(files))
         reasons = np.reshape(reasons, (len(batch), -1))[:, 0]
         reasons = [fault or reason.decode() for fault, reason in zip(faults, reasons, strict=True)]
-        return {path: reason for path, reason in zip(batch, reasons, strict=True) if reason}
+        return np.reshape(values, (len(batch), *front_end.shape)), reasons
 
-    starts = range(0, len(paths), BATCH)
-    label, shown = f"reading {len(paths):,} files", is_live(console)
-    with ThreadPoolExecutor(NUM_THREADS) as threads:
-        done = threads.map(read, starts)
-        for faults in track(done, label, len(starts), console=console, transient=True, disable=not shown):
-            refused |= faults
+    pool, silent = ThreadPoolExecutor(os.cpu_count()), not is_live(console)
+    try:
+        with quiet():  # What libraries have to say of a file.
+            read = pool.map(made, batches)
+            shown = track(read, label, len(batches), console=console, transient=True, disable=silent)
+            for number, (values, reasons) in enumerate(shown):
+                array[number * BATCH : (number + 1) * BATCH] = values
+                refused |= {path: reason for path, reason in zip(batches[number], reasons, strict=True) if reason}
+    finally:
+        pool.shutdown(cancel_futures=True)
     return array, refused
 
 

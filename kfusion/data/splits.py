@@ -13,8 +13,6 @@ The audit tells what a split keeps apart, and what a random one would have let t
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from kfusion.config import DataConfig
 from kfusion.data.dataset import ModalityData, Pairs, Source, pair_by_label
@@ -194,6 +192,9 @@ def joined(*ids: np.ndarray) -> np.ndarray:
     Returns:
         int64 (n,), the connected component of each row.
     """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     group = ids[0]
     for other in ids[1:]:
         num_first = int(group.max()) + 1

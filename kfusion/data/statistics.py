@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.preprocessing import StandardScaler
 
 from kfusion.data.dataset import Pairs
 from kfusion.modalities import each_of
@@ -131,6 +130,8 @@ def measure(pairs: Pairs, prepare: Prepare) -> Statistics:
         prepare: what the network does to the samples of each modality before it standardises them, (n, *shape) to the
             same; None: nothing.
     """
+    from sklearn.preprocessing import StandardScaler  # Half a second, and prediction needs nothing of it.
+
     scaled = [name for name, kind, _ in each_of(pairs.spec) if kind.standardised]
     plain, prepared = ({name: StandardScaler() for name in scaled} for _ in range(2))
     low, high = (dict.fromkeys(pairs.spec.names, bound) for bound in (np.inf, -np.inf))

@@ -14,9 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
-from sklearn.metrics import classification_report, confusion_matrix, f1_score
 
 from kfusion.spec import AVERAGES as REPORT_ROWS
 from kfusion.spec import FUSED
@@ -106,6 +104,8 @@ def fit_temperature(probabilities: ArrayLike, label: ArrayLike, present: ArrayLi
 
     # Convex in 1/T, so there is one valley; on the logarithmic scale both ends of the range are searched alike.
     bounds = tuple(np.log(TEMPERATURE_RANGE))
+    from scipy.optimize import minimize_scalar
+
     return float(np.exp(minimize_scalar(cross_entropy, bounds=bounds, method="bounded").x))  # pyright: ignore
 
 
@@ -157,6 +157,8 @@ def report(label: ArrayLike, predicted: ArrayLike, class_names: Sequence[str]) -
         ValueError: no rows, unequal lengths, or a class outside `class_names`.
     """
     label, predicted = _pair(label, predicted, len(class_names))
+    from sklearn.metrics import classification_report
+
     result = classification_report(
         label,
         predicted,
@@ -200,6 +202,8 @@ def class_rows(report: Mapping[str, Any]) -> list[str]:
 def confusion(label: ArrayLike, predicted: ArrayLike, num_classes: int) -> NDArray[np.int64]:
     """Counts of true (row) against predicted (column) classes, int64 (num_classes, num_classes)."""
     label, predicted = _pair(label, predicted, num_classes)
+    from sklearn.metrics import confusion_matrix  # Here and below: a second, of which a prediction needs nothing.
+
     return confusion_matrix(label, predicted, labels=np.arange(num_classes))
 
 
@@ -214,6 +218,8 @@ def macro_f1(label: ArrayLike, predicted: ArrayLike, num_classes: int) -> float:
         num_classes: all of them are averaged, also those without rows.
     """
     label, predicted = _pair(label, predicted, num_classes)
+    from sklearn.metrics import f1_score
+
     score = f1_score(label, predicted, labels=np.arange(num_classes), average="macro", zero_division=0)  # pyright: ignore[reportArgumentType]
     return float(score)
 

@@ -10,7 +10,9 @@ import hashlib
 import inspect
 import re
 import textwrap
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import is_dataclass
 from functools import cache
 from types import CodeType, FunctionType
@@ -19,6 +21,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from kfusion.io import cache_folder, write_atomically
 from kfusion.modalities import each_of, kinds, modality
 from kfusion.modalities.base import Modality
 from kfusion.spec import ModalitySpec, Spec
@@ -27,6 +30,9 @@ _PACKAGE = "kfusion."
 _PLAIN = (bool, int, float, complex, str, bytes, tuple, list, dict, type(None))
 """Constants whose text says all."""
 
+_FILES = tf.TensorSpec([None], tf.string, "contents")
+_RESULTS = ["Identity:0", "Identity_1:0"]
+_LOADING = threading.Lock()
 Reader = Callable[[Any], tuple[tf.Tensor, tf.Tensor]]
 """Contents of files, string (batch,) -> what the network takes, and why each could not be read, "" where it could."""
 
@@ -34,18 +40,56 @@ Reader = Callable[[Any], tuple[tf.Tensor, tf.Tensor]]
 def file_reader(spec: ModalitySpec, raw: bool = False) -> Reader:
     """What reads the files of a modality, as one graph, which is traced once for each shape: that takes seconds.
 
+    The graph for standard files of kfusion's own kinds is kept in the user's cache, for the next process.
+
     Args:
         spec: of the modality.
         raw: whether files come as they are, and not from `Modality.standard_file`.
     """
-    return _traced(modality(spec), spec, raw)
+    kind = modality(spec)
+    if raw or not type(kind).__module__.startswith(_PACKAGE):
+        return _traced(kind, spec, raw)
+
+    def read(contents: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        with _LOADING:  # By one thread; the others wait for it.
+            reader = _kept(kind, spec)
+        return reader(contents)
+
+    return read
 
 
 @cache
-def _traced(kind: Modality, spec: ModalitySpec, raw: bool) -> Reader:
-    signature = [tf.TensorSpec([None], tf.string)]
+def _traced(kind: Modality, spec: ModalitySpec, raw: bool) -> Any:
     read = kind.raw_reader() if raw else kind.reader()
-    return tf.function(lambda contents: read(contents, spec), input_signature=signature, autograph=False)
+    return tf.function(lambda contents: read(contents, spec), input_signature=[_FILES], autograph=False)
+
+
+@cache
+def _kept(kind: Modality, spec: ModalitySpec) -> Reader:
+    """The graph from the cache, or else one that is traced now and put there."""
+    key = hashlib.sha256(f"{fingerprint(kind.reader())} {spec} {tf.__version__}".encode()).hexdigest()[:32]
+    path, graph = cache_folder() / f"{key}.graph", tf.compat.v1.GraphDef()
+
+    def imported(contents: Any) -> list[tf.Tensor]:
+        return tf.graph_util.import_graph_def(graph, {"contents": contents}, _RESULTS, name="")
+
+    try:
+        checksum, content = path.read_bytes().split(b"\n", 1)
+        if hashlib.sha256(content).hexdigest().encode() == checksum:
+            graph.ParseFromString(content)
+            read = tf.compat.v1.wrap_function(imported, [_FILES])
+            return lambda contents: tuple(read(tf.convert_to_tensor(contents)))
+    except (OSError, ValueError):
+        pass  # There is none, or a damaged one.
+    traced = _traced(kind, spec, False)
+    concrete = traced.get_concrete_function()
+    content = concrete.graph.as_graph_def().SerializeToString(deterministic=True)
+    if [tensor.name for tensor in concrete.outputs] == _RESULTS:
+        with suppress(OSError):  # The next process has to trace it, too.
+            path.parent.mkdir(parents=True, exist_ok=True)
+            checksum = hashlib.sha256(content).hexdigest().encode()
+            write_atomically(path, lambda partial: partial.write_bytes(checksum + b"\n" + content))
+    return traced
 
 
 def front_end_of(name: str, source: Mapping[str, Any]) -> str | None:

@@ -1,5 +1,6 @@
 """A job from its settings to its output: the steps of `python -m kfusion.predict`, for it and for programs."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,6 +57,30 @@ def progress(console: Console | None, num_rows: int, num_done: int) -> Iterator[
     with shown as bar:
         task = bar.add_task("rows", total=num_rows, completed=num_done)
         yield lambda num: bar.advance(task, num)
+
+
+FEW_ROWS = 1000
+"""Up to so many, TensorFlow's optimization of the graphs takes longer than it saves."""
+
+
+@contextmanager
+def optimized(num_rows: int) -> Iterator[None]:
+    """Within the block, few rows are answered by graphs as they are, which starts sooner; many by optimized ones.
+
+    Args:
+        num_rows: of the whole input.
+    """
+    tensorflow = sys.modules.get("tensorflow")  # An exported version runs without it.
+    if tensorflow is None or num_rows > FEW_ROWS:
+        yield
+        return
+    settings, name = tensorflow.config.optimizer, "disable_meta_optimizer"
+    before = settings.get_experimental_options().get(name, False)
+    settings.set_experimental_options({name: True})
+    try:
+        yield
+    finally:
+        settings.set_experimental_options({name: before})
 
 
 FORMAT = 1
@@ -172,7 +197,7 @@ def _answer(job: Job, work: Work, model: Model, console: Console | None, engine:
     missing = [span for span in spans if span[0] not in complete]
     num_missing = sum(stop - start for start, stop in missing)
     plan.check_strict(sorted(complete))
-    with progress(console, len(rows), len(rows) - num_missing) as advance:
+    with optimized(len(rows)), progress(console, len(rows), len(rows) - num_missing) as advance:
         start_s = time.monotonic()
         for num_rows in engine(plan, model, missing):
             advance(num_rows)

@@ -144,7 +144,7 @@ def read_wav(content: Any, middle: bool = False) -> tuple[tf.Tensor, tf.Tensor, 
         data = tf.io.decode_raw(tf.strings.substr(content, np.int64(len(USUAL)), size // 2 * 2), tf.int16)
         return tf.cast(data, tf.float32) / 32768.0, rate_hz, tf.constant("")
 
-    return tf.cond(usual, plainly, lambda: _read_any(content))
+    return tf.cond(usual, plainly, lambda: _read_any(content, middle))
 
 
 USUAL = b"RIFF....WAVEfmt \x10\0\0\0\1\0\1\0........\2\0\x10\0data...."
@@ -152,7 +152,7 @@ USUAL = b"RIFF....WAVEfmt \x10\0\0\0\1\0\1\0........\2\0\x10\0data...."
 _LIKE = "".join(r"\C" if byte == ord(".") else rf"\x{byte:02x}" for byte in USUAL)
 
 
-def _read_any(content: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def _read_any(content: Any, middle: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """As `read_wav`, of a file of any head."""
     header = read_header(content)
     reason = reason_against(header, content, middle)
