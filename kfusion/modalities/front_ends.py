@@ -204,6 +204,7 @@ def _named(value: Any) -> Iterator[tuple[str, Any]]:
             yield from ((name, known[name]) for name in code.co_names if name in known)
 
 
+@cache
 def _source(value: Any) -> str:
     """The source of a function or class, without comments and docstrings; its code where there is no source."""
     try:

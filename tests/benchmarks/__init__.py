@@ -7,6 +7,7 @@
     python -m tests.benchmarks.listening RUNS
     python -m tests.benchmarks.seeing --run RUN --mnist FILE
     python -m tests.benchmarks.predicting speed|memory|ray --run RUN --torch-python PYTHON_WITH_TORCH
+    python -m tests.benchmarks.reading --run RUN
     python -m tests.benchmarks.latency RUN --torch-python PYTHON_WITH_TORCH
     python -m tests.benchmarks.searching overhead|memory|workers
     python -m tests.benchmarks.serving_load VERSION --others-python PYTHON_WITH_LITSERVE_AND_MLSERVER
