@@ -13,6 +13,7 @@ import tyro
 from kfusion.cli import console, fail, parse, quiet, run_main
 from kfusion.exporting.model_store import store_of
 from kfusion.exporting.portable_runtime import FORMATS, check_extra
+from kfusion.spec import Caution
 from kfusion.validation import UserError
 
 PROG = "python -m kfusion.export"
@@ -38,6 +39,11 @@ class Command:
     """Prove it before it is published."""
     calibrate: bool = True
     """Temper the probabilities, where kfusion.evaluate has fitted temperatures."""
+    turn_away: float = Caution.turn_away
+    """Share of known inputs that may be turned away as unfamiliar; what is turned away is treated as absent where
+    something else is known; 0: off."""
+    coverage: float = Caution.coverage
+    """Probability with which prediction_set is to hold the right class."""
     format: FormatName = "savedmodel"
     """savedmodel, for TensorFlow Serving; or one file for another runtime, in TO/NAME-FORMAT/VERSION."""
 
@@ -54,7 +60,7 @@ def version_number(text: str) -> int | None:
 def main() -> None:
     """Exports a run as the command line says."""
     command = parse(Command, PROG)
-    version = version_number(command.version)
+    version, caution = version_number(command.version), Caution(command.turn_away, command.coverage)
     store = store_of(command.to, command.name, command.format)
     check_extra(FORMATS[command.format].extra)
     if version is not None:
@@ -68,7 +74,7 @@ def main() -> None:
     run = open_finished(command.run)
     with quiet():
         network = load_fitting(run)
-    options = Options(version, command.verify, command.calibrate, command.format)
+    options = Options(version, command.verify, command.calibrate, command.format, caution)
     try:
         made = export(run, network, store, options, console)
     except VerificationError as error:

@@ -8,7 +8,8 @@ from kfusion.cli import without_tracing_advice
 from kfusion.data.dataset import Pairs
 from kfusion.data.pipeline import evaluation_batches, readers_errors
 from kfusion.io import DAMAGED
-from kfusion.model.build import with_all_views
+from kfusion.model.build import Halves, with_all_views
+from kfusion.model.trust import MOST_MODALITIES, Trust, codes, fit_trust
 from kfusion.run_dir import Run
 from kfusion.validation import UserError, reason
 
@@ -46,6 +47,55 @@ def predict_views(network: keras.Model, pairs: Pairs, batch_size: int = 256) -> 
     with readers_errors(), without_tracing_advice():
         probabilities = [predict(batch).numpy() for batch, _ in evaluation_batches(pairs, batch_size)]
     return dict(zip(pairs.spec.views, np.concatenate(probabilities).swapaxes(0, 1), strict=True))
+
+
+MOST_FITTED = 10_000
+"""Training inputs of a modality from which means and covariance are taken."""
+
+
+def measure_trust(network: keras.Model, train: Pairs, val: Pairs) -> Trust | None:
+    """What the trust in a network rests on; None where a part lacks a modality, or there are too many of them.
+
+    Args:
+        network: of a run.
+        train: its training part.
+        val: its validation part.
+    """
+    names = train.spec.names
+    if len(names) > MOST_MODALITIES:
+        return None
+    halves = Halves(network)
+    fitted, known = dict[str, tuple[np.ndarray, np.ndarray]](), dict[str, np.ndarray]()
+    for name in names:
+        rows = _each_once(train, name)
+        rows = rows[np.unique(np.linspace(0, len(rows) - 1, MOST_FITTED).astype(int))] if len(rows) else rows
+        others = _each_once(val, name)
+        if not len(rows) or not len(others):
+            return None
+        fitted[name] = _embedded(halves, train, rows, name), train.labels[name][rows]
+        known[name] = _embedded(halves, val, others, name)
+    every = np.arange(len(val))
+    present, embedded = val.seen(every), {name: _embedded(halves, val, every, name) for name in names}
+    probabilities, label = dict[int, np.ndarray](), dict[int, np.ndarray]()
+    for code, combination in enumerate(codes(len(names))):
+        if code:
+            rows = np.flatnonzero((present | ~combination).all(axis=1))
+            label[code] = val.label[rows]
+            here = {name: each[rows] for name, each in embedded.items()}
+            probabilities[code] = halves.answer(here, tuple(map(bool, combination)))
+    return fit_trust(fitted, known, probabilities, label)
+
+
+def _each_once(pairs: Pairs, name: str) -> np.ndarray:
+    """The places of samples in which each row of a modality is met for the first time."""
+    here = np.flatnonzero(pairs.is_present(name))
+    return here[np.unique(pairs.rows[name][here], return_index=True)[1]]
+
+
+def _embedded(halves: Halves, pairs: Pairs, places: np.ndarray, name: str, batch_size: int = 256) -> np.ndarray:
+    with readers_errors():
+        blocks = [places[start : start + batch_size] for start in range(0, len(places), batch_size)]
+        return np.concatenate([halves.encode(name, pairs.read(block)[name]) for block in blocks])
 
 
 def load_fitting(run: Run) -> keras.Model:

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import tyro
 
 from kfusion.cli import console, fail, parse, quiet, run_main
+from kfusion.spec import Caution
 from kfusion.validation import UserError
 
 PROG = "python -m kfusion.predict"
@@ -33,7 +34,14 @@ class Command:
     """The file to write, .csv or .parquet; rows without an answer are listed in NAME.errors.csv beside it."""
     format: Literal["submission", "full"] = "submission"
     """submission: row_id,label, and the files of rows without ids; full: also the confidence, each modality's vote, and
-    whether they agree."""
+    whether they agree, how familiar each modality is, and its share in the answer."""
+    turn_away: float | None = None
+    """Share of known inputs that may be turned away as unfamiliar; what is turned away is treated as absent where
+    something else is known. Default: 0.05, or what the version was exported with; 0: off."""
+    coverage: float | None = None
+    """Probability with which prediction_set is to hold the right class; default: 0.95, or as the version has it."""
+    abstain: bool = False
+    """Leave the label empty where nothing of a row is familiar."""
     part: Literal["test", "train"] | None = None
     """Which files of a published layout to read; default: the test files where there are any."""
     strict: bool = False
@@ -50,6 +58,12 @@ class Command:
     """engine=ray: an existing cluster, such as 10.0.0.5:6379; default: one is started here."""
     workers: int = 2
     """engine=ray: processes that answer, a core each."""
+
+
+def _caution(command: Command) -> Caution | None:
+    """What the command says of caution; None: nothing."""
+    named = {name: getattr(command, name) for name in ("turn_away", "coverage") if getattr(command, name) is not None}
+    return Caution(**named) if named else None
 
 
 def main() -> None:
@@ -69,8 +83,8 @@ def main() -> None:
         from kfusion.prediction.ray_engine import RayEngine
 
         engine = RayEngine(command.workers, command.ray_address)
-    flags = {name: getattr(command, name) for name in ("part", "force", "strict", "resume", "overwrite")}
-    job = Job(command.model, command.input, command.out, command.format == "full", **flags)
+    flags = {name: getattr(command, name) for name in ("part", "force", "strict", "resume", "overwrite", "abstain")}
+    job = Job(command.model, command.input, command.out, command.format == "full", **flags, caution=_caution(command))
     done = predict(job, console, engine)
     if done.seconds is None:
         console.print(

@@ -7,6 +7,7 @@
     environment.json   versions, hardware, precision    report.txt    the same, for reading
     checkpoint.npz     all state after the last epoch   figures/      PNG and SVG
     samples.npz        the few samples that an export needs, see `exporting.kept_samples`
+    trust.npz          how familiar inputs are told from others, and the prediction sets, see `model.trust`
 
     evaluation/        by kfusion.evaluate, see there   calibration.json  a temperature for each view
     embeddings/        by kfusion.embed, see there      report.html       by kfusion.report: all of it on one page
@@ -36,12 +37,14 @@ from kfusion.validation import UserError
 
 SAMPLES = "samples.npz"
 """The samples that a run keeps for its export."""
+TRUST = "trust.npz"
+"""What the trust in the run's network rests on; see `kfusion.model.trust`."""
 FOLDS = "folds.json"
 """What the runs of a cross-validation have in common, in the folder above theirs; see `training.folds`."""
 LOCK = ".lock"
 FILES = {
     *("config.json", "data.json", "split.npz", "environment.json", "checkpoint.npz", "best.keras", "last.keras"),
-    *("history.csv", "metrics.json", "report.txt", "figures", SAMPLES, LOCK),
+    *("history.csv", "metrics.json", "report.txt", "figures", SAMPLES, TRUST, LOCK),
 }
 """All that training writes."""
 OWN_DATA = "training_data"

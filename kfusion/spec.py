@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from kfusion.validation import UserError
+from kfusion.validation import UserError, require
 
 FUSED = "fused"
 """The view of everything that is present."""
@@ -18,7 +18,13 @@ AVERAGES = ("accuracy", "macro avg", "weighted avg")
 DIGITS = tuple(str(digit) for digit in range(10))
 DIGIT_SHAPE = (28, 28, 1)
 """Of a written digit: height, width and channels."""
+TRUSTED = ("familiarity", "used", "accepted", "prediction_set")
+"""What is said of an answer by a model of whose trust something is known; see `kfusion.model.trust`."""
+SHARES = "shares"
+"""What each modality adds to an answer; see `kfusion.model.answers`."""
 RESERVED = (
+    *TRUSTED,
+    SHARES,
     *(FUSED, "present", "label", "keys", "class_name", "embedding", "probabilities", "confidence", "agree", "reason"),
     *("id", "row_id", "index", "group", "speaker", "accuracy", "ece"),
 )
@@ -64,6 +70,23 @@ class ModalitySpec:
     def num_values(self) -> int:
         """Numbers of one sample."""
         return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Caution:
+    """How much a model is to be trusted.
+
+    Args:
+        turn_away: share of known inputs of each modality that may be turned away as unfamiliar, in [0, 0.5]. 0: none.
+        coverage: probability with which a prediction set is to hold the right class, in (0, 1).
+    """
+
+    turn_away: float = 0.05
+    coverage: float = 0.95
+
+    def __post_init__(self) -> None:
+        require(0 <= self.turn_away <= 0.5, "turn_away", "in [0, 0.5]", self.turn_away)
+        require(0 < self.coverage < 1, "coverage", "in (0, 1)", self.coverage)
 
 
 def image_spec(shape: tuple[int, ...] = (28, 28, 1), pixel_max: int = 255) -> ModalitySpec:

@@ -42,7 +42,7 @@ def test_the_full_format_tells_each_vote_and_whether_they_agree(trained_run, tmp
     predict(Job(trained_run, tmp_path / "data", tmp_path / "out.csv", full=True))
     table, expected = pd.read_csv(tmp_path / "out.csv"), views(trained_run, images, audio)
     columns = ["label", "confidence", "image_label", "image_confidence", "audio_label", "audio_confidence", "agree"]
-    assert list(table) == ["row_id", *columns]
+    assert list(table) == ["row_id", *columns, "image_share", "audio_share"]
     for view, prefix in ((FUSED, ""), ("image", "image_"), ("audio", "audio_")):
         assert table[f"{prefix}label"].tolist() == expected[view].argmax(axis=1).tolist()
         np.testing.assert_allclose(table[f"{prefix}confidence"], expected[view].max(axis=1), atol=2e-6)

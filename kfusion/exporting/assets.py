@@ -90,7 +90,8 @@ def _endpoints(context: ExportContext, folder: Path) -> str:
     heading = f"`{READ_BYTES}` gives {nouns} that `{RAW_BYTES}` reads from files; the others give, for each row:"
     lines += ["", "Each gives, for every row:" if context.left_out else heading, ""]
     lines += ["| output | | |", "| --- | --- | --- |"]
-    lines += [f"| `{name}` | {_tensor(outputs[name])} | {text} |" for name, text in meanings(context.spec).items()]
+    said = {name: text for name, text in meanings(context.spec).items() if name in outputs}
+    lines += [f"| `{name}` | {_tensor(outputs[name])} | {text} |" for name, text in said.items()]
     return "\n".join(lines) + "\n"
 
 

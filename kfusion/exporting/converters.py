@@ -16,7 +16,8 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 from kfusion.exporting.portable_runtime import FACTS, LABELS, outputs_of
 from kfusion.exporting.signatures import DEFAULT, Endpoints, Tensors, one_or_all
 from kfusion.modalities import modality
-from kfusion.spec import Spec
+from kfusion.model.trust import Trust
+from kfusion.spec import Caution, Spec
 from kfusion.validation import UserError, reason
 
 OPSET = 18
@@ -97,7 +98,7 @@ def to_onnx(frozen: Any, facts: Mapping[str, Any]) -> bytes:
     )
     outputs = {output.name: output for output in model.graph.output}
     del model.graph.output[:]
-    model.graph.output.extend(outputs[name] for name in outputs_of(tuple(facts["modalities"])))
+    model.graph.output.extend(outputs[name] for name in facts["outputs"])
     for tensor in (*model.graph.input, *model.graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
     model.producer_name, model.producer_version = "kfusion", facts["versions"]["kfusion"] or ""
@@ -135,16 +136,24 @@ class Unchecked(Endpoints):
         *values, present = inputs
         own = {name: each * float(self.spec[name].scale) for name, each in zip(self.spec.names, values, strict=True)}
         outputs = self._predicted(own, present)
-        return {name: outputs[name] for name in outputs_of(self.spec.names)}
+        return {name: outputs[name] for name in outputs_of(self.spec.names, self.answers.trust is not None)}
 
 
-def freeze(network: keras.Model, spec: Spec, temperature: Mapping[str, float]) -> tf.Module:
+def freeze(
+    network: keras.Model,
+    spec: Spec,
+    temperature: Mapping[str, float],
+    trust: Trust | None = None,
+    caution: Caution | None = None,
+) -> tf.Module:
     """The network's predictions, as a function in whose graph all weights are constants.
 
     Args:
         network: {name: values, "present"} -> probabilities.
         spec: the modalities and class names.
         temperature: for each of `spec.views`, by which its probabilities are tempered; empty: they stay as they are.
+        trust: of the network; None: nothing is said of it.
+        caution: how much the network is to be trusted.
 
     Returns:
         A module with `predict(*values, present) -> {output: tensor}`: float32 (batch, *shape) for each modality in the
@@ -152,12 +161,12 @@ def freeze(network: keras.Model, spec: Spec, temperature: Mapping[str, float]) -
     """
     takes = [tf.TensorSpec((None, *each.shape), tf.float32, name) for name, each in spec.modalities.items()]
     takes.append(tf.TensorSpec((None, len(spec.names)), tf.bool, "present"))
-    unchecked = Unchecked(network, spec, temperature, {}).predict_unchecked
+    unchecked = Unchecked(network, spec, temperature, {}, trust=trust, caution=caution).predict_unchecked
     traced = tf.function(unchecked, autograph=False, input_signature=takes)
     # Not only the variables: a Normalization layer's mean is a captured tensor, of which tf2onnx would make an input.
     frozen = convert_variables_to_constants_v2(traced.get_concrete_function())
     # A frozen function gives its outputs in the order of their names, and the names are lost.
-    names = sorted(outputs_of(spec.names))
+    names = sorted(outputs_of(spec.names, trust is not None))
 
     def predict(*inputs: tf.Tensor) -> Tensors:
         return dict(zip(names, frozen(*inputs), strict=True))

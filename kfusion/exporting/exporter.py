@@ -10,7 +10,7 @@ accuracy of an 8-bit file is measured and the data are there. Data that are read
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,16 @@ from kfusion.data.statistics import as_range, largest
 from kfusion.environment import environment
 from kfusion.exporting.kept_samples import KeptSamples, kept_samples
 from kfusion.exporting.model_store import ModelStore
-from kfusion.exporting.portable_runtime import FORMATS, check_extra
+from kfusion.exporting.portable_runtime import FORMATS, check_extra, outputs_of
 from kfusion.exporting.sample_requests import Expected
 from kfusion.exporting.signatures import Endpoints, why_no_files
 from kfusion.exporting.verify import VerificationError, table
 from kfusion.modalities import each_of
 from kfusion.modalities.front_ends import Reader, note_on, readers_of
+from kfusion.model.trust import Trust, read_trust
 from kfusion.prepared_data import MissingData, load_own
 from kfusion.run_dir import Run, read_temperature
-from kfusion.spec import FUSED, Spec
+from kfusion.spec import FUSED, Caution, Spec
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,14 @@ class Options:
         verify: verify the model before it is published.
         calibrate: temper the probabilities where the run has temperatures.
         format: one of `FORMATS`.
+        caution: how much the model is to be trusted.
     """
 
     version: int | None = None
     verify: bool = True
     calibrate: bool = True
     format: str = "savedmodel"
+    caution: Caution = field(default_factory=Caution)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +69,7 @@ class ExportContext:
         readers: for each modality that comes in files, what reads them; empty: none are read.
         left_out: why files are not read; "" where they are.
         samples: what the export is verified on and calibrated by.
+        trust: of the network; None: the run knows nothing of it, or the export's arithmetic is not the network's.
     """
 
     run: Run
@@ -78,16 +82,18 @@ class ExportContext:
     readers: Mapping[str, Reader]
     left_out: str
     samples: KeptSamples
+    trust: Trust | None = None
 
     @cached_property
     def endpoints(self) -> Endpoints:
         """The network as endpoints."""
-        return Endpoints(self.network, self.spec, self.temperature, self.readers, self.limits)
+        trusted = self.trust, self.options.caution
+        return Endpoints(self.network, self.spec, self.temperature, self.readers, self.limits, *trusted)
 
     @cached_property
     def expected(self) -> Expected:
         """The network, called through Keras."""
-        return Expected(self.network, self.spec, self.temperature)
+        return Expected(self.network, self.spec, self.temperature, self.trust, self.options.caution)
 
     @property
     def limits(self) -> dict[str, float]:
@@ -138,6 +144,8 @@ class ExportContext:
             "test": {view: row["accuracy"] for view, row in self.run.metrics()["views"].items()},
             "rows": self.rows_used,
             "temperature": dict(self.temperature),
+            "outputs": list(outputs_of(self.spec.names, self.trust is not None)),
+            **({"caution": asdict(self.options.caution)} if self.trust else {}),
             "versions": {**environment("float32")["packages"], "kfusion": __version__},
         }
 
@@ -150,6 +158,11 @@ class ExportContext:
             lines.append(f"probabilities are tempered ({self.run.calibration.name}): {listed}")
         else:
             lines.append("probabilities are the network's own, not calibrated")
+        if self.trust and self.options.caution.turn_away:
+            share, coverage = self.options.caution.turn_away, self.options.caution.coverage
+            lines.append(
+                f"unfamiliar at {share:g} of known inputs turned away; prediction sets of coverage {coverage:g}"
+            )
         if self.left_out and not FORMATS[self.options.format].file:
             lines.append(f"raw_bytes is left out: {self.left_out}")
         elif note := note_on(source):
@@ -180,7 +193,9 @@ def read_context(run: Run, network: keras.Model, name: str, options: Options) ->
     readers, reasons = readers_of(spec, data["source"], raw=True)
     left_out = why_no_files(spec, reasons)
     used = {} if left_out else readers
-    return ExportContext(run, network, name, options, spec, data, temperature, used, left_out, samples)
+    # The distances between embeddings of 8-bit arithmetic are others.
+    trust = None if FORMATS[options.format].quantised else read_trust(run)
+    return ExportContext(run, network, name, options, spec, data, temperature, used, left_out, samples, trust)
 
 
 def export(

@@ -5,6 +5,7 @@ A file in float32 must predict what the network predicts; one of 8-bit integers 
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from kfusion.cli import quiet
 from kfusion.data.dataset import Pairs
 from kfusion.exporting.converters import freeze, to_int8, to_litert, to_onnx, with_facts
 from kfusion.exporting.exporter import ExportContext
-from kfusion.exporting.portable_runtime import FORMATS, Portable, open_portable, outputs_of
+from kfusion.exporting.portable_runtime import FORMATS, Portable, open_portable
 from kfusion.exporting.sample_requests import Arrays
 from kfusion.exporting.verify import BATCHES, TOLERANCE, Check, distance
 from kfusion.spec import FUSED, Spec
@@ -45,7 +46,7 @@ def convert_int8(context: ExportContext, folder: Path) -> None:
 def convert_onnx(context: ExportContext, folder: Path) -> None:
     """Writes a .onnx file; arguments as for `convert_int8`."""
     with quiet():
-        content = to_onnx(freeze(context.network, context.spec, context.temperature), context.facts)
+        content = to_onnx(_frozen(context), context.facts)
     _path(context, folder).write_bytes(content)
 
 
@@ -74,7 +75,11 @@ def _path(context: ExportContext, folder: Path) -> Path:
 
 def _litert(context: ExportContext) -> bytes:
     with quiet():
-        return to_litert(freeze(context.network, context.spec, context.temperature))
+        return to_litert(_frozen(context))
+
+
+def _frozen(context: ExportContext) -> Any:
+    return freeze(context.network, context.spec, context.temperature, context.trust, context.options.caution)
 
 
 def same_predictions(path: Path, context: ExportContext) -> list[Check]:
@@ -89,7 +94,7 @@ def same_predictions(path: Path, context: ExportContext) -> list[Check]:
     model, spec, pairs = _opened(path), context.spec, context.samples.test
     rows = np.arange(max(BATCHES)) % len(pairs)
     values = pairs.read(rows)
-    outputs = outputs_of(spec.names)
+    outputs = model.facts["outputs"]
     parts = {"probabilities": tuple(name for name in outputs if name != "embedding"), "embedding": ("embedding",)}
     checks = []
     for view, seen in spec.views.items():

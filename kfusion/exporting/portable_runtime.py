@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kfusion.spec import Spec
+from kfusion.spec import SHARES, TRUSTED, Spec
 from kfusion.validation import UserError, reason
 
 FACTS, LABELS = "kfusion.json", "labels.txt"
@@ -36,13 +36,15 @@ PACKAGES = {
 """What an extra brings; the modules' names are the packages', with underscores."""
 
 
-def outputs_of(names: Sequence[str]) -> tuple[str, ...]:
+def outputs_of(names: Sequence[str], trusted: bool = False) -> tuple[str, ...]:
     """What a file gives for every row, in this order; the meanings are those of `signatures.meanings`.
 
     Args:
         names: of its modalities.
+        trusted: whether something is known of the network's trust.
     """
-    return ("probabilities", "label", *(f"{name}_probabilities" for name in names), "embedding")
+    plain = ("probabilities", "label", *(f"{name}_probabilities" for name in names), "embedding")
+    return (*plain, SHARES, *TRUSTED) if trusted else plain
 
 
 def check_extra(extra: str) -> None:
@@ -116,7 +118,7 @@ class OnnxFile:
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.facts = json.loads(self.session.get_modelmeta().custom_metadata_map["kfusion"])
         self.inputs = _inputs(self.facts)
-        self.outputs = outputs_of(self.inputs[:-1])
+        self.outputs = tuple(self.facts.get("outputs", outputs_of(self.inputs[:-1])))
 
     def ask(self, *values: np.ndarray) -> dict[str, np.ndarray]:
         """See `Portable`."""

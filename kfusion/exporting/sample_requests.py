@@ -10,6 +10,7 @@ up and to verify the endpoints that take files.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import permutations
 from typing import Any
 
 import keras
@@ -23,7 +24,9 @@ from kfusion.metrics.classification import temper
 from kfusion.modalities import each_of, modality
 from kfusion.modalities.base import with_wrong_value
 from kfusion.modalities.front_ends import Reader
-from kfusion.spec import FUSED, Spec
+from kfusion.model.answers import TINY
+from kfusion.model.trust import MOST_MODALITIES, Trust
+from kfusion.spec import FUSED, SHARES, Caution, Spec
 
 REFUSED = "INVALID_ARGUMENT"
 Arrays = dict[str, np.ndarray]
@@ -122,11 +125,21 @@ class Expected:
         network: {name: values, "present"} -> probabilities.
         spec: the modalities and class names.
         temperature: for each of `spec.views`; empty: probabilities stay as they are.
+        trust: of the network; None: nothing is said of it.
+        caution: how much the network is to be trusted.
     """
 
-    def __init__(self, network: keras.Model, spec: Spec, temperature: Mapping[str, float]) -> None:
-        self.spec, self.temperature = spec, temperature
-        self.network: Any = keras.Model(network.input, [network.output, network.get_layer("fusion").output])
+    def __init__(
+        self,
+        network: keras.Model,
+        spec: Spec,
+        temperature: Mapping[str, float],
+        trust: Trust | None = None,
+        caution: Caution | None = None,
+    ) -> None:
+        self.spec, self.temperature, self.trust, self.caution = spec, temperature, trust, caution or Caution()
+        outputs = [network.output, network.get_layer("fusion").output, network.get_layer("steps").output]
+        self.network: Any = keras.Model(network.input, outputs)
 
     def outputs(self, values: Mapping[str, np.ndarray], present: np.ndarray) -> Arrays:
         """The outputs of an endpoint.
@@ -135,27 +148,58 @@ class Expected:
             values: float32 (n, *shape) for each modality, in the network's unit.
             present: bool (n, modalities).
         """
-        by_view = {view: self._view(values, present, seen) for view, seen in self.spec.views.items()}
-        raw, state = by_view[FUSED]
-        label = raw.argmax(axis=1)
-        tempered = {view: self._tempered(each, view) for view, (each, _) in by_view.items()}
-        alone = {name: np.where(present[:, [i]], tempered[name], 0.0) for i, name in enumerate(self.spec.names)}
+        names, said, used = self.spec.names, dict[str, np.ndarray](), present
+        if self.trust:
+            familiarity = self.trust.familiarity(tf.constant(self._ask(values, present)[2]), tf.constant(present))
+            used, accepted = self.trust.rests_on(familiarity, tf.constant(present), self.caution.turn_away)
+            said = {"familiarity": familiarity.numpy(), "used": used.numpy(), "accepted": accepted.numpy()}
+            used = said["used"]
+        raw, state, _ = self._ask(values, used)
+        label, rows = raw.argmax(axis=1), np.arange(len(raw))
+        alone = {}
+        for at, name in enumerate(names):
+            seen = present & (np.arange(len(names)) == at)
+            own = self._ask(values, np.where(seen.any(axis=1, keepdims=True), seen, present))[0]
+            alone[name] = np.where(present[:, [at]], self._tempered(own, name), 0.0)
         # One modality of several is tempered as it is alone.
-        several = present.sum(axis=1, keepdims=True) >= min(2, len(alone))
+        several = used.sum(axis=1, keepdims=True) >= min(2, len(names))
+        one = sum(np.where(used[:, [at]], each, 0.0) for at, each in enumerate(alone.values()))
+        if self.trust:
+            thresholds = self.trust.thresholds(self.caution.coverage)[(used << np.arange(len(names))).sum(axis=1)]
+            said["prediction_set"] = raw >= thresholds[:, None]
+            said["prediction_set"][rows, label] = True
         return {
-            "probabilities": np.where(several, tempered[FUSED], sum(alone.values())),
+            "probabilities": np.where(several, self._tempered(raw, FUSED), one),
             "label": label,
             "class_name": np.array([self.spec.class_names[each].encode() for each in label], object),
             **{f"{name}_probabilities": each for name, each in alone.items()},
             "embedding": state,
             "present": present,
+            **({SHARES: self._shares(values, used, label)} if len(names) <= MOST_MODALITIES else {}),
+            **said,
         }
 
-    def _view(self, values: Mapping[str, np.ndarray], present: np.ndarray, view: tuple[bool, ...]) -> tuple[Any, Any]:
-        seen = present & np.array([view])
-        seen = np.where(seen.any(axis=1, keepdims=True), seen, present)
-        probabilities, state = self.network({**values, "present": seen}, training=False)
-        return np.asarray(probabilities), np.asarray(state)
+    def _ask(self, values: Mapping[str, np.ndarray], seen: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Probabilities, the fused embedding, and the embedding of each modality."""
+        return tuple(map(np.asarray, self.network({**values, "present": seen}, training=False)))
+
+    def _shares(self, values: Mapping[str, np.ndarray], used: np.ndarray, label: np.ndarray) -> np.ndarray:
+        """Shapley values as the mean gain over all orders in which modalities may come."""
+        num, rows = len(self.spec.names), np.arange(len(label))
+        orders, total = list(permutations(range(num))), np.zeros(used.shape)
+        for order in orders:
+            seen, before = np.zeros_like(used), None
+            for at in (None, *order):
+                if at is not None:
+                    seen[:, at] = used[:, at]
+                own = self._ask(values, seen)[0].astype(np.float64)
+                others = own.copy()
+                others[rows, label] = 0
+                odds = np.log(np.maximum(own[rows, label], TINY)) - np.log(np.maximum(others.sum(axis=1), TINY))
+                if at is not None:
+                    total[:, at] += odds - before
+                before = odds
+        return total / len(orders)
 
     def _tempered(self, probabilities: np.ndarray, view: str) -> np.ndarray:
         return temper(probabilities, self.temperature[view]) if self.temperature else probabilities

@@ -20,21 +20,21 @@ inputs are declared without a rank, rules read `tf.shape` only, and `Reshape`, w
 parts the checked from the unchecked.
 """
 
-import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial, reduce
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from kfusion.modalities import each_of, modality
 from kfusion.modalities.base import MAX_MAGNITUDE
 from kfusion.modalities.front_ends import Reader
-from kfusion.spec import FUSED, Spec
+from kfusion.model.answers import Answers
+from kfusion.model.trust import Trust
+from kfusion.spec import SHARES, Caution, Spec
 
 DEFAULT, RAW_BYTES, READ_BYTES = "serving_default", "raw_bytes", "read_bytes"
 
@@ -49,8 +49,12 @@ def array_signatures(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def meanings(spec: Spec) -> dict[str, str]:
-    """What each output says of a row: (batch, num_classes), (batch,), (batch, size) or (batch, modalities)."""
+    """What each output says of a row: (batch, num_classes), (batch,), (batch, size) or (batch, modalities).
+
+    A model of whose trust nothing is known has no `TRUSTED`, one of very many modalities no shares.
+    """
     nouns = {name: kind.called(name) for name, kind, _ in each_of(spec)}
+    listed = " and ".join(f"the {noun}" for noun in nouns.values())
     return {
         "probabilities": "the answer to all that is there",
         "label": "its most probable class",
@@ -61,6 +65,11 @@ def meanings(spec: Spec) -> dict[str, str]:
         },
         "embedding": "what the fusion head made of all that is there",
         "present": " ".join(f"{noun} there?" for noun in nouns.values()),
+        SHARES: f"what {listed} each add to the log-odds of the label, as Shapley values",
+        "familiarity": f"of {listed}: the share of known inputs that are stranger; 0 where there is none",
+        "used": f"does the answer rest on {listed}?",
+        "accepted": "is any of it familiar? If not, the answer means nothing",
+        "prediction_set": "which classes it may be, with the coverage that the model promises",
     }
 
 
@@ -230,6 +239,8 @@ class Endpoints:
         temperature: for each of `spec.views`, by which its probabilities are tempered; empty: they stay as they are.
         readers: for each modality that comes in files, what reads them; empty: no `raw_bytes`.
         limits: for each modality how far from zero its values may be, in the network's unit; left out: very far.
+        trust: of the network; None: nothing is said of it.
+        caution: how much the network is to be trusted.
     """
 
     def __init__(
@@ -239,15 +250,12 @@ class Endpoints:
         temperature: Mapping[str, float],
         readers: Mapping[str, Reader],
         limits: Mapping[str, float] | None = None,
+        trust: Trust | None = None,
+        caution: Caution | None = None,
     ) -> None:
-        self.spec, self.temperature, self.readers, self.limits = spec, temperature, readers, limits or {}
+        self.spec, self.readers, self.limits = spec, readers, limits or {}
         self.arrays = array_signatures(spec.names)
-        self.encoders = {
-            name: keras.Model(network.input[name], network.get_layer(f"{name}_embedding_dropout").output)
-            for name in spec.names
-        }
-        inputs = [network.get_layer("steps").output, network.input["present"]]
-        self.head = keras.Model(inputs, [network.output, network.get_layer("fusion").output])
+        self.answers = Answers(network, spec, temperature, trust, caution)
 
     @property
     def names(self) -> list[str]:
@@ -323,54 +331,19 @@ class Endpoints:
         return tf.where(known, checked, values) if kind.allows_missing else checked
 
     def _predicted(self, values: Mapping[str, tf.Tensor], present: tf.Tensor | None = None) -> Tensors:
-        """The outputs for some modalities, or all of them; each is encoded once.
+        """The outputs for some modalities, or all of them.
 
         Args:
             values: in the network's unit.
             present: bool (batch, modalities); None: all that `values` has.
         """
-        names, views = self.spec.names, self.spec.views
-        embedded = {name: self.encoders[name](each, training=False) for name, each in values.items()}
-        zeros = tf.zeros_like(next(iter(embedded.values())))
-        steps = tf.stack([embedded.get(name, zeros) for name in names], axis=1)
-        batch = tf.shape(steps)[0]
-        everywhere = tf.constant([[name in values for name in names]])
-        there: Any = tf.repeat(everywhere, batch, axis=0) if present is None else present
-        if len(values) < len(names):
-            views = {FUSED: views[FUSED]}
-        # One call of the head for all views: at a batch of one, the number of ops is what takes the time.
-        seen = tf.concat([tf.logical_and(there, tf.constant([view])) for view in views.values()], axis=0)
-        probabilities, state = self.head([tf.tile(steps, [len(views), 1, 1]), seen], training=False)
-        by_view = dict(zip(views, tf.split(probabilities, len(views)), strict=True))
-        return self._named(by_view, state[:batch], there)
-
-    def _named(self, by_view: Mapping[str, tf.Tensor], embedding: tf.Tensor, present: Any) -> Tensors:
-        """The outputs, from the probabilities of each view; where one modality is given, the fused ones are its own."""
-        label = tf.argmax(by_view[FUSED], axis=1, output_type=tf.int64)
-        alone = {}
-        for index, name in enumerate(self.spec.names):
-            tempered = self._tempered(by_view.get(name, by_view[FUSED]), name)
-            alone[name] = tf.where(present[:, index : index + 1], tempered, tf.zeros_like(tempered))
-        # One modality of several is tempered as it is alone.
-        several = tf.reduce_sum(tf.cast(present, tf.int32), axis=1, keepdims=True) >= min(2, len(alone))
-        fused, one = self._tempered(by_view[FUSED], FUSED), reduce(operator.add, alone.values())
-        outputs = {
-            "probabilities": tf.where(several, fused, one),
-            "label": label,
-            "class_name": tf.gather(tf.constant(self.spec.class_names), label),
-            **{f"{name}_probabilities": values for name, values in alone.items()},
-            "embedding": tf.reshape(embedding, [tf.shape(embedding)[0], embedding.shape[-1]]),
-            "present": present,
-        }
-        return {name: tf.identity(values, name=name) for name, values in outputs.items()}
-
-    def _tempered(self, probabilities: tf.Tensor, view: str) -> tf.Tensor:
-        """p'ₖ = pₖ^(1/T) / Σⱼ pⱼ^(1/T), as `metrics.classification.temper`."""
-        temperature = self.temperature.get(view, 1.0)
-        if temperature == 1.0:
-            return probabilities
-        logs = tf.math.log(tf.maximum(probabilities, float(np.finfo(np.float32).tiny)))
-        return tf.nn.softmax(logs / temperature, axis=1)
+        there: Any = present
+        if present is None:
+            batch = tf.shape(next(iter(values.values())))[0]
+            there = tf.repeat(tf.constant([[name in values for name in self.spec.names]]), batch, axis=0)
+        outputs = self.answers(values, there)
+        outputs |= {"class_name": tf.gather(tf.constant(self.spec.class_names), outputs["label"]), "present": there}
+        return {name: tf.identity(outputs[name], name=name) for name in meanings(self.spec) if name in outputs}
 
 
 def write_saved_model(folder: Path, network: keras.Model, endpoints: Endpoints) -> None:

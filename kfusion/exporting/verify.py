@@ -18,6 +18,7 @@ from rich.text import Text
 from kfusion.exporting.sample_requests import REFUSED, BadRequest
 from kfusion.exporting.subprocess_runner import Reply, Request, Session, ask_apart
 from kfusion.runtime.protos import read_ops, read_signatures
+from kfusion.spec import SHARES
 
 WEIGHTS = """VarHandleOp ReadVariableOp AssignVariableOp VarIsInitializedOp DisableCopyOnRead RestoreV2 SaveV2
     MergeV2Checkpoints ShardedFilename StaticRegexFullMatch"""
@@ -41,6 +42,8 @@ ALLOWED = frozenset(
 )
 TOLERANCE = 1e-5
 """How far an answer may be from the network's own, for each number."""
+COARSE = {"familiarity": 1e-3, SHARES: 1e-3}
+"""How far these may be: both are logarithms, of distances and of odds, before they are what they are."""
 BATCHES = (1, 2, 7, 64)
 
 Arrays = Mapping[str, np.ndarray]
@@ -124,6 +127,8 @@ def table(checks: list[Check]) -> Table:
 def distance(answer: Arrays, expected: Arrays) -> float:
     """The largest difference of any number; infinite where outputs are missing, or labels or names differ.
 
+    That of `COARSE` outputs counts as much less as they are allowed more.
+
     Args:
         answer: the outputs of a model, by name.
         expected: what they should be.
@@ -138,6 +143,7 @@ def distance(answer: Arrays, expected: Arrays) -> float:
         if wanted.dtype.kind in "f":
             # A NaN must not pass for small, unless it is one that was read, as a missing number is.
             difference = np.nan_to_num(np.abs(got - wanted), nan=np.inf)
+            difference = difference * (TOLERANCE / COARSE.get(name, TOLERANCE))
             worst = max(worst, float(np.where(np.isnan(got) & np.isnan(wanted), 0, difference).max()))
         elif not np.array_equal(got, wanted):
             return float("inf")

@@ -14,7 +14,7 @@ import numpy as np
 from kfusion.prediction.inputs import Arrays, Files, Rows
 from kfusion.prediction.models import Model
 from kfusion.prediction.outputs import Votes, Work, answer_table, error_table
-from kfusion.spec import FUSED, Spec
+from kfusion.spec import FUSED, SHARES, TRUSTED, Caution, Spec
 from kfusion.validation import UserError
 
 BATCH_ROWS = 1024
@@ -64,9 +64,10 @@ def votes(model: Model, start: int, rows: Arrays | Files) -> Votes:
     valid = {FUSED: good} | {name: good & rows.present[:, place] for place, name in enumerate(model.spec.names)}
     return Votes(
         start,
-        {view: np.where(valid[view], answer.argmax(axis=1), -1) for view, answer in answers.items()},
-        {view: np.where(valid[view], answer.max(axis=1), np.nan) for view, answer in answers.items()},
+        {view: np.where(here, answers[view].argmax(axis=1), -1) for view, here in valid.items() if view in answers},
+        {view: np.where(here, answers[view].max(axis=1), np.nan) for view, here in valid.items() if view in answers},
         rows.reason,
+        {name: answers[name] for name in (*TRUSTED, SHARES) if name in answers},
     )
 
 
@@ -78,6 +79,7 @@ def joined(parts: list[Votes]) -> Votes:
         {view: np.concatenate([part.label[view] for part in parts]) for view in views},
         {view: np.concatenate([part.confidence[view] for part in parts]) for view in views},
         [reason for part in parts for reason in part.reason],
+        {name: np.concatenate([part.trust[name] for part in parts]) for name in parts[0].trust},
     )
 
 
@@ -92,6 +94,8 @@ class Plan:
         rows: the input.
         source: what to call it.
         strict: stop at the first row that cannot be answered.
+        caution: how much a run's network is to be trusted; None: as usual, or as a version was exported.
+        abstain: give no label where nothing of a row is familiar.
     """
 
     model: Path
@@ -100,6 +104,8 @@ class Plan:
     rows: Rows
     source: Path
     strict: bool
+    caution: Caution | None = None
+    abstain: bool = False
 
     def check_strict(self, starts: list[int]) -> None:
         """Stops a strict job at the first bad row of shards that are complete already.
@@ -155,5 +161,5 @@ def _write(plan: Plan, votes: Votes, spec: Spec) -> None:
     """Writes one shard."""
     span = votes.start, votes.start + len(votes)
     files, ids = plan.rows.files(*span), plan.rows.ids(*span)
-    answers = answer_table(votes, files, spec.class_names, plan.full, ids)
+    answers = answer_table(votes, files, spec.class_names, plan.full, ids, plan.abstain)
     plan.work.keep(votes.start, answers, error_table(votes, files, ids))

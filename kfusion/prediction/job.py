@@ -20,6 +20,7 @@ from kfusion.prediction.inputs import FileRows, FilesOf, Rows, open_listing
 from kfusion.prediction.listing import write_listing
 from kfusion.prediction.models import Model, load_model
 from kfusion.prediction.outputs import Work, read_errors
+from kfusion.spec import Caution
 from kfusion.validation import UserError, broken
 
 
@@ -103,6 +104,8 @@ class Job:
         strict: stop at the first row that cannot be answered.
         resume: go on after the last complete shard.
         overwrite: replace what is there.
+        caution: how much a run's network is to be trusted; None: as usual, or as a version was exported.
+        abstain: give no label where nothing of a row is familiar.
     """
 
     model: Path
@@ -114,6 +117,8 @@ class Job:
     strict: bool = False
     resume: bool = False
     overwrite: bool = False
+    caution: Caution | None = None
+    abstain: bool = False
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,7 @@ def predict(job: Job, console: Console | None = None, engine: Engine = answer_sh
     work.check(job.resume, job.overwrite)
     if job.resume and job.out.exists() and not work.begun:
         return Outcome(0, sum(1 for _ in read_errors(work.errors)), work.errors, None)
-    return run_job(job, load_model(job.model, job.full), console, engine)
+    return run_job(job, load_model(job.model, job.full, job.caution), console, engine)
 
 
 def run_job(job: Job, model: Model, console: Console | None = None, engine: Engine = answer_shards) -> Outcome:
@@ -180,12 +185,13 @@ def _answer(job: Job, work: Work, model: Model, console: Console | None, engine:
     # Not before: an input that is refused costs no earlier job. Without its facts, nobody knows whose a shard is.
     if not (job.resume and work.begun):
         work.empty()
-    plan = Plan(job.model, job.full, work, rows, job.source, job.strict)
+    plan = Plan(job.model, job.full, work, rows, job.source, job.strict, job.caution, job.abstain)
     facts = {
         "version": FILES_FORMAT if isinstance(rows, FileRows) else FORMAT,
         "model": model.identity,
         "input": rows.identity(),
         "format": "full" if job.full else "submission",
+        **({"abstain": True} if job.abstain else {}),
     }
     work.begin(facts)
     if console:

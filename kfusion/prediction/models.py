@@ -5,7 +5,7 @@ Python's TensorFlow, which are imported where a run is loaded and not before.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,14 +14,13 @@ import numpy as np
 from kfusion.cli import quiet
 from kfusion.data.statistics import Range, as_range
 from kfusion.io import file_hash, read_json
-from kfusion.metrics.classification import temper
 from kfusion.modalities import each_of, kinds
 from kfusion.prediction.inputs import Arrays, Files
 from kfusion.prediction.outputs import Probabilities
 from kfusion.run_dir import open_finished, read_temperature
 from kfusion.runtime.c_api import Refused, ServedModel, library
 from kfusion.runtime.protos import ASSETS, LABELS, Signature, read_labels, read_signatures
-from kfusion.spec import FUSED, ModalitySpec, Spec
+from kfusion.spec import FUSED, SHARES, TRUSTED, Caution, ModalitySpec, Spec
 from kfusion.validation import UserError, broken
 
 
@@ -48,16 +47,20 @@ class Model(Protocol):
         ...
 
     def answer(self, rows: Arrays | Files) -> Probabilities:
-        """The probabilities; those of rows with a reason mean nothing. Reasons may be added to the rows."""
+        """The probabilities, and `TRUSTED` and `SHARES` where the model has them; see `outputs.Probabilities`.
+
+        Those of rows with a reason mean nothing. Reasons may be added to the rows.
+        """
         ...
 
 
-def load_model(folder: Path, all_views: bool) -> Model:
+def load_model(folder: Path, all_views: bool, caution: Caution | None = None) -> Model:
     """The model in a folder.
 
     Args:
         folder: a run folder, or an exported version.
         all_views: also predict from each modality alone.
+        caution: how much a run's network is to be trusted; None: as usual, or as a version was exported.
 
     Raises:
         UserError: it is neither, or it is damaged.
@@ -65,8 +68,11 @@ def load_model(folder: Path, all_views: bool) -> Model:
     if (folder / "config.json").is_file():
         with quiet():
             import tensorflow  # noqa: F401
-        return RunModel(folder, all_views)
+        return RunModel(folder, all_views, caution)
     if (folder / "saved_model.pb").is_file():
+        if caution is not None:
+            rule = "'turn_away' and 'coverage' must be left out with an exported version, which has its own"
+            raise UserError(f"{rule}. Received: {caution.turn_away:g} and {caution.coverage:g}")
         with quiet():
             library()
         return VersionModel(folder, all_views)
@@ -83,17 +89,19 @@ class RunModel:
     Args:
         folder: the run folder.
         all_views: also predict from each modality alone.
+        caution: how much it is to be trusted; None: as usual.
 
     Raises:
         UserError: it is not a finished run, or a file of it is damaged.
     """
 
-    def __init__(self, folder: Path, all_views: bool) -> None:
+    def __init__(self, folder: Path, all_views: bool, caution: Caution | None = None) -> None:
         import tensorflow as tf
 
         from kfusion.inference import load_fitting
         from kfusion.modalities.front_ends import note_on, readers_of
-        from kfusion.model.build import with_all_views
+        from kfusion.model.answers import Answers
+        from kfusion.model.trust import read_trust
 
         run = open_finished(folder)
         facts = run.data()
@@ -102,18 +110,18 @@ class RunModel:
         self.unreadable = readers_of(self.spec, facts["source"])[1]
         self.columns_of_tables = facts["source"].get("columns", {})
         self.note = note_on(facts["source"])
-        self.temperature = read_temperature(run)
-        calibrated = f"tempered by {run.calibration.name}" if self.temperature else "the network's own, not calibrated"
+        temperature, trust, caution = read_temperature(run), read_trust(run), caution or Caution()
+        calibrated = f"tempered by {run.calibration.name}" if temperature else "the network's own, not calibrated"
         self.confidence_note = f"confidences: {calibrated}"
-        self.identity = f"{file_hash(run.best)} {self.temperature}"
+        self.identity = f"{file_hash(run.best)} {temperature}{f' {caution}' if trust else ''}"
         network = load_fitting(run)
-        views = with_all_views(network) if all_views else network
+        answers = Answers(network, self.spec, temperature, trust, caution)
         scale = {name: float(shape.scale) for name, shape in self.spec.modalities.items()}
         signature = {name: tf.TensorSpec(x.shape, x.dtype) for name, x in network.input.items()}
 
         def answer(batch: dict[str, Any]) -> Any:
-            in_own_unit = {name: batch[name] * scale[name] for name in scale if scale[name] != 1}
-            return views(batch | in_own_unit, training=False)
+            values = {name: batch[name] * scale[name] if scale[name] != 1 else batch[name] for name in scale}
+            return answers(values, batch["present"])
 
         # Concrete: to TensorFlow, the functions of several runs in one process look like one that is traced again.
         self._answer = tf.function(answer, input_signature=[signature]).get_concrete_function()
@@ -156,28 +164,31 @@ class RunModel:
             return np.concatenate([values for values, _ in parts]), [text for _, reason in parts for text in reason]
 
     def answer(self, rows: Arrays | Files) -> Probabilities:
-        """The network's probabilities of each view."""
+        """See `Model`."""
         import tensorflow as tf
 
         rows = self.prepare(rows)
         # A row must hold something, even where its prediction will be thrown away.
         present = rows.present | ~rows.present.any(axis=1, keepdims=True)
         batch = {**rows.values, "present": present}
-        probabilities = self._answer({name: tf.constant(values) for name, values in batch.items()}).numpy()
-        if not self.all_views:
-            return {FUSED: probabilities}
-        by_view = {view: probabilities[:, place] for place, view in enumerate(self.spec.views)}
-        return self._tempered(by_view, present) if self.temperature else by_view
+        outputs = self._answer({name: tf.constant(values) for name, values in batch.items()})
+        columns = _columns(self.spec, self.all_views, outputs)
+        return {view: outputs[column].numpy() for view, column in columns.items()}
 
-    def _tempered(self, probabilities: Probabilities, present: np.ndarray) -> Probabilities:
-        """Each view by its own temperature; that of one modality alone where only it is present."""
-        finite = {view: np.nan_to_num(values, nan=1.0) for view, values in probabilities.items()}
-        tempered = {view: temper(values, self.temperature[view]) for view, values in finite.items()}
-        only_one = (present.sum(axis=1) == 1) & ~present.all(axis=1)
-        for place, name in enumerate(self.spec.names):
-            alone = only_one & present[:, place]
-            tempered[FUSED][alone] = tempered[name][alone]
-        return tempered
+
+def _columns(spec: Spec, all_views: bool, outputs: Container[str]) -> dict[str, str]:
+    """Which output is which of `Probabilities`.
+
+    Args:
+        spec: the modalities.
+        all_views: each modality's own too.
+        outputs: the names of those that there are.
+    """
+    columns = {FUSED: "probabilities", **{name: f"{name}_probabilities" for name in spec.names}}
+    if len(spec.names) == 1:  # What its only modality says alone is the answer.
+        columns = dict.fromkeys(columns, columns[FUSED])
+    columns = columns if all_views else {FUSED: columns[FUSED]}
+    return columns | {name: name for name in (*TRUSTED, SHARES) if name in outputs}
 
 
 def _first_line(message: str) -> str:
@@ -197,8 +208,8 @@ def _ranges(facts: Any, path: Path, spec: Spec) -> dict[str, Range]:
     return {name: as_range(noted.get(f"{name}_range"), path, name) for name in unbounded}
 
 
-DEFAULT, FILES = "serving_default", "raw_bytes"
-"""Endpoints for all modalities: as arrays, and as files."""
+DEFAULT, FILES, READ = "serving_default", "raw_bytes", "read_bytes"
+"""Endpoints for all modalities: as arrays, as files, and what is read from files."""
 _ASSERTED = re.compile(r"assertion failed: \[(.*?)\](?:\s*\[\[.*)?", re.DOTALL)
 _PLACE = re.compile(r"(\w+)_bytes, row \d+: ")
 
@@ -220,10 +231,7 @@ class VersionModel:
         if not (folder / ASSETS / LABELS).is_file() or DEFAULT not in signatures:
             raise _another(folder)
         self.spec = _spec(folder, noted, signatures)
-        columns = {FUSED: "probabilities", **{name: f"{name}_probabilities" for name in self.spec.names}}
-        if len(self.spec.names) == 1:  # What its only modality says alone is the answer.
-            columns = dict.fromkeys(columns, columns[FUSED])
-        self.columns = columns if all_views else {FUSED: columns[FUSED]}
+        self.columns = _columns(self.spec, all_views, signatures[DEFAULT].outputs)
         # What takes the arrays of some modalities and nothing else, by these.
         self.endpoints = {frozenset(known.inputs): name for name, known in sorted(signatures.items())}
         self.endpoints[frozenset(self.spec.names)] = DEFAULT
@@ -248,9 +256,12 @@ class VersionModel:
         return rows
 
     def answer(self, rows: Arrays | Files) -> Probabilities:
-        """The version's probabilities of each view."""
-        good = np.array([not reason for reason in rows.reason])
-        answers = {view: np.zeros((len(good), self.spec.num_classes), np.float32) for view in self.columns}
+        """See `Model`."""
+        good, answers = np.array([not reason for reason in rows.reason]), Probabilities()
+        wide = {"familiarity": len(self.spec.names), "used": len(self.spec.names), SHARES: len(self.spec.names)}
+        for view in self.columns:
+            shape = (len(good),) if view == "accepted" else (len(good), wide.get(view, self.spec.num_classes))
+            answers[view] = np.zeros(shape, bool if view in ("used", "accepted", "prediction_set") else np.float32)
         if isinstance(rows, Files):
             self._answer_files(rows, np.flatnonzero(good), answers)
             return answers
@@ -275,10 +286,18 @@ class VersionModel:
         for view, column in self.columns.items():
             answers[view][chosen] = outputs[column]
 
-    def _answer_files(self, rows: Files, chosen: np.ndarray, answers: Probabilities) -> None:
-        """One bad file fails its batch: each part is tried again, until the file is alone."""
-        if not len(chosen):
-            return
+    def read(self, rows: Files) -> Arrays:
+        """What the version makes of one row of files, before it answers."""
+        try:
+            with quiet(even_if_failing=True):
+                inputs = dict(sorted(self._file_inputs(rows, np.arange(1)).items()))
+                read = self._served.ask(READ, inputs, (*self.spec.names, "present"))
+        except Refused as error:
+            zeros = {name: np.zeros((1, *shape.shape), np.float32) for name, shape in self.spec.modalities.items()}
+            return Arrays(zeros, np.zeros((1, len(zeros)), bool), [_sentence(str(error))])
+        return Arrays({name: read[name] for name in self.spec.names}, read["present"], [""])
+
+    def _file_inputs(self, rows: Files, chosen: np.ndarray) -> dict[str, Any]:
         inputs = {}
         for name, kind, shape in each_of(self.spec):
             if kind.suffixes:
@@ -287,9 +306,15 @@ class VersionModel:
                 inputs[name] = rows.numbers[name][chosen]
             else:  # A row of NaN is absent.
                 inputs[name] = np.full((len(chosen), *shape.shape), np.nan, np.float32)
+        return inputs
+
+    def _answer_files(self, rows: Files, chosen: np.ndarray, answers: Probabilities) -> None:
+        """One bad file fails its batch: each part is tried again, until the file is alone."""
+        if not len(chosen):
+            return
         try:
             with quiet(even_if_failing=True):
-                self._ask(FILES, inputs, answers, chosen)
+                self._ask(FILES, self._file_inputs(rows, chosen), answers, chosen)
         except Refused as error:
             if len(chosen) == 1:
                 rows.reason[chosen[0]] = _sentence(str(error))

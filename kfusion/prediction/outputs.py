@@ -14,7 +14,7 @@ import csv
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ import pandas as pd
 from kfusion.data.tables import arrow
 from kfusion.io import PARTIAL, read_json, write_atomically, write_json
 from kfusion.run_dir import LOCK, lock
-from kfusion.spec import FUSED
+from kfusion.spec import FUSED, SHARES
 from kfusion.validation import UserError
 
 JOB, LISTING = "job.json", "rows.sqlite"
@@ -34,7 +34,8 @@ CONTENTS = (JOB, LISTING, LOCK, "shard-*", "whole.*", f"{PARTIAL}*")
 SHARD_ROWS = 8192
 """Rows of a shard: seconds of work, which is what a killed job loses at most."""
 Probabilities = dict[str, np.ndarray]
-"""(n, num_classes) by view: `FUSED`, and each modality's own where all views are wanted."""
+"""(n, num_classes) by view: `FUSED`, and each modality's own where all views are wanted; and `TRUSTED` and `SHARES` by
+their names, where the model has them, as `model.answers.Answers` gives them."""
 FileNames = Mapping[str, Sequence[str]] | None
 """The files of some rows by modality, "" where a row has none; None where the input has none."""
 
@@ -48,12 +49,14 @@ class Votes:
         label: for each view int (n,): the class, or -1 where there is no prediction.
         confidence: for each view float (n,): its probability; NaN where there is no prediction.
         reason: for each row why it was not answered, or "".
+        trust: `TRUSTED` and `SHARES` by their names, where the model has them.
     """
 
     start: int
     label: dict[str, np.ndarray]
     confidence: dict[str, np.ndarray]
     reason: list[str]
+    trust: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.reason)
@@ -67,7 +70,12 @@ class Votes:
 
 
 def answer_table(
-    votes: Votes, files: FileNames, class_names: Sequence[str], full: bool, ids: list[str] | None = None
+    votes: Votes,
+    files: FileNames,
+    class_names: Sequence[str],
+    full: bool,
+    ids: list[str] | None = None,
+    abstain: bool = False,
 ) -> pd.DataFrame:
     """One row for each row of the input.
 
@@ -77,22 +85,55 @@ def answer_table(
         class_names: one name for each class.
         full: not the submission's two columns, but all that is known.
         ids: what the rows are called in the input; None: they are numbered from 0.
+        abstain: give no label where nothing of a row is familiar.
 
     Returns:
         `row_id`, `label`, and the files of numbered rows, since nothing else tells which they are; where `full`, the
-        files of all, the confidence, each modality's vote, whether these agree. A label without a prediction is
-        missing, as is the vote of an absent modality.
+        files of all, the confidence, each modality's vote, whether these agree, and what `trust_columns` gives. A label
+        without a prediction is missing, as is the vote of an absent modality.
     """
     columns = {"row_id": _ids(votes, ids)}
+    refused = abstain and "accepted" in votes.trust
+    fused = np.where(votes.trust["accepted"], votes.label[FUSED], -1) if refused else votes.label[FUSED]
     if not full:
-        columns["label"] = _names_of(votes.label[FUSED], class_names)
+        columns["label"] = _names_of(fused, class_names)
         return pd.DataFrame(columns | _files(files if ids is None else None))
     columns |= _files(files)
-    for view, label in votes.label.items():
+    for view, label in {**votes.label, FUSED: fused}.items():
         prefix = "" if view == FUSED else f"{view}_"
         columns[f"{prefix}label"] = _names_of(label, class_names)
         columns[f"{prefix}confidence"] = pd.Series(votes.confidence[view].astype(np.float64))
-    return pd.DataFrame(columns | {"agree": votes.agree()})
+    return pd.DataFrame(columns | {"agree": votes.agree()} | trust_columns(votes, class_names))
+
+
+def trust_columns(votes: Votes, class_names: Sequence[str]) -> dict[str, pd.Series]:
+    """How far each answer is to be trusted; nothing of a model that does not know.
+
+    Args:
+        votes: the predictions, with those of each modality.
+        class_names: one name for each class.
+
+    Returns:
+        `accepted`; `rests_on`, the modalities, and `prediction_set`, the classes, joined by "|"; and for each modality
+        `{name}_familiarity` and `{name}_share`. What a row does not have is missing.
+    """
+    names, columns = [view for view in votes.label if view != FUSED], dict[str, pd.Series]()
+    answered = votes.label[FUSED] >= 0
+
+    def joined(flags: np.ndarray, words: Sequence[str]) -> pd.Series:
+        texts = ["|".join(word for word, flag in zip(words, row, strict=True) if flag) for row in flags]
+        return pd.Series(texts, dtype="string").mask(~answered)
+
+    if "accepted" in votes.trust:
+        columns["accepted"] = pd.Series(votes.trust["accepted"], dtype="boolean").mask(~answered)
+        columns["rests_on"] = joined(votes.trust["used"], names)
+        columns["prediction_set"] = joined(votes.trust["prediction_set"], class_names)
+    for place, name in enumerate(names):
+        for ending, output in (("familiarity", "familiarity"), ("share", SHARES)):
+            if output in votes.trust:
+                values = votes.trust[output][:, place].astype(np.float64)
+                columns[f"{name}_{ending}"] = pd.Series(values).mask(votes.label[name] < 0)
+    return columns
 
 
 def error_table(votes: Votes, files: FileNames, ids: list[str] | None = None) -> pd.DataFrame:

@@ -137,7 +137,7 @@ class ShardWorker:
         os.chdir(folder)  # Paths may be relative to where the command was given.
         # One core each: the processes share the machine. TensorFlow reads these when it is loaded.
         os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
-        self.plan, self.model = plan, load_model(plan.model, plan.full)
+        self.plan, self.model = plan, load_model(plan.model, plan.full, plan.caution)
 
     def __call__(self, shard: dict[str, Any]) -> dict[str, list[Any]]:
         """Answers one shard, unless a process that was killed afterwards has written it."""

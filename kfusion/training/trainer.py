@@ -28,12 +28,13 @@ from kfusion.data.in_memory import OwnData
 from kfusion.data.pipeline import TrainingReader, evaluation_batches, readers_errors, training_batches
 from kfusion.environment import environment, has_accelerator
 from kfusion.exporting.kept_samples import keep_samples
-from kfusion.inference import load_network, predict_views
+from kfusion.inference import load_network, measure_trust, predict_views
 from kfusion.io import read_back, read_json, same_arrays, write_atomically, write_text
 from kfusion.metrics import classification
 from kfusion.modalities import each_of
 from kfusion.modalities.encoders import trained_variables
 from kfusion.model.build import as_float32, build_model, with_all_views
+from kfusion.model.trust import write_trust
 from kfusion.plots import tables
 from kfusion.plots import training as plots
 from kfusion.prepared_data import PreparedData, fitted, gather
@@ -93,6 +94,8 @@ def write_results(
     ]
     write_text(run.folder / "report.txt", "\n".join(text))
     keep_samples(run, parts)
+    if trust := measure_trust(network, parts.train, parts.val):
+        write_trust(run, trust)
     run.write_json("metrics.json", results)
     if console:
         console.print(tables.report_table(results["report"]))
