@@ -12,7 +12,10 @@ from pathlib import Path
 from kfusion import __version__
 
 COMMANDS = {
-    **{name: f"kfusion.{name}" for name in ("train", "evaluate", "embed", "report", "predict", "export", "serve")},
+    **{
+        name: f"kfusion.{name}"
+        for name in ("train", "evaluate", "embed", "report", "predict", "explain", "export", "serve")
+    },
     "client": "kfusion.client",
     "tune": "tuning.search",
 }

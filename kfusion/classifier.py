@@ -32,7 +32,7 @@ from kfusion.parameters import OWN, SETTINGS, config_of, parameters_of, signatur
 from kfusion.prediction.estimator import Classifier, ExportedClassifier, ask_each, classes_of, label_of
 from kfusion.prediction.models import Model, load_model
 from kfusion.run_dir import CLASSES, LOCK, OWN_DATA, check_new, open_finished
-from kfusion.spec import FUSED
+from kfusion.spec import FUSED, Caution
 from kfusion.validation import UserError
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ class FusionClassifier(Classifier, ClassifierMixin, BaseEstimator):
         tensorboard: write scalars into `tensorboard/` in the run folder.
         overwrite: replace the run that is in `out`.
         resume: go on where a fit into `out` was broken off.
+        turn_away: share of known inputs that may be turned away as unfamiliar; what is turned away is treated as absent
+            where something else is known. 0: off. It counts where the classifier predicts and exports.
+        coverage: probability with which `predict_set` is to hold the right class.
         **settings: every setting of `python -m kfusion.train --help` by its flat name, such as `epochs`, `filters` or
             `val_share`; None: the recipe's.
 
@@ -106,6 +109,7 @@ class FusionClassifier(Classifier, ClassifierMixin, BaseEstimator):
             UserError: a parameter, the data or the run folder break a rule; nothing is written then.
         """
         config = config_of(self.recipe, {name: getattr(self, name) for name in SETTINGS})
+        _ = self._caution  # Its values are checked before anything is written.
         folder = None if self.out is None else Path(os.path.abspath(self.out))
         if folder is None and self.resume:
             raise UserError("'resume' must be False without 'out'. Received: True")
@@ -279,7 +283,7 @@ class FusionClassifier(Classifier, ClassifierMixin, BaseEstimator):
             raise UserError(f"'format' must be one of {', '.join(FORMATS)}. Received: {format!r}")
         if version is not None and (type(version) is not int or version < 1):
             raise UserError(f"'version' must be None or a number ≥ 1. Received: {version!r}")
-        place, options = Path(os.path.abspath(path)), Options(version, verify, calibrate, format)
+        place, options = Path(os.path.abspath(path)), Options(version, verify, calibrate, format, self._caution)
         store = store_of(place.parent, place.name, format)
         return export(open_finished(self.run_dir_), self.model_, store, options, self._console)
 
@@ -308,9 +312,17 @@ class FusionClassifier(Classifier, ClassifierMixin, BaseEstimator):
 
     def _loaded(self) -> Model:
         self._check_fitted()
-        if self._model is None:
-            self._model = load_model(self.run_dir_, all_views=True)
+        if self._model is None or self._model_caution != self._caution:
+            self._model_caution = self._caution
+            self._model = load_model(self.run_dir_, all_views=True, caution=self._caution)
         return self._model
+
+    def _hiding(self) -> Model:
+        return load_model(self.run_dir_, all_views=True, caution=Caution(0, self.coverage))
+
+    @property
+    def _caution(self) -> Caution:
+        return Caution(self.turn_away, self.coverage)
 
     def _check_fitted(self) -> None:
         check_is_fitted(self)
@@ -330,7 +342,7 @@ class FusionClassifier(Classifier, ClassifierMixin, BaseEstimator):
         """A pickle holds the whole run folder."""
         parameters: Any = super().__getstate__()
         state: dict[str, Any] = dict(parameters)
-        for name in ("_temporary", "_model", "_network"):
+        for name in ("_temporary", "_model", "_model_caution", "_network"):
             state.pop(name, None)
         if hasattr(self, "run_dir_"):
             files = (path for path in sorted(self.run_dir_.rglob("*")) if path.is_file() and path.name != LOCK)

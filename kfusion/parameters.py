@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kfusion.config import DECIDED, RECIPES, Config, as_named, config_from_json, differences, recipe
+from kfusion.spec import Caution
 
 SECTIONS = {setting.name: part.name for part in fields(Config) for setting in fields(getattr(Config(), part.name))}
 """The section of each setting."""
@@ -21,6 +22,8 @@ OWN: dict[str, Any] = {
     "tensorboard": False,
     "overwrite": False,
     "resume": False,
+    "turn_away": Caution.turn_away,
+    "coverage": Caution.coverage,
 }
 """The other parameters, and their defaults."""
 

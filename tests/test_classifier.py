@@ -71,7 +71,8 @@ def tiny(tiny_run):
 
 def test_every_setting_of_the_command_is_a_parameter():
     names = set(inspect.signature(FusionClassifier).parameters)
-    assert names == {"recipe", "out", "verbose", "tensorboard", "overwrite", "resume", *SETTINGS}
+    own = {"recipe", "out", "verbose", "tensorboard", "overwrite", "resume", "turn_away", "coverage"}
+    assert names == own | {*SETTINGS}
     assert {"epochs", "filters", "val_share", "flip", "deterministic"} <= names
     assert "data" not in names
 
@@ -393,7 +394,8 @@ def test_decisions_are_explained(clf, trained_run):
     expected = views(trained_run, images, sounds)
     found = clf.explain_decision({"image": images, "audio": sounds})
     assert list(found) == [
-        *("label", "confidence", "image_label", "image_confidence", "audio_label", "audio_confidence", "agree")
+        *("label", "confidence", "image_label", "image_confidence", "audio_label", "audio_confidence", "agree"),
+        *("image_share", "audio_share"),
     ]
     for view, prefix in (("fused", ""), ("image", "image_"), ("audio", "audio_")):
         assert found[f"{prefix}label"].tolist() == expected[view].argmax(axis=1).tolist()

@@ -81,7 +81,7 @@ def test_the_command_lists_all_commands_without_tensorflow():
         "assert not {'tensorflow', 'keras', 'tyro'} & set(sys.modules)"
     )
     shown = python(program)
-    for name in ("train", "evaluate", "embed", "report", "predict", "export", "serve", "client", "tune"):
+    for name in ("train", "evaluate", "embed", "report", "predict", "explain", "export", "serve", "client", "tune"):
         assert f"\n  {name} " in shown
     assert "Train a fusion model: pairs in, run folder out." in shown
     verbs = {path.stem for path in (ROOT / "kfusion").glob("*.py") if "\n    run_main(main" in path.read_text("utf-8")}

@@ -25,6 +25,7 @@ FLOORS = (
         "embed",
         "report",
         "predict",
+        "explain",
         "export",
         "serve",
         "classifier",
@@ -39,6 +40,7 @@ LISTED = {
     ("grpc_transport", "transport"),
     ("exporting", "prepared_data"),
     ("__init__", "classifier"),
+    ("explain", "classifier"),
 }
 """Imports between two rooms of one floor."""
 NEVER = {(room, "exporting") for room in ("serving", "client", "transport", "grpc_transport")}

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -23,10 +23,13 @@ from kfusion.prediction.engine import BATCH_ROWS, joined, votes
 from kfusion.prediction.inputs import Arrays, Files, Rows
 from kfusion.prediction.job import Job, check_readable, open_rows
 from kfusion.prediction.models import Model, load_model
-from kfusion.prediction.outputs import Work
+from kfusion.prediction.outputs import Work, trust_columns
 from kfusion.run_dir import CLASSES
 from kfusion.spec import FUSED
-from kfusion.validation import UserError
+from kfusion.validation import UserError, broken
+
+if TYPE_CHECKING:
+    from kfusion.prediction.explanation import Explanation
 
 T = TypeVar("T")
 LABEL = "label"
@@ -96,7 +99,10 @@ class Classifier:
         Returns:
             A row for each of X: `label`, `confidence`; for each modality, as for one called image, `image_label` and
             `image_confidence`, missing where the row lacks it; and `agree`, whether all modalities that the row has
-            name one class, missing where it has fewer than two.
+            name one class, missing where it has fewer than two. Then `image_share`, what the image adds to the log-odds
+            of the label, its Shapley value; and where the model knows how far to trust itself `accepted`, whether
+            anything is familiar, `rests_on`, the modalities on which the answer rests, `prediction_set`, the classes
+            that it may be, and `image_familiarity`, the share of known images that are stranger.
 
         Raises:
             UserError: as `predict`.
@@ -108,8 +114,75 @@ class Classifier:
             prefix = "" if view == FUSED else f"{view}_"
             columns[f"{prefix}label"] = self._named(label, self._places(model))
             columns[f"{prefix}confidence"] = whole.confidence[view].astype(float)
-        table = pd.DataFrame({**columns, "agree": whole.agree()})
+        columns |= {"agree": whole.agree(), **trust_columns(whole, model.spec.class_names)}
+        if "prediction_set" in columns:
+            columns["prediction_set"] = self._sets(whole.trust["prediction_set"], model)
+            columns["rests_on"] = columns["rests_on"].str.split("|").map(tuple)
+        table = pd.DataFrame(columns)
         return table.set_axis(X.index) if isinstance(X, pd.DataFrame) else table
+
+    def explain(self, X: Any) -> "Explanation":
+        """Why the first row of X gets its class: each modality's share, and where in it the evidence lies.
+
+        Args:
+            X: as for `predict`.
+
+        Returns:
+            Its `lines()` tell it in words, `html()` is a page; `evidence` holds the maps.
+
+        Raises:
+            UserError: as `predict`.
+        """
+        from kfusion.prediction.explanation import explain
+
+        model = self._loaded()
+        return explain(model, ask_each(model, X, lambda _, batch: batch)[0], self._hiding())
+
+    def _hiding(self) -> Model | None:
+        """The same model with nothing turned away; None: an exported version, which is as it is."""
+        return None
+
+    def predict_set(self, X: Any) -> list[tuple[Any, ...]]:
+        """The classes that each row may be, with the coverage that the model promises on data like its validation part.
+
+        Args:
+            X: as for `predict`.
+
+        Returns:
+            A tuple of classes for each row, in the order of `classes_`; the class of `predict` is always among them.
+
+        Raises:
+            UserError: as `predict`; or the model is an older one that knows nothing of its coverage.
+        """
+        model = self._loaded()
+        return self._sets(self._trusted(model, X, "prediction_set"), model)
+
+    def familiarity(self, X: Any) -> pd.DataFrame:
+        """How familiar each modality of each row is: the share of known inputs that are stranger.
+
+        Args:
+            X: as for `predict`.
+
+        Returns:
+            A column for each modality, in [0, 1]; 0 where the row lacks it.
+
+        Raises:
+            UserError: as `predict_set`.
+        """
+        model = self._loaded()
+        return pd.DataFrame(self._trusted(model, X, "familiarity").astype(float), columns=list(model.spec.names))
+
+    def _trusted(self, model: Model, X: Any, name: str) -> np.ndarray:
+        """One of `TRUSTED`."""
+        batches = ask_each(model, X, lambda _, batch: model.answer(batch))
+        if name not in batches[0]:
+            rule = "must know how far it is to be trusted; evaluate its run, and export it again"
+            raise broken(model.folder, rule, "a model of an earlier version")
+        return np.concatenate([batch[name] for batch in batches])
+
+    def _sets(self, flags: np.ndarray, model: Model) -> list[tuple[Any, ...]]:
+        order = np.argsort(self._places(model))
+        return [tuple(self.classes_[np.flatnonzero(row)].tolist()) for row in flags[:, order]]
 
     def score(self, X: Any, y: Any = None, sample_weight: ArrayLike | None = None) -> float:
         """The share of rows that get their right class.
