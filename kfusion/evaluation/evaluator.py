@@ -17,21 +17,32 @@ from kfusion.data.array_files import first_of_each_class
 from kfusion.evaluation import inference
 from kfusion.evaluation.inference import EvaluationSet, Predictions, other_data, own_data
 from kfusion.evaluation.robustness import num_encodings, robustness
-from kfusion.evaluation.summary import FORMAT, fit_temperatures, summarize
-from kfusion.inference import load_fitting
+from kfusion.evaluation.summary import FORMAT, fit_temperatures, summarize, trust_summary
+from kfusion.inference import load_fitting, measure_trust
 from kfusion.io import file_hash, progress, read_json, write_json, write_text
 from kfusion.metrics.robustness import crossed_maps
 from kfusion.modalities import each_of
 from kfusion.modalities.front_ends import note_on
+from kfusion.model.answers import Answers
 from kfusion.model.build import Halves
-from kfusion.plots.evaluation import heat_map, reliability_diagram, severity_curves, who_decides, worst_errors
+from kfusion.model.trust import read_trust, write_trust
+from kfusion.plots.evaluation import (
+    accuracy_over_coverage,
+    heat_map,
+    reliability_diagram,
+    severity_curves,
+    who_decides,
+    worst_errors,
+)
 from kfusion.plots.tables import Words, evaluation_tables, robustness_tables, view_titles
 from kfusion.plots.training import confusion_matrix, save
+from kfusion.prepared_data import load_own
 from kfusion.run_dir import INSIDE, Run, open_finished
+from kfusion.spec import Caution
 from kfusion.validation import require
 
 FIGURES = "figures"
-SOMETIMES = ("worst_errors", "robustness_*")
+SOMETIMES = ("worst_errors", "strangest", "trust", "robustness_*")
 """Figures that not every evaluation makes."""
 
 
@@ -58,6 +69,13 @@ def figures(
         shapes = [(name, kind, samples.trained[name]) for name, kind, _ in each_of(spec)]
         pictures = {name: kind.pictures(values[name], shape, reference.get(name)) for name, kind, shape in shapes}
         yield "worst_errors", worst_errors(pictures, facts["worst"], words)
+    if "trust" in facts:
+        yield "trust", accuracy_over_coverage(facts["trust"])
+        positions = np.array([row["row"] for row in facts["trust"]["strangest"]])
+        values = samples.read(samples.pairs, positions)
+        shapes = [(name, kind, samples.trained[name]) for name, kind, _ in each_of(spec)]
+        pictures = {name: kind.pictures(values[name], shape, reference.get(name)) for name, kind, shape in shapes}
+        yield "strangest", worst_errors(pictures, facts["trust"]["strangest"], words, "The least familiar first")
     if grid:
         maps = crossed_maps(grid)
         for score in ("accuracy", "ece"):
@@ -124,7 +142,8 @@ def evaluate(folder: Path, request: Request, console: Console | None = None) -> 
     run = open_finished(folder)
     run_dir.check_unlocked(folder)
     # The network before the data, which may take minutes to decode.
-    halves, weights = Halves(load_fitting(run)), file_hash(run.best)
+    network, weights = load_fitting(run), file_hash(run.best)
+    halves = Halves(network)
     if request.data:
         samples = other_data(run, request.data, request.test_labels, request.seed, request.force)
     else:
@@ -140,6 +159,14 @@ def evaluate(folder: Path, request: Request, console: Console | None = None) -> 
         temperature = _calibrate(run, samples, predictions, halves, weights, console)
         facts = summarize(samples, predictions, temperature, np.array(run.data()["prior"]), request.seed)
         facts["seed"], facts["weights"] = request.seed, weights
+        trust = read_trust(run)
+        if trust is None and samples.val is not None:  # A run of an earlier version.
+            trust = measure_trust(network, load_own(run)[1].train, samples.val)
+            if trust:
+                write_trust(run, trust)
+        if trust:
+            answers = Answers(network, run.spec(), temperature, trust)
+            facts["trust"] = trust_summary(samples, predictions, answers, trust, Caution())
         if request.data:
             facts["data"]["place"] = fingerprint_of(request.data)
         path = place / "robustness.json"
@@ -303,7 +330,13 @@ def _write(
         name: np.stack([mean - np.sqrt(variance), mean + np.sqrt(variance)])
         for name, (mean, variance) in _moments(run).items()
     }
-    total = len(facts["confusion"]) + 2 + bool(facts["worst"]) + (1 + 2 * len(crossed_maps(grid)) if grid else 0)
+    total = (
+        len(facts["confusion"])
+        + 2
+        + bool(facts["worst"])
+        + 2 * ("trust" in facts)
+        + (1 + 2 * len(crossed_maps(grid)) if grid else 0)
+    )
     with progress(console, "figures", total) as advance:
         facts["figures"] = _draw_figures(place / FIGURES, figures(samples, facts, grid, reference), advance)
     if grid:

@@ -4,20 +4,25 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from kfusion.data.dataset import Pairs
-from kfusion.evaluation.inference import EvaluationSet, Predictions, whole_rows
+from kfusion.evaluation.inference import BATCH_ROWS, EvaluationSet, Predictions, whole_rows
 from kfusion.metrics import classification as metrics
 from kfusion.metrics.classification import LATE_FUSION, fit_temperature, late_fusion, reliability, temper
 from kfusion.metrics.modality_conflicts import agreement, conflict, disagreement, negative_fusion
 from kfusion.metrics.significance import compare, intervals, method
+from kfusion.model.answers import Answers
+from kfusion.model.trust import Trust
 from kfusion.plots.evaluation import worst_rows
 from kfusion.plots.tables import Words
-from kfusion.spec import FUSED
+from kfusion.spec import FUSED, SHARES, Caution
 
 FORMAT = 1
 """Of evaluation.json and robustness.json."""
-NUM_WORST = 40
+NUM_WORST = NUM_STRANGEST = 40
+CURVE = 50
+"""Places of the curve of accuracy over the share that is answered."""
 
 
 def fit_temperatures(probabilities: np.ndarray, val: Pairs) -> dict[str, float]:
@@ -96,6 +101,93 @@ def summarize(
         **({"sources": metrics.by_origin(views, label, samples.origin, samples.origins)} if samples.origin else {}),
         "worst": _worst(samples, label, probabilities, predicted, whole),
     }
+
+
+def trust_summary(
+    samples: EvaluationSet, predictions: Predictions, answers: Answers, trust: Trust, caution: Caution
+) -> dict[str, Any]:
+    """What a run's trust comes to on an evaluation set: the content of evaluation.json's "trust".
+
+    Args:
+        samples: the evaluation set.
+        predictions: for it.
+        answers: of the network, with this trust and caution.
+        trust: of the run.
+        caution: how much the network is trusted.
+
+    Returns:
+        The caution; the share of each modality that is turned away, and of samples that are accepted; the fused
+        accuracy with nothing turned away, as it is answered, and of what is accepted; for each view the coverage and
+        the mean size of its prediction sets, and how many sets have 1, 2, … classes; the mean share of each modality in
+        the log-odds; the "curve" of accuracy over the share that is answered, the surest first, at `CURVE` places; and
+        the samples with the least familiar input, as "worst" has its own.
+    """
+    said = _answered(samples, answers)
+    label, spec, pairs, num = predictions.label, samples.pairs.spec, samples.pairs, len(predictions.label)
+    right, seen = said["label"] == label, pairs.seen(np.arange(num))
+    thresholds, sets = trust.thresholds(caution.coverage), {}
+    for at, (view, combination) in enumerate(spec.views.items()):
+        rows = np.flatnonzero((seen | ~np.array(combination)).all(axis=1))
+        raw = predictions.test[rows, at]
+        held = raw >= thresholds[sum(1 << place for place, here in enumerate(combination) if here)]
+        held[np.arange(len(rows)), raw.argmax(axis=1)] = True
+        sizes = held.sum(axis=1)
+        sets[view] = {
+            "coverage": float(held[np.arange(len(rows)), label[rows]].mean()) if len(rows) else None,
+            "mean_size": float(sizes.mean()) if len(rows) else None,
+            "sizes": np.bincount(sizes, minlength=spec.num_classes + 1)[1:].tolist(),
+        }
+    order = np.argsort(-said["probabilities"].max(axis=1), kind="stable")
+    places = np.unique((np.linspace(0, 1, CURVE + 1)[1:] * num).round().astype(int).clip(1))
+    strange = np.where(seen, said["familiarity"], 1).min(axis=1)
+    return {
+        "turn_away": caution.turn_away,
+        "coverage": caution.coverage,
+        "turned_away": {
+            name: float((said["familiarity"][seen[:, at], at] < caution.turn_away).mean()) if seen[:, at].any() else 0.0
+            for at, name in enumerate(spec.names)
+        },
+        "accepted": float(said["accepted"].mean()),
+        "accuracy": {
+            "untouched": float((predictions.test[:, 0].argmax(axis=1) == label).mean()),
+            "answered": float(right.mean()),
+            "accepted": float(right[said["accepted"]].mean()) if said["accepted"].any() else None,
+        },
+        "sets": sets,
+        "shares": dict(zip(spec.names, said[SHARES].mean(axis=0).astype(float).tolist(), strict=True)),
+        "curve": [[float(place / num), float(right[order[:place]].mean())] for place in places],
+        "strangest": _shown(samples, np.argsort(strange, kind="stable")[:NUM_STRANGEST], label, predictions),
+    }
+
+
+def _answered(samples: EvaluationSet, answers: Answers) -> dict[str, np.ndarray]:
+    """All that is said of the samples but their embeddings, by the outputs' names."""
+    ask = tf.function(answers, autograph=False, reduce_retracing=True)
+    batches = []
+    for start in range(0, len(samples.pairs), BATCH_ROWS):
+        rows = np.arange(start, min(start + BATCH_ROWS, len(samples.pairs)))
+        values = {name: tf.constant(each) for name, each in samples.read(samples.pairs, rows).items()}
+        batches.append(ask(values, tf.constant(samples.pairs.seen(rows))))
+    names = ("probabilities", "label", "familiarity", "accepted", SHARES)
+    return {name: np.concatenate([batch[name].numpy() for batch in batches]) for name in names}
+
+
+def _shown(
+    samples: EvaluationSet, rows: np.ndarray, label: np.ndarray, predictions: Predictions
+) -> list[dict[str, Any]]:
+    """Rows of a picture of samples, with each modality's vote."""
+    names = samples.pairs.spec.class_names
+    return [
+        {
+            "row": int(row),
+            "label": names[label[row]],
+            "votes": {
+                view: {"class": names[each[row].argmax()], "confidence": float(each[row].max())}
+                for view, each in zip(samples.pairs.spec.views, predictions.test.swapaxes(0, 1), strict=True)
+            },
+        }
+        for row in rows
+    ]
 
 
 def _intervals(

@@ -332,13 +332,34 @@ def worst_rows(label: NDArray, probabilities: Mapping[str, NDArray], num: int) -
     return order[any_wrong[order]][:num]
 
 
-def worst_errors(pictures: Mapping[str, Pictures], rows: Sequence[Mapping[str, Any]], words: Words) -> Figure:
+def accuracy_over_coverage(trust: Mapping[str, Any]) -> Figure:
+    """Accuracy of the surest answers, over the share of samples that they are.
+
+    Args:
+        trust: of evaluation.json.
+    """
+    with look():
+        figure = new_figure(4.6, 3.2)
+        axes = figure.subplots()
+        share, accuracy = zip(*trust["curve"], strict=True)
+        axes.plot(share, accuracy, color=BLUE)
+        axes.plot(1, trust["accuracy"]["untouched"], "o", color=GREY, label="with nothing turned away")
+        axes.set(xlabel="share of the samples that is answered, the surest first", ylabel="accuracy", xlim=(0, 1.03))
+        axes.grid(visible=True)
+        axes.legend(loc="lower left")
+    return figure
+
+
+def worst_errors(
+    pictures: Mapping[str, Pictures], rows: Sequence[Mapping[str, Any]], words: Words, heading: str = ""
+) -> Figure:
     """A sheet of samples: a picture of each modality, the truth, and each view's vote.
 
     Args:
         pictures: of each modality, of n ≥ 1 samples.
         rows: for each sample `{"label", "votes": {view: {"class", "confidence"}}}`.
         words: of the run.
+        heading: above them; "": that they are the worst errors.
     """
     num_columns = NUM_PICTURES // len(pictures)
     num_lines = -(-len(rows) // num_columns)
@@ -360,7 +381,7 @@ def worst_errors(pictures: Mapping[str, Pictures], rows: Sequence[Mapping[str, A
                 bare(places[name])
                 x += wide + room / 2 + GAP_IN / 2
             _write_votes(places, row, words)
-        figure.text(0, 1, _heading(rows, words), fontsize=11, va="top")
+        figure.text(0, 1, heading or _heading(rows, words), fontsize=11, va="top")
         figure.text(0, 0, _explanation(pictures, words), fontsize=9, va="bottom", color=GREY)
     return figure
 

@@ -259,6 +259,8 @@ def evaluation_tables(facts: Facts, words: Words) -> Iterator[Table]:
         yield followed_table(facts["decides"], words)
         yield from lost_tables(facts["negative_fusion"])
     yield calibration_table(facts["calibration"])
+    if "trust" in facts:
+        yield trust_table(facts["trust"])
 
 
 def _interval(bounds: Sequence[float], form: str = ".4f") -> str:
@@ -372,6 +374,36 @@ def calibration_table(calibration: Mapping[str, Facts]) -> Table:
     head = ("view", "T", "ECE", "Brier", "log loss, nats")
     full = ("view", "temperature", "calibration error", "Brier score", "log loss, nats")
     return Table("calibration, before → after the temperature", head, rows, full_head=full)
+
+
+def trust_table(trust: Facts) -> Table:
+    """The prediction sets of each view."""
+    titles = view_titles(trust["sets"])
+    rows = []
+    for view, title in titles.items():
+        facts = trust["sets"][view]
+        if facts["coverage"] is not None:
+            single = facts["sizes"][0] / max(1, sum(facts["sizes"]))
+            rows.append((title, f"{facts['coverage']:.4f}", f"{facts['mean_size']:.3f}", f"{single:.4f}"))
+    promised = f"prediction sets: coverage {trust['coverage']:g} is promised on data like those of validation"
+    return Table(promised, ("view", "coverage", "mean size", "one class"), rows)
+
+
+def trust_sentences(trust: Facts, words: Words) -> list[str]:
+    """What is turned away, and what that does, in words.
+
+    Args:
+        trust: of evaluation.json.
+        words: of the run.
+    """
+    away = together([f"{share:.1%} of the {words.nouns[name]}s" for name, share in trust["turned_away"].items()])
+    accuracy, shares = trust["accuracy"], trust["shares"]
+    text = (
+        f"Unfamiliar, at {trust['turn_away']:.0%} of the validation part's: {away}; accepted: {trust['accepted']:.1%}."
+    )
+    change = f"Accuracy with nothing turned away {accuracy['untouched']:.4f}, as answered {accuracy['answered']:.4f}."
+    added = together([f"the {words.nouns[name]} {share:+.1f}" for name, share in shares.items()])
+    return [text, change, f"What each adds to the log-odds of the answer, on average: {added}."]
 
 
 def robustness_tables(grid: Facts, words: Words) -> Iterator[Table]:

@@ -11,7 +11,7 @@ from kfusion.reporting import training
 from kfusion.reporting.comparison import MAX_RUNS, named, side_by_side
 from kfusion.reporting.components import Block, Section, count, digits_for, percent
 from kfusion.reporting.run_data import Findings, read_findings
-from kfusion.reporting.sections import calibration, decides, embeddings, errors, results, robustness
+from kfusion.reporting.sections import calibration, decides, embeddings, errors, results, robustness, trust
 from kfusion.validation import UserError
 
 T = TypeVar("T")
@@ -21,6 +21,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Findings], Iterator[Block]]]] = {
     "results": ("Results", results),
     "decides": ("Who decides", decides),
     "calibration": ("Calibration", calibration),
+    "trust": ("What it does not know", trust),
     "robustness": ("Robustness", robustness),
     "embeddings": ("Embeddings", embeddings),
     "errors": ("Errors", errors),

@@ -3,6 +3,7 @@
 results       accuracies with intervals, tests, the report by class, confusion
 decides       who decides, and what fusing costs
 calibration   whether the confidence can be believed
+trust         what the model does not know
 robustness    what corruptions do to it
 embeddings    how well they separate the classes
 errors        the samples that the model does worst on
@@ -24,6 +25,8 @@ from kfusion.plots.tables import (
     sources_table,
     tests_table,
     together,
+    trust_sentences,
+    trust_table,
     view_titles,
 )
 from kfusion.reporting.components import (
@@ -181,6 +184,24 @@ def calibration(findings: Findings) -> Iterator[Block]:
     diagrams = f"Reliability diagrams of {in_words(num_views)} views" if num_views > 1 else "A reliability diagram"
     alt = f"{diagrams}, accuracy over confidence. {text}"
     yield from drawn(findings, "evaluate", "reliability", alt, "Reliability: accuracy over confidence.")
+
+
+def trust(findings: Findings) -> Iterator[Block]:
+    """What the model does not know, and whether its sets hold what they promise."""
+    facts = (findings.evaluation or {}).get("trust")
+    if facts is None:
+        yield missing(findings, "evaluate", "how far it is to be trusted")
+        return
+    first, *others = trust_sentences(facts, findings.words)
+    yield Text(first, strong=True)
+    yield Text(" ".join(others))
+    yield trust_table(facts)
+    curve = facts["curve"]
+    alt = f"Accuracy over the share that is answered: {curve[0][1]:.4f} of the surest, {curve[-1][1]:.4f} of all."
+    yield from drawn(findings, "evaluate", "trust", alt, "Accuracy of the surest answers.")
+    samples = together([f"{noun}s" for noun in findings.words.nouns.values()])
+    alt = f"{samples[0].upper()}{samples[1:]} of the {len(facts['strangest'])} least familiar samples, with the votes."
+    yield from drawn(findings, "evaluate", "strangest", alt, "The least familiar first.", photo=True, wide=True)
 
 
 def robustness(findings: Findings) -> Iterator[Block]:
