@@ -202,6 +202,21 @@ def print_votes(prediction: Prediction) -> None:
     print(f"{', '.join(alone)}; they {'agree' if len(set(votes.values())) == 1 else 'disagree'}")
 
 
+def print_trust(prediction: Prediction) -> None:
+    """What the model does not know of the first sample, where it tells."""
+    outputs = prediction.outputs
+    if "used" not in outputs:
+        return
+    there = [name for name, labels in prediction.votes.items() if labels[0] >= 0]
+    # A column for each modality in the model's order, which is known of a picture and a sound alone.
+    order = prediction.modalities if set(prediction.modalities) == set(USUAL) else ()
+    strange = [name for name, used in zip(order, outputs["used"][0], strict=False) if name in there and not used]
+    if not outputs["accepted"][0]:
+        print(f"but the model does not know this {' or this '.join(there)}: nothing here is familiar")
+    elif strange:
+        print(f"the {' and the '.join(strange)} is unfamiliar, and treated as absent")
+
+
 def read_input(word: str) -> tuple[str, Any]:
     """The sample that `NAME=NUMBERS` or `NAME=FILE` gives.
 
@@ -253,6 +268,7 @@ def main() -> None:
         raise SystemExit(2 if isinstance(error, UserError) else 1) from None
     print(f"{prediction.class_name[0]}  ({prediction.probabilities[0].max():.1%} sure)")
     print_votes(prediction)
+    print_trust(prediction)
 
 
 if __name__ == "__main__":

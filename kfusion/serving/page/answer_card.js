@@ -14,13 +14,16 @@ export function showNothing(classNames, cards, hint) {
 }
 
 // outputs: the endpoint's; a modality that is absent has probabilities of 0.
-export function showAnswer(classNames, cards, outputs, milliseconds) {
+// names: of the model's modalities, in the order of the outputs that have a column for each.
+export function showAnswer(classNames, cards, names, outputs, milliseconds) {
   const present = Object.keys(cards).filter((name) => outputs[`${name}_probabilities`]?.some(Boolean));
   const votes = present.map((name) => classNames[bestOf(outputs[`${name}_probabilities`])]);
   const nouns = present.map((name) => cards[name].noun);
   const top = Math.max(...outputs.probabilities);
   const sure = `, ${top < 0.9995 ? percent(top) : "over 99.9"} % sure.`;
   const agree = new Set(votes).size < 2;
+  const strange = present.filter((name) => outputs.used && !outputs.used[names.indexOf(name)]);
+  if (outputs.accepted === false) return showUnknown(classNames, cards, outputs, nouns, sure, milliseconds);
   state(agree ? "answered" : "conflict");
   element("label").replaceChildren(hidden("The answer is "), outputs.class_name);
   const says = nouns.map((noun, at) => `the ${noun} says ${votes[at]}`).join(", ");
@@ -31,6 +34,22 @@ export function showAnswer(classNames, cards, outputs, milliseconds) {
       : agree
         ? `${all[0].toUpperCase()}${all.slice(1)} agree${sure}`
         : `They disagree: ${says}. Together: ${outputs.class_name}${sure}`;
+  if (strange.length) {
+    const known = present.filter((name) => !strange.includes(name)).map((name) => cards[name].noun);
+    element("verdict").textContent =
+      `I don’t know this ${strange.map((name) => cards[name].noun).join(" or this ")}. ` +
+      `By the ${known.join(" and the ")} alone${sure}`;
+  }
+  element("latency").textContent = `Answered in ${Math.max(1, Math.round(milliseconds))} ms, there and back.`;
+  showBars(classNames, cards, outputs);
+}
+
+// Nothing of it is like anything that the model was trained on.
+function showUnknown(classNames, cards, outputs, nouns, sure, milliseconds) {
+  state("conflict");
+  element("label").replaceChildren(hidden("No answer: unknown"), make("span", "", "?", { ariaHidden: "true" }));
+  element("verdict").textContent =
+    `I don’t know this ${nouns.join(" or this ")}. A guess: ${outputs.class_name}${sure}`;
   element("latency").textContent = `Answered in ${Math.max(1, Math.round(milliseconds))} ms, there and back.`;
   showBars(classNames, cards, outputs);
 }

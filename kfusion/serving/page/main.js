@@ -94,7 +94,8 @@ async function update() {
   try {
     const answer = await ask(model, samples, current.signal);
     if (current !== asking) return;
-    showAnswer(model.class_names, cards, answer.outputs, answer.milliseconds);
+    const names = model.modalities.map((modality) => modality.name);
+    showAnswer(model.class_names, cards, names, answer.outputs, answer.milliseconds);
     showInputs(Object.fromEntries(given.map(([name]) => [name, answer.inputs[name]])));
   } catch (error) {
     if (current === asking) fail(error);
