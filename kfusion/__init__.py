@@ -16,20 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kfusion.classifier import FusionClassifier, load
-    from kfusion.config import (
-        HEADS,
-        RECIPES,
-        AugmentConfig,
-        Config,
-        DataConfig,
-        ModelConfig,
-        TrainingConfig,
-    )
+    from kfusion.config import HEADS, AugmentConfig, Config, DataConfig, ModelConfig, TrainingConfig
     from kfusion.modalities.audio.encoder import UtteranceNorm
     from kfusion.modalities.encoders import encode_audio, encode_convolutional, encode_dense, encode_image
     from kfusion.model.build import build_model
     from kfusion.model.fusion import JoinedPosteriors, ModalityTokens
     from kfusion.prediction.estimator import Classifier, ExportedClassifier
+    from kfusion.recipes import RECIPES
     from kfusion.spec import ModalitySpec, Spec
     from kfusion.training.optimizers import WarmupCosine
     from kfusion.validation import UserError
@@ -63,7 +56,8 @@ __all__ = [
 
 _HOMES = {
     "kfusion.classifier": ("FusionClassifier", "load"),
-    "kfusion.config": ("AugmentConfig", "Config", "DataConfig", "HEADS", "ModelConfig", "TrainingConfig", "RECIPES"),
+    "kfusion.config": ("AugmentConfig", "Config", "DataConfig", "HEADS", "ModelConfig", "TrainingConfig"),
+    "kfusion.recipes": ("RECIPES",),
     "kfusion.model.build": ("build_model",),
     "kfusion.modalities.encoders": ("encode_audio", "encode_convolutional", "encode_dense", "encode_image"),
     "kfusion.model.fusion": ("JoinedPosteriors", "ModalityTokens"),

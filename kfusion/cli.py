@@ -17,7 +17,8 @@ from typing import TypeVar
 import tyro
 from rich.console import Console
 
-from kfusion.config import Config, recipe
+from kfusion.config import Config
+from kfusion.recipes import recipe
 from kfusion.run_dir import load_config
 from kfusion.validation import UserError, reason
 

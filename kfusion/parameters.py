@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from kfusion.config import DECIDED, RECIPES, Config, as_named, config_from_json, differences, recipe
+from kfusion.config import DECIDED, Config, config_from_json, differences
+from kfusion.recipes import RECIPES, as_named, recipe
 from kfusion.spec import Caution
 
 SECTIONS = {setting.name: part.name for part in fields(Config) for setting in fields(getattr(Config(), part.name))}

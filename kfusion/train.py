@@ -12,7 +12,8 @@ import tyro
 
 from kfusion import run_dir
 from kfusion.cli import Starting, console, named_flags, parse, quiet, run_main, starting_settings
-from kfusion.config import Config, as_named
+from kfusion.config import Config
+from kfusion.recipes import as_named
 from kfusion.validation import UserError
 
 PROG = "python -m kfusion.train"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from kfusion import load
-from kfusion.config import RECIPES, smaller
 from kfusion.plots.tables import Words
+from kfusion.recipes import RECIPES, smaller
 from kfusion.reporting.run_data import read_findings
 from tests.processes import in_process
 from tests.servers import serve

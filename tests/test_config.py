@@ -5,17 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from kfusion.config import (
-    RECIPES,
-    AugmentConfig,
-    Config,
-    DataConfig,
-    ModelConfig,
-    TrainingConfig,
-    config_from_json,
-    differences,
-    recipe,
-)
+from kfusion.config import AugmentConfig, Config, DataConfig, ModelConfig, TrainingConfig, config_from_json, differences
+from kfusion.recipes import RECIPES, recipe
 from kfusion.run_dir import load_config
 
 

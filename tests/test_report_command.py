@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from kfusion.config import RECIPES
+from kfusion.recipes import RECIPES
 from kfusion.reporting import components as words
 from kfusion.reporting.page import report
 from kfusion.reporting.run_data import read_findings

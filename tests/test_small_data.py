@@ -12,18 +12,7 @@ import tensorflow as tf
 from sklearn.metrics import f1_score
 
 from kfusion import run_dir
-from kfusion.config import (
-    EARLIER,
-    RECIPES,
-    AugmentConfig,
-    Config,
-    DataConfig,
-    ModelConfig,
-    TrainingConfig,
-    as_named,
-    config_from_json,
-    recipe,
-)
+from kfusion.config import AugmentConfig, Config, DataConfig, ModelConfig, TrainingConfig, config_from_json
 from kfusion.data.dataset import ModalityData, Source
 from kfusion.data.splits import split
 from kfusion.data.statistics import measure
@@ -32,6 +21,7 @@ from kfusion.io import read_json
 from kfusion.modalities import each_of
 from kfusion.parameters import config_of, parameters_of
 from kfusion.prepared_data import PreparedData, gather
+from kfusion.recipes import EARLIER, RECIPES, as_named, recipe
 from kfusion.spec import Spec
 from kfusion.train import folder_of, read_command
 from kfusion.training import folds

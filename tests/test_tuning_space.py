@@ -3,7 +3,8 @@
 import keras_tuner
 import pytest
 
-from kfusion.config import Config, recipe
+from kfusion.config import Config
+from kfusion.recipes import recipe
 from tuning.space import SPACE, Plan, Settings, apply, check_same, choose, current, read_plan
 
 

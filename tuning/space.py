@@ -17,11 +17,11 @@ from kfusion.config import (
     Config,
     ModelConfig,
     TrainingConfig,
-    as_named,
     config_from_json,
     differences,
 )
 from kfusion.io import read_json, write_json
+from kfusion.recipes import as_named
 from kfusion.validation import UserError, check_fields, require
 
 if TYPE_CHECKING:  # keras-tuner imports TensorFlow, which the process that only supervises does not need.

@@ -182,8 +182,7 @@ def load_media(config: DataConfig, console: Console | None = None) -> Source:
     Raises:
         UserError: one line that names the file, the rule, and what was found.
     """
-    assert isinstance(config.data, str)  # Several sources are read one by one.
-    where = Path(config.data)
+    where = Path(str(config.data))
     whole = _listed(where, config.columns).limited(config.limit)
     hold_out(_speakers(whole)[1] or None, config, str(where))  # Refuses people before minutes of decoding.
     faults = header_faults(whole)

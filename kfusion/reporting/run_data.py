@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from kfusion.config import Config, ModelConfig, smaller
+from kfusion.config import Config, ModelConfig
 from kfusion.io import file_hash, read_arrays, read_json
 from kfusion.plots.tables import Words
+from kfusion.recipes import smaller
 from kfusion.run_dir import Run, open_finished
 from kfusion.validation import UserError
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from kfusion.config import HEADS, RECIPES, Config, differences
+from kfusion.config import HEADS, Config, differences
 from kfusion.modalities import each_of, modality
 from kfusion.plots.tables import Table, together
+from kfusion.recipes import RECIPES
 from kfusion.reporting.components import (
     Block,
     Code,

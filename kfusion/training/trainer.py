@@ -22,7 +22,7 @@ import tensorflow as tf
 from rich.console import Console
 
 from kfusion import run_dir
-from kfusion.config import EARLIER, RECIPES, Config, DataConfig, differences, smaller
+from kfusion.config import Config, DataConfig, differences
 from kfusion.data.dataset import Pairs, Source
 from kfusion.data.in_memory import OwnData
 from kfusion.data.pipeline import TrainingReader, evaluation_batches, readers_errors, training_batches
@@ -39,6 +39,7 @@ from kfusion.plots import tables
 from kfusion.plots import training as plots
 from kfusion.prepared_data import PreparedData, fitted, gather
 from kfusion.random_streams import sample_keys
+from kfusion.recipes import EARLIER, RECIPES, smaller
 from kfusion.run_dir import Run
 from kfusion.spec import FUSED
 from kfusion.training import precision

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from kfusion.config import recipe
+from kfusion.recipes import recipe
 from kfusion.training.trainer import train
 from tests.benchmarks.answering import answer, memory
 

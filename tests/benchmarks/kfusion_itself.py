@@ -15,11 +15,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kfusion.config import recipe
 from kfusion.data.pipeline import TrainingReader, evaluation_batches, training_batches
 from kfusion.inference import load_network
 from kfusion.io import read_json
 from kfusion.prepared_data import gather
+from kfusion.recipes import recipe
 from kfusion.run_dir import open_run
 from kfusion.training.trainer import train
 from tests.benchmarks.answering import answer

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kfusion.config import recipe
+from kfusion.recipes import recipe
 from kfusion.training.trainer import train
 from tests.benchmarks.answering import answer
 from tests.benchmarks.arrays import Arrays, read

@@ -207,8 +207,8 @@ class Image(Modality):
 
     def fitted(self, config: "ModelConfig", spec: ModalitySpec) -> tuple["ModelConfig", str]:
         """The encoder for signs or for photos; and filters for the size, where these are those of a recipe."""
-        from kfusion.config import RECIPES
         from kfusion.modalities.encoders import fitted_filters, pooled_filters
+        from kfusion.recipes import RECIPES
 
         config, usual = replace(config, image_encoder=encoder_of(config, spec)), config.filters
         named = usual not in {each.model.filters for each in RECIPES.values()}
