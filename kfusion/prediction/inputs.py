@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from kfusion.cli import quiet
 from kfusion.data.tables import named_file
 from kfusion.io import file_hash
 from kfusion.modalities import each_of, is_visible, kind_of_file, modality, one_of
@@ -111,7 +112,8 @@ def read_contents(
         spec: the modalities of the model.
         numbers: of other modalities: float32 (n, *shape), NaN where there is nothing; None: there are none.
     """
-    read = {name: [_read(base, file, name, modality(spec[name])) for file in files[name]] for name in files}
+    with quiet():  # What libraries have to say of a damaged file: its row says it.
+        read = {name: [_read(base, file, name, modality(spec[name])) for file in files[name]] for name in files}
     nouns = [kind.file_noun for kind in in_files(spec).values()]
     nothing = f"a row must name {one_of(nouns)}. Found: {'neither' if len(nouns) == 2 else 'none'}"
     reason = []
