@@ -26,6 +26,8 @@ RECIPES: dict[str, Config] = {
             shear=0.1,
             image_damage=0.15,
             background=0.5,
+            gain=6.0,
+            mix=0.5,
             time_shift=4.0,
             time_stretch=0.2,
             time_warp=0.25,
@@ -52,7 +54,7 @@ RECIPES["auto"] = replace(RECIPES["robust"], training=replace(RECIPES["robust"].
 EARLIER: dict[str, dict[str, Any]] = {
     "data": {"word_features": "mfcc", "word_copies": 0},
     "model": {"filters": (32, 64), "image_dropout": 0.4, "embed_dropout": 0.3},
-    "augment": {"image_damage": 0.0, "frequency_warp": 0.0, "time_mask": 0},
+    "augment": {"image_damage": 0.0, "gain": 0.0, "mix": 0.0, "frequency_warp": 0.0, "time_mask": 0},
     "training": {"epochs": 30, "min_steps": 1500, "peak_learning_rate": 1e-3, "label_smoothing": 0.0},
 }
 """What `robust` was until 2026-11-28, where it is something else now: a run begun by it goes on by it."""
