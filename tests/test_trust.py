@@ -47,7 +47,9 @@ def trusted(request) -> tuple[keras.Model, Trust, Pairs]:
 def answered(network, trust, pairs: Pairs, present=None, caution=Caution()) -> dict[str, np.ndarray]:  # noqa: B008
     seen = np.ones((len(pairs), len(pairs.spec.names)), bool) if present is None else present
     answers = Answers(network, pairs.spec, {}, trust, caution)
-    outputs = answers({name: tf.constant(each) for name, each in pairs.read(np.arange(len(pairs))).items()}, seen)
+    outputs = answers(
+        {name: tf.constant(each) for name, each in pairs.read(np.arange(len(pairs))).items()}, tf.constant(seen)
+    )
     return {name: each.numpy() for name, each in outputs.items()}
 
 

@@ -144,8 +144,9 @@ class Trust:
         familiar = tf.logical_and(present, familiarity >= turn_away)
         accuracy = [tf.gather(self.arrays["accuracy"], code_of(each)) for each in (familiar, present)]
         accepted = tf.reduce_any(familiar, axis=1)
-        enough = tf.logical_and(accepted, accuracy[0] >= accuracy[1] - MOST_LOST)
-        return tf.where(tf.expand_dims(enough, 1), familiar, present), accepted
+        enough = tf.expand_dims(tf.logical_and(accepted, accuracy[0] >= accuracy[1] - MOST_LOST), 1)
+        # Not a selection, which ONNX Runtime lacks for booleans; what is familiar is present.
+        return tf.logical_or(familiar, tf.logical_and(present, tf.logical_not(enough))), accepted
 
 
 def fit_trust(
