@@ -94,7 +94,8 @@ def test_files_are_read_as_the_built_in_features_are_and_number_words_are_digits
     parts = split(source, DataConfig(), 0)
     assert (source.origin(parts.test)["audio"] == 1).any()
     limited = load(DataConfig(data=both, limit=30))
-    assert np.bincount(limited["image"].origin)[0] == 30
+    origin = limited["image"].origin
+    assert origin is not None and np.bincount(origin)[0] == 30
 
 
 def test_accuracy_is_told_by_source():
