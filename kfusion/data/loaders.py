@@ -20,7 +20,6 @@ from kfusion.data.array_files import first_of_each_class, group_ids, list_folder
 from kfusion.data.array_folder import has_layout, load_folder
 from kfusion.data.dataset import ModalityData, Source
 from kfusion.data.media_files import is_media_folder
-from kfusion.data.sources import join
 from kfusion.modalities import each_of
 from kfusion.modalities.audio.recipe import FSDD_FRONT_END, ragged_to_frames
 from kfusion.spec import DIGIT_SHAPE, Spec
@@ -167,6 +166,9 @@ def _load_several(config: DataConfig, console: Console | None) -> Source:
 
     Arrays are read first: they are as they are, and files are brought to that.
     """
+    # TensorFlow, which front ends and statistics bring, is of no use to a program that only loads an exported version.
+    from kfusion.data.sources import join
+
     if config.test_labels:
         raise UserError(f"'test_labels' must be empty with several sources. Received: {config.test_labels!r}")
     usual, people = DataConfig(), {"split": "clip", "test_speakers": (), "val_speakers": (), "folds": 0, "fold": 0}
