@@ -143,7 +143,7 @@ def test_an_exported_version_answers_without_pythons_tensorflow(exported_model, 
     assert alone == expected["image"].argmax(axis=1).tolist()
     np.testing.assert_allclose(probabilities, expected["fused"], atol=1e-5)
     assert score == 1.0
-    assert columns[0] == "label" and columns[-1] == "agree"
+    assert columns[0] == "label" and columns[-1] == "audio_share"
     assert shown.startswith("ExportedClassifier(")
 
 
