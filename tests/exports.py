@@ -59,7 +59,9 @@ def views(run: Path, images: np.ndarray, audio: np.ndarray) -> dict[str, np.ndar
 def small_network(fusion: str = "late", seed: int = 0, spec: Spec = SMALL) -> keras.Model:
     """An untrained network; each seed gives other weights."""
     keras.utils.set_random_seed(seed)
-    config = ModelConfig(fusion=fusion, embed_dim=8, hidden_dim=6, filters=(2, 3), audio_units=(5,))  # type: ignore
+    config = ModelConfig(
+        fusion=fusion, embed_dim=8, hidden_dim=6, filters=(2, 3), audio_units=(5,), image_encoder="conv"
+    )  # type: ignore
     sizes = {name: kind.standardised * shape.num_values for name, kind, shape in each_of(spec)}
     mean, variance = ({name: np.full(size, value) for name, size in sizes.items() if size} for value in (2.0, 9.0))
     return build_model(config, spec, mean, variance)

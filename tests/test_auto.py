@@ -20,7 +20,7 @@ NAMES = ("image", "audio")
 
 def test_a_smaller_network_has_half_of_each_width():
     model = smaller(RECIPES["auto"]).model
-    assert (model.filters, model.audio_units, model.embed_dim, model.hidden_dim) == ((16, 32), (256, 128), 64, 128)
+    assert (model.filters, model.audio_units, model.embed_dim, model.hidden_dim) == ((8, 32), (256, 128), 64, 128)
     assert smaller(replace(RECIPES["auto"], model=replace(model, embed_dim=1, filters=(1,)))).model.filters == (1,)
 
 

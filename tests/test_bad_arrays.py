@@ -37,7 +37,7 @@ def test_folder_that_does_not_exist(tmp_path):
 
 def test_file_in_place_of_a_folder(digits):
     assert "must have the columns image, audio and label" in line(digits / "y_train.csv")
-    assert "must be one of .csv, .parquet" in line(digits / "x_train_wr.npy")
+    assert "must be one of .csv, .tsv, .txt, .xlsx, .parquet" in line(digits / "x_train_wr.npy")
 
 
 def test_unknown_layout_lists_what_is_there_and_what_would_do(tmp_path):

@@ -122,7 +122,7 @@ def test_an_unknown_parameter_is_told_with_the_nearest(name, sentence):
         ({"epochs": 2.5}, "'epochs' must be of type int. Received: 2.5"),
         ({"fusion": "sum"}, "'fusion' must be one of lstm, attention, late. Received: 'sum'"),
         ({"filters": "8"}, "'filters' must be a list of int. Received: '8'"),
-        ({"recipe": "papers"}, "'recipe' must be one of paper, robust. Received: 'papers'"),
+        ({"recipe": "papers"}, "'recipe' must be one of paper, robust, auto. Received: 'papers'"),
         ({"resume": True}, "'resume' must be False without 'out'"),
         ({"resume": True, "overwrite": True, "out": "run"}, "'resume' and 'overwrite' must not be given together"),
     ],

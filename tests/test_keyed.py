@@ -67,6 +67,8 @@ def test_a_stream_stands_for_the_number_that_runs_have_always_used():
         "MASKS": ("sample", 3),
         "BACKGROUND": ("sample", 4),
         "IMAGE_DAMAGE": ("sample", 5),
+        "FREQUENCY_WARP": ("sample", 6),
+        "LEVEL": ("sample", 8),
         "CONFLICT": ("evaluation", 1),
         "CORRUPTIONS": ("evaluation", 2),
         "ORDER": ("epoch", 1),

@@ -177,7 +177,7 @@ def test_a_missing_extra_is_one_line_that_names_the_command(package, words, trai
         (("models", "data"), "Found: versions 1, 12; name one of them"),
         (("RUN", "gone"), "gone: INPUT must exist. Found: no such file or folder"),
         (("RUN", "models"), "models: INPUT must hold the .npy files of a layout, or PNG, JPEG, WebP, "),
-        (("RUN", "text.txt"), "text.txt: INPUT must be a folder, or a manifest that ends in .csv or .parquet"),
+        (("RUN", "text.txt"), "text.txt: must have the columns image and audio, or one of them. Found: no columns"),
         (("RUN", "wide"), "images.npy: rows must have the model's 28 × 28 × 1 values. Found: shape (4, 30, 30)"),
         (("RUN", "uneven"), "audio.npy: must have as many rows as images.npy (4). Found: 3 rows"),
         (("RUN", "between"), "images.npy: pixels must be in 0-1 or in 0-255. Found: -1 to 1"),

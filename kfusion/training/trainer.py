@@ -418,16 +418,20 @@ def fit_run(
 
 
 def _as_begun(folder: Path, config: Config) -> Config:
-    """The config with what the run was begun with: defaults of settings that are newer, and its recipe, if older."""
+    """The config with what the run was begun with, where nobody says otherwise.
+
+    These are the defaults of settings that are newer, and what its recipe was, if that has changed since.
+    """
     begun, noted = run_dir.open_run(folder).config(), read_json(folder / "config.json")
     for section in fields(Config):
         mine, its = getattr(config, section.name), getattr(begun, section.name)
-        recipe, earlier = getattr(RECIPES["robust"], section.name), EARLIER.get(section.name, {})
+        recipes, earlier = [getattr(each, section.name) for each in RECIPES.values()], EARLIER.get(section.name, {})
+        older = noted.get(section.name, {})
         kept = {
             name: value
             for name, value in vars(its).items()
-            if name not in noted.get(section.name, {})
-            or (name in earlier and value == earlier[name] and getattr(mine, name) == getattr(recipe, name))
+            if getattr(mine, name) in [getattr(each, name) for each in recipes]
+            and (name not in older or (name in earlier and value == earlier[name]))
         }
         config = replace(config, **{section.name: replace(mine, **kept)})
     return config
