@@ -1,4 +1,4 @@
-"""Every setting of a training run, with its default and its range; the fusion heads; and the recipes.
+"""Every setting of a training run, with its default and its range; and the fusion heads.
 
 `Config` is what `python -m kfusion.train --help` lists, what `config.json` in a run folder holds, and what
 `--config FILE` reads back. Each setting is one field: its default, its range in `__post_init__`, and its docstring,
@@ -6,9 +6,7 @@ which is the help text.
 
 `HEADS` is the table of fusion heads, which `--fusion`, the search space, reports and the network read.
 
-`RECIPES` are named settings. `paper` is the student paper's training, flips included. `robust` is what did best on
-people never heard, on images or sounds alone, and on conflicts between them; the README holds the comparison. `auto`
-keeps what is best on validation: `robust`, a smaller network where there are few rows, or the baselines.
+Named settings of a whole training are in `kfusion.recipes`.
 """
 
 import math
@@ -229,9 +227,9 @@ class AugmentConfig:
     background: float = 0.0
     """Probability that a sound gets steady background noise; needs features in decibels."""
     gain: float = 0.0
-    """Make a sound louder or fainter by up to so many decibels; of log-mel bands alone ('sound')."""
+    """Make a sound louder or fainter by up to so many decibels; of log-mel bands alone."""
     mix: float = 0.0
-    """Probability that another sound is heard faintly beneath a sound; of log-mel bands alone ('sound')."""
+    """Probability that another sound is heard faintly beneath a sound; of log-mel bands alone."""
     time_shift: float = 0.0
     """Shift the sound by up to this many frames either way."""
     time_stretch: float = 0.0
