@@ -90,18 +90,18 @@ def work(folder: Path) -> None:
         import grpc
         from keras_tuner.errors import FatalError
 
+        from kfusion.environment import apply_precision, resolve_precision
         from kfusion.prepared_data import gather
-        from kfusion.training import precision
         from tuning.tuner import SearchTuner
     if is_chief:
         SearchTuner(plan, folder).search()
         return
     if chief and not reachable(chief, PATIENCE_SECONDS):
         raise UserError(f"{chief[0]}:{chief[1]}: a chief must listen there. Found: none in {PATIENCE_SECONDS:g} s")
-    arithmetic = precision.resolve(plan.config.training.precision)
+    arithmetic = resolve_precision(plan.config.training.precision)
     prepared = gather(plan.config)
     try:
-        SearchTuner(plan, folder, prepared, precision.apply(arithmetic)).search()
+        SearchTuner(plan, folder, prepared, apply_precision(arithmetic)).search()
     except FatalError as error:
         fail(str(error))
     except grpc.RpcError as error:

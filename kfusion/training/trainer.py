@@ -26,7 +26,7 @@ from kfusion.config import Config, DataConfig, differences
 from kfusion.data.dataset import Pairs, Source
 from kfusion.data.in_memory import OwnData
 from kfusion.data.pipeline import TrainingReader, evaluation_batches, readers_errors, training_batches
-from kfusion.environment import environment, has_accelerator
+from kfusion.environment import apply_precision, environment, has_accelerator, resolve_precision
 from kfusion.exporting.kept_samples import keep_samples
 from kfusion.inference import load_network, measure_trust, predict_views
 from kfusion.io import read_back, read_json, same_arrays, write_atomically, write_text
@@ -42,7 +42,6 @@ from kfusion.random_streams import sample_keys
 from kfusion.recipes import EARLIER, RECIPES, smaller
 from kfusion.run_dir import Run
 from kfusion.spec import FUSED
-from kfusion.training import precision
 from kfusion.training.baselines import Baselines, fit_baselines, remark, scores
 from kfusion.training.callbacks import Scalars, best_epoch, history_table, read_history
 from kfusion.training.fit import Task, fit, seed_everything, with_augmentation
@@ -199,7 +198,7 @@ def train(
     Raises:
         UserError: the data, the settings or the folder break a rule; nothing is written then.
     """
-    arithmetic = precision.resolve(config.training.precision)
+    arithmetic = resolve_precision(config.training.precision)
     # Before the data, which may take minutes to decode, and before the lock, which already writes.
     if resume and run_dir.begun(folder):
         config = _as_begun(folder, config)
@@ -215,7 +214,7 @@ def train(
     prepared = gather(config, console, own.source if own else source)
     if resume and run_dir.begun(folder):
         prepared = replace(prepared, config=run_dir.open_run(folder).config())  # It may have been begun by other rules.
-    computes = precision.apply(arithmetic)
+    computes = apply_precision(arithmetic)
     network = new_network(prepared)  # Where its encoder cannot be had, nothing is written.
     with run_dir.lock(folder):
         place = own.place if own else None
@@ -227,7 +226,7 @@ def train(
             console.print(*prepared.lines(), "", sep="\n", soft_wrap=True)
         fitted = fit_networks(run, prepared, network, console, callbacks, tensorboard, finish_stopped)
         if fitted is not None:
-            precision.apply("float32")  # The figures of a run do not depend on the arithmetic it was trained in.
+            apply_precision("float32")  # The figures of a run do not depend on the arithmetic it was trained in.
             baselines = baselines_of(prepared)
             choice = keep_best(run, prepared, fitted, baselines) if run not in fitted.values() else {}
             small = choice.get("kept") == SMALLER
