@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from kfusion.io import write_atomically
-from kfusion.training.callbacks import Keep, TrainingState, best_epoch, load_state, read_history
+from kfusion.training.fit import Keep, TrainingState, best_epoch, load_state, read_history
 
 
 def history(accuracy, loss=None):

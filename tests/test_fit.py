@@ -10,8 +10,7 @@ import tensorflow as tf
 from kfusion.config import TrainingConfig
 from kfusion.io import write_atomically
 from kfusion.training import optimizers
-from kfusion.training.callbacks import TrainingState, read_history
-from kfusion.training.fit import Task, fit, one_epoch
+from kfusion.training.fit import Task, TrainingState, fit, one_epoch, read_history
 
 STEPS, BATCH_ROWS, EPOCHS = 37, 4, 2
 

@@ -25,7 +25,7 @@ from kfusion.recipes import EARLIER, RECIPES, as_named, recipe
 from kfusion.spec import Spec
 from kfusion.train import folder_of, read_command
 from kfusion.training import folds
-from kfusion.training.callbacks import read_history
+from kfusion.training.fit import read_history
 from kfusion.training.optimizers import MacroF1
 from kfusion.training.trainer import evaluate, fit_run, new_network, open_or_begin, train
 from kfusion.validation import UserError

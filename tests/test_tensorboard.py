@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util.tensor_util import make_ndarray
 
 from kfusion.train import read_command
-from kfusion.training.callbacks import Scalars
+from kfusion.training.fit import Scalars
 
 
 def points(folder: Path, tag: str) -> list[tuple[int, float]]:

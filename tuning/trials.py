@@ -36,7 +36,7 @@ class Repeat:
 
     seed: int
     score: float
-    """The objective of the kept epoch, averaged as `kfusion.training.callbacks.best_epoch` does."""
+    """The objective of the kept epoch, averaged as `kfusion.training.fit.best_epoch` does."""
     val_accuracy: float
     val_loss: float
     best_epoch: int

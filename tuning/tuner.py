@@ -31,7 +31,7 @@ from kfusion.environment import resident_bytes
 from kfusion.io import read_json, write_atomically, write_json, write_text
 from kfusion.prepared_data import PreparedData, regather
 from kfusion.run_dir import Run
-from kfusion.training.callbacks import best_epoch, read_history, smoothed
+from kfusion.training.fit import best_epoch, read_history, smoothed
 from kfusion.training.trainer import fit_run, new_network, open_or_begin
 from kfusion.validation import UserError, reason
 from tuning.space import Plan, apply, current

@@ -43,8 +43,16 @@ from kfusion.recipes import EARLIER, RECIPES, smaller
 from kfusion.run_dir import Run
 from kfusion.spec import FUSED
 from kfusion.training.baselines import Baselines, fit_baselines, remark, scores
-from kfusion.training.callbacks import Scalars, best_epoch, history_table, read_history
-from kfusion.training.fit import Task, fit, seed_everything, with_augmentation
+from kfusion.training.fit import (
+    Scalars,
+    Task,
+    best_epoch,
+    fit,
+    history_table,
+    read_history,
+    seed_everything,
+    with_augmentation,
+)
 from kfusion.validation import UserError
 
 BASELINES, SMALLER, NETWORK = "baselines", "smaller", "network"
