@@ -108,7 +108,7 @@ class Client:
         self._inputs = ModelInputs(tuple(modalities)) if modalities else None
         scheme, _, target = url.partition("://")
         if scheme in ("grpc", "grpcs"):
-            from kfusion.grpc_transport import Grpc
+            from kfusion.transport import Grpc
 
             self._transport: Any = Grpc(target, scheme == "grpcs")
         else:

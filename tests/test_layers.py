@@ -16,7 +16,7 @@ FLOORS = (
     ("validation",),
     ("spec", "io", "environment", "random_streams", "runtime", "config", "recipes"),
     ("modalities", "run_dir", "cli", "parameters"),
-    ("data", "model", "metrics", "transport", "grpc_transport"),
+    ("data", "model", "metrics", "transport"),
     ("client", "prepared_data", "inference", "exporting", "plots"),
     ("training", "evaluation", "reporting", "prediction", "serving"),
     (
@@ -38,13 +38,12 @@ FLOORS = (
 LISTED = {
     ("recipes", "config"),
     ("cli", "run_dir"),
-    ("grpc_transport", "transport"),
     ("exporting", "prepared_data"),
     ("__init__", "classifier"),
     ("explain", "classifier"),
 }
 """Imports between two rooms of one floor."""
-NEVER = {(room, "exporting") for room in ("serving", "client", "transport", "grpc_transport")}
+NEVER = {(room, "exporting") for room in ("serving", "client", "transport")}
 """What stays out all the same: a server and a client need nothing of what makes a version."""
 LEVELS = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 
