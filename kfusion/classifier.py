@@ -278,7 +278,7 @@ class FusionClassifier(Classifier, ClassifierMixin, BaseEstimator):
         with quiet():
             from kfusion.exporting.exporter import Options, export
             from kfusion.exporting.model_store import store_of
-            from kfusion.exporting.portable_runtime import FORMATS
+            from kfusion.exporting.runtimes import FORMATS
         if format not in FORMATS:
             raise UserError(f"'format' must be one of {', '.join(FORMATS)}. Received: {format!r}")
         if version is not None and (type(version) is not int or version < 1):

@@ -12,7 +12,7 @@ import tyro
 
 from kfusion.cli import console, fail, parse, quiet, run_main
 from kfusion.exporting.model_store import store_of
-from kfusion.exporting.portable_runtime import FORMATS, check_extra
+from kfusion.exporting.runtimes import FORMATS, check_extra
 from kfusion.spec import Caution
 from kfusion.validation import UserError
 

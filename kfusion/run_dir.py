@@ -6,7 +6,7 @@
     split.npz          the rows of each part            metrics.json  the test figures; written last: the run is done
     environment.json   versions, hardware, precision    report.txt    the same, for reading
     checkpoint.npz     all state after the last epoch   figures/      PNG and SVG
-    samples.npz        the few samples that an export needs, see `exporting.kept_samples`
+    samples.npz        the few samples that an export needs, see `exporting.samples`
     trust.npz          how familiar inputs are told from others, and the prediction sets, see `model.trust`
 
     evaluation/        by kfusion.evaluate, see there   calibration.json  a temperature for each view

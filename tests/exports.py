@@ -12,12 +12,10 @@ import pytest
 
 from kfusion.config import ModelConfig
 from kfusion.data.dataset import Pairs
-from kfusion.exporting.assets import BATCHES, write_warmup
-from kfusion.exporting.portable_runtime import PACKAGES
-from kfusion.exporting.sample_requests import Expected, Samples, samples_of
-from kfusion.exporting.saved_model import plan_of
+from kfusion.exporting.runtimes import PACKAGES, Request
+from kfusion.exporting.samples import Expected, Samples, samples_of
+from kfusion.exporting.saved_model import BATCHES, plan_of, write_warmup
 from kfusion.exporting.signatures import Endpoints, write_saved_model
-from kfusion.exporting.subprocess_runner import Request
 from kfusion.exporting.verify import Check, Plan, verify
 from kfusion.inference import load_network, predict_views
 from kfusion.modalities import each_of

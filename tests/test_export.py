@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from kfusion.exporting.assets import WARMUP_FILE, read_warmup
 from kfusion.exporting.model_store import ModelStore
-from kfusion.exporting.subprocess_runner import ask_apart
+from kfusion.exporting.runtimes import ask_apart
+from kfusion.exporting.saved_model import WARMUP_FILE, read_warmup
 from kfusion.runtime.protos import read_signatures
 from tests.processes import fails, full_disk, in_process, start_verb
 

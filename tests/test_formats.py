@@ -14,7 +14,7 @@ from kfusion.exporting import portable
 from kfusion.exporting.exporter import ExportContext, Options, export, read_context
 from kfusion.exporting.model_store import ModelStore
 from kfusion.exporting.portable import same_accuracy, same_predictions
-from kfusion.exporting.portable_runtime import FORMATS, open_portable, outputs_of
+from kfusion.exporting.runtimes import FORMATS, open_portable, outputs_of
 from kfusion.exporting.verify import VerificationError
 from kfusion.inference import load_network, predict_views
 from kfusion.modalities import registered

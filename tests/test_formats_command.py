@@ -18,7 +18,7 @@ def test_the_command_writes_a_version_of_its_own_and_never_another_time(trained_
     assert not (tmp_path / "kfusion").exists()  # A server that watches this one must find no file of another kind.
     asking = (
         "import sys, json, numpy as np; from pathlib import Path\n"
-        "from kfusion.exporting.portable_runtime import open_portable\n"
+        "from kfusion.exporting.runtimes import open_portable\n"
         f"answer = open_portable(Path({str(path)!r})).ask(np.zeros((1, 28, 28, 1), np.float32), "
         "np.zeros((1, 507), np.float32), np.ones((1, 2), bool))\n"
         "print(json.dumps([len(answer['probabilities'][0]), 'tensorflow' in sys.modules, 'keras' in sys.modules]))"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kfusion.exporting.sample_requests import bad_arrays, bad_files
+from kfusion.exporting.runtimes import Request, ask_apart
+from kfusion.exporting.samples import bad_arrays, bad_files
 from kfusion.exporting.signatures import Endpoints, why_no_files
-from kfusion.exporting.subprocess_runner import Request, ask_apart
 from kfusion.inference import load_network, predict_views
 from kfusion.metrics.classification import temper
 from kfusion.modalities import modality

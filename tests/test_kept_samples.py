@@ -11,11 +11,11 @@ import pytest
 
 from kfusion.config import AugmentConfig, Config, DataConfig, ModelConfig, TrainingConfig
 from kfusion.data.dataset import Pairs
-from kfusion.exporting import kept_samples as kept
+from kfusion.exporting import samples as kept
 from kfusion.exporting.exporter import Options, export, read_context
-from kfusion.exporting.kept_samples import chosen_rows, evenly, kept_samples
 from kfusion.exporting.model_store import ModelStore
-from kfusion.exporting.portable_runtime import open_portable
+from kfusion.exporting.runtimes import open_portable
+from kfusion.exporting.samples import chosen_rows, evenly, kept_samples
 from kfusion.inference import load_network
 from kfusion.prepared_data import load_own
 from kfusion.run_dir import FILES, Run

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from kfusion.data.dataset import Pairs
-from kfusion.exporting.sample_requests import Expected
+from kfusion.exporting.samples import Expected
 from kfusion.inference import measure_trust
 from kfusion.model.answers import Answers, shapley_weights
 from kfusion.model.build import Halves

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from kfusion import export as verb
 from kfusion.exporting import exporter, saved_model
+from kfusion.exporting.runtimes import _packed, _unpacked, ask_apart
 from kfusion.exporting.signatures import Endpoints, why_no_files
-from kfusion.exporting.subprocess_runner import _packed, _unpacked, ask_apart
 from kfusion.exporting.verify import ALLOWED, _ops, distance, table
 from kfusion.metrics.classification import temper
 from kfusion.modalities import kinds, modality, registered

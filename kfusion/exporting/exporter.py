@@ -21,10 +21,9 @@ from rich.console import Console
 from kfusion import __version__
 from kfusion.data.statistics import as_range, largest
 from kfusion.environment import environment
-from kfusion.exporting.kept_samples import KeptSamples, kept_samples
 from kfusion.exporting.model_store import ModelStore
-from kfusion.exporting.portable_runtime import FORMATS, check_extra, outputs_of
-from kfusion.exporting.sample_requests import Expected
+from kfusion.exporting.runtimes import FORMATS, check_extra, outputs_of
+from kfusion.exporting.samples import Expected, KeptSamples, kept_samples
 from kfusion.exporting.signatures import Endpoints, why_no_files
 from kfusion.exporting.verify import VerificationError, table
 from kfusion.modalities import each_of

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kfusion.exporting.portable_runtime import FORMATS
+from kfusion.exporting.runtimes import FORMATS
 from kfusion.io import PARTIAL
 from kfusion.validation import UserError
 

@@ -15,8 +15,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from kfusion.exporting.sample_requests import REFUSED, BadRequest
-from kfusion.exporting.subprocess_runner import Reply, Request, Session, ask_apart
+from kfusion.exporting.runtimes import Reply, Request, Session, ask_apart
+from kfusion.exporting.samples import REFUSED, BadRequest
 from kfusion.runtime.protos import read_ops, read_signatures
 from kfusion.spec import SHARES
 

@@ -27,7 +27,7 @@ from kfusion.data.dataset import Pairs, Source
 from kfusion.data.in_memory import OwnData
 from kfusion.data.pipeline import TrainingReader, evaluation_batches, readers_errors, training_batches
 from kfusion.environment import apply_precision, environment, has_accelerator, resolve_precision
-from kfusion.exporting.kept_samples import keep_samples
+from kfusion.exporting.samples import keep_samples
 from kfusion.inference import load_network, measure_trust, predict_views
 from kfusion.io import read_back, read_json, same_arrays, write_atomically, write_text
 from kfusion.metrics import classification

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kfusion.exporting.converters import freeze, to_int8, to_litert, to_onnx, with_facts
 from kfusion.exporting.exporter import Options, export, read_context
 from kfusion.exporting.model_store import ModelStore
-from kfusion.exporting.portable import one_by_one
+from kfusion.exporting.portable import freeze, one_by_one, to_int8, to_litert, to_onnx, with_facts
 from kfusion.inference import load_network
 from kfusion.run_dir import open_run
 

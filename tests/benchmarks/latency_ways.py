@@ -22,7 +22,7 @@ Ask = Callable[[], np.ndarray]
 
 def portable(file: str) -> Callable[[Path, Path, int], Ask]:
     def make(_: Path, work: Path, threads: int) -> Ask:
-        from kfusion.exporting.portable_runtime import open_portable
+        from kfusion.exporting.runtimes import open_portable
 
         model, pair = open_portable(work / file, threads), _pair(work)
         both = np.ones((1, 2), bool)

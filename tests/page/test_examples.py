@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from kfusion.exporting.assets import EXAMPLES_FILE, write_examples
+from kfusion.exporting.saved_model import EXAMPLES_FILE, write_examples
 from kfusion.prepared_data import load_own
 from kfusion.run_dir import open_run
 from tests.page.visitor import THREE, verdict
