@@ -10,7 +10,7 @@ from kfusion.config import AugmentConfig, Config, DataConfig, ModelConfig, Train
 from kfusion.evaluation.embeddings import embed
 from kfusion.evaluation.evaluator import Request, evaluate
 from kfusion.evaluation.inference import other_data
-from kfusion.evaluation.robustness import purposes
+from kfusion.evaluation.summary import purposes
 from kfusion.io import read_json
 from kfusion.modalities import modality, registered
 from kfusion.modalities.base import Modality

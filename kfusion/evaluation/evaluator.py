@@ -16,8 +16,7 @@ from kfusion import run_dir
 from kfusion.data.array_files import first_of_each_class
 from kfusion.evaluation import inference
 from kfusion.evaluation.inference import EvaluationSet, Predictions, other_data, own_data
-from kfusion.evaluation.robustness import num_encodings, robustness
-from kfusion.evaluation.summary import FORMAT, fit_temperatures, summarize, trust_summary
+from kfusion.evaluation.summary import FORMAT, fit_temperatures, num_encodings, robustness, summarize, trust_summary
 from kfusion.inference import load_fitting, measure_trust
 from kfusion.io import file_hash, progress, read_json, write_json, write_text
 from kfusion.metrics.robustness import crossed_maps
