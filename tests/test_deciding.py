@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kfusion.metrics.modality_conflicts import agreement, conflict, disagreement, negative_fusion, partners
+from kfusion.metrics.modalities import agreement, conflict, disagreement, negative_fusion, partners
 
 LABEL = np.array([0, 0, 0, 1, 1, 1])
 ANSWERS = {

@@ -12,7 +12,7 @@ from kfusion.evaluation.evaluator import figures
 from kfusion.evaluation.inference import EvaluationSet, Predictions
 from kfusion.evaluation.summary import summarize
 from kfusion.metrics.classification import bin_sums
-from kfusion.metrics.robustness import CLEAN, crossed_maps, grid_summary
+from kfusion.metrics.modalities import CLEAN, crossed_maps, grid_summary
 from kfusion.modalities import each_of, registered
 from kfusion.modalities.base import SEVERITIES, Modality
 from kfusion.plots.evaluation import heat_map, severity_curves, worst_rows

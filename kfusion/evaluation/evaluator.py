@@ -19,7 +19,7 @@ from kfusion.evaluation.inference import EvaluationSet, Predictions, other_data,
 from kfusion.evaluation.summary import FORMAT, fit_temperatures, num_encodings, robustness, summarize, trust_summary
 from kfusion.inference import load_fitting, measure_trust
 from kfusion.io import file_hash, progress, read_json, write_json, write_text
-from kfusion.metrics.robustness import crossed_maps
+from kfusion.metrics.modalities import crossed_maps
 from kfusion.modalities import each_of
 from kfusion.modalities.front_ends import note_on
 from kfusion.model.answers import Answers

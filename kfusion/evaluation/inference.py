@@ -21,7 +21,7 @@ from kfusion.data.dataset import Pairs, Source, pair_by_label
 from kfusion.data.loaders import is_media, load
 from kfusion.data.statistics import require_scale, require_within
 from kfusion.io import read_arrays, read_back, write_atomically
-from kfusion.metrics.modality_conflicts import partners
+from kfusion.metrics.modalities import partners
 from kfusion.modalities import each_of
 from kfusion.model.build import Halves
 from kfusion.prepared_data import load_own

@@ -23,8 +23,17 @@ from kfusion.metrics.classification import (
     reliability,
     temper,
 )
-from kfusion.metrics.modality_conflicts import agreement, conflict, disagreement, negative_fusion
-from kfusion.metrics.robustness import CLEAN, Cell, Variant, cell_of, grid_summary
+from kfusion.metrics.modalities import (
+    CLEAN,
+    Cell,
+    Variant,
+    agreement,
+    cell_of,
+    conflict,
+    disagreement,
+    grid_summary,
+    negative_fusion,
+)
 from kfusion.metrics.significance import compare, intervals, method
 from kfusion.modalities import each_of, kinds, modality
 from kfusion.modalities.base import SEVERITIES, Corruption, corrupt
@@ -358,7 +367,7 @@ def robustness(
         advance: is given the number of samples that have been encoded, see `num_encodings`.
 
     Returns:
-        the content of robustness.json, see `metrics.robustness.grid_summary`.
+        the content of robustness.json, see `metrics.modalities.grid_summary`.
     """
     spec, chosen = samples.pairs.spec, corruptions_of(samples)
     places = np.linspace(0, len(samples.others) - 1, min(NUM_OTHERS, len(samples.others))).astype(np.int64)

@@ -131,7 +131,7 @@ def heat_map(grid: Mapping[str, Any], crossed: Mapping[str, Any], score: str, wo
 
     Args:
         grid: robustness.json.
-        crossed: the map of the two modalities, from `metrics.robustness.crossed_maps`.
+        crossed: the map of the two modalities, from `metrics.modalities.crossed_maps`.
         score: "accuracy" or "ece".
         words: of the run.
     """

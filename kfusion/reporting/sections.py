@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from kfusion.metrics.robustness import crossed_maps
+from kfusion.metrics.modalities import crossed_maps
 from kfusion.plots.tables import (
     Table,
     agreement_table,
