@@ -26,9 +26,16 @@ from starlette.staticfiles import StaticFiles
 from kfusion.io import read_json
 from kfusion.runtime.protos import ASSETS, LABELS, Signature, read_labels
 from kfusion.serving.limits import Limits
-from kfusion.serving.middleware import SECURITY, JsonResponse, check_sender, error_body, error_response
+from kfusion.serving.middleware import (
+    SECURITY,
+    JsonResponse,
+    Monitoring,
+    RequestLog,
+    check_sender,
+    error_body,
+    error_response,
+)
 from kfusion.serving.model_manager import Models, Version
-from kfusion.serving.observability import Monitoring, RequestLog
 from kfusion.serving.rest_api import Api
 from kfusion.validation import UserError
 

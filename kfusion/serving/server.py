@@ -21,13 +21,12 @@ import uvicorn
 import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from kfusion.serving import observability as log
+from kfusion.serving import middleware as log
 from kfusion.serving.app import App
 from kfusion.serving.batching import Batcher
 from kfusion.serving.limits import Limits
-from kfusion.serving.middleware import SECURITY, allowed_hosts, error_body
+from kfusion.serving.middleware import SECURITY, Monitoring, allowed_hosts, error_body
 from kfusion.serving.model_manager import Models
-from kfusion.serving.observability import Monitoring
 from kfusion.serving.rest_api import Api
 from kfusion.validation import UserError
 
