@@ -10,9 +10,8 @@ import pytest
 
 from kfusion.recipes import RECIPES
 from kfusion.reporting import components as words
-from kfusion.reporting.page import report
+from kfusion.reporting.page import report, train_command
 from kfusion.reporting.run_data import read_findings
-from kfusion.reporting.training import train_command
 from kfusion.train import read_command
 from tests.processes import fails, in_process, run_verb
 
