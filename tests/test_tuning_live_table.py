@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from tests.searches import completed, failed, plan, running
-from tuning.live_table import chosen, line, live_table, rows_for, seconds_left
+from tuning.report import chosen, line, live_table, rows_for, seconds_left
 
 FIVE = ("hidden_dim", "embed_dim", "peak_learning_rate", "fusion", "modality_dropout")
 VALUES = {

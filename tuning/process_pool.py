@@ -20,8 +20,7 @@ from rich.live import Live
 from kfusion.io import read_json, write_json
 from kfusion.run_dir import LOCK
 from kfusion.validation import UserError
-from tuning.live_table import line, live_table, rows_for
-from tuning.report import show, write_report
+from tuning.report import line, live_table, rows_for, show, write_report
 from tuning.space import Plan
 from tuning.trials import RETIRED, TRIALS, Trial, completed, read_trials
 from tuning.worker import CHIEF, CORES, reachable
