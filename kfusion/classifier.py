@@ -25,7 +25,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from kfusion.cli import console, quiet, without_tracing_advice
 from kfusion.config import Config
-from kfusion.data.classes import Classes
+from kfusion.data.dataset import Classes
 from kfusion.data.in_memory import OwnData, own_data, own_table, read_samples, staging, write_samples, write_table
 from kfusion.io import PARTIAL, read_json
 from kfusion.parameters import OWN, SETTINGS, config_of, parameters_of, signature, unknown, with_data

@@ -10,7 +10,7 @@ import pytest
 
 from kfusion.config import DataConfig
 from kfusion.data import in_memory as own
-from kfusion.data.classes import Classes, encode, of_names, read_classes, write_classes
+from kfusion.data.dataset import Classes, encode, of_names, read_classes, write_classes
 from kfusion.data.in_memory import read_samples, write_samples
 from kfusion.data.loaders import load
 from kfusion.data.media_files import read_manifest

@@ -25,8 +25,7 @@ from kfusion.data.array_files import (
     open_array,
     scan_finite,
 )
-from kfusion.data.classes import read_coded
-from kfusion.data.dataset import ModalityData, Source, own_groups, require_something
+from kfusion.data.dataset import ModalityData, Source, own_groups, read_coded, require_something
 from kfusion.data.splits import joined
 from kfusion.data.tables import read_classes, read_digits, read_groups
 from kfusion.modalities import kinds, modality

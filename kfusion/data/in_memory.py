@@ -30,9 +30,8 @@ import pandas as pd
 from rich.console import Console
 
 from kfusion.config import DataConfig
-from kfusion.data.classes import Classes, encode, read_classes, write_classes
 from kfusion.data.columns import OTHERS, parse, places_of
-from kfusion.data.dataset import Source
+from kfusion.data.dataset import Classes, Source, encode, read_classes, write_classes
 from kfusion.data.loaders import load
 from kfusion.data.tables import LABELS, NOTHING, Table
 from kfusion.io import PARTIAL, write_atomically

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kfusion.data.classes import read_classes, write_classes
-from kfusion.data.dataset import Pairs
+from kfusion.data.dataset import Pairs, read_classes, write_classes
 from kfusion.environment import environment
 from kfusion.exporting.exporter import ExportContext
 from kfusion.exporting.runtimes import Request

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from kfusion.data.classes import Classes, of_names, read_classes
+from kfusion.data.dataset import Classes, of_names, read_classes
 from kfusion.data.in_memory import read_samples, write_frame
 from kfusion.prediction.arrays import FilesOf, on_scale, rows_of
 from kfusion.prediction.engine import BATCH_ROWS, joined, votes
