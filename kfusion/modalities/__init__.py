@@ -7,8 +7,9 @@
 A new kind is a subclass of `Modality` and one call of `register`; nothing else needs to know of it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from kfusion.modalities.audio import Audio
 from kfusion.modalities.base import Modality
@@ -66,6 +67,17 @@ def each_of(spec: Spec) -> Iterator[tuple[str, Modality, ModalitySpec]]:
     """Name, kind and shape of each modality of a spec, in its order."""
     for name, shape in spec.modalities.items():
         yield name, modality(shape), shape
+
+
+def front_end_of(name: str, source: Mapping[str, Any]) -> str | None:
+    """The front end that made a modality's training data; None where nobody knows.
+
+    Args:
+        name: of the modality.
+        source: what a run notes of its data: "front_end" is that of the last modality, and of any other one where it
+            has none of its own, "{name}_front_end".
+    """
+    return source.get(f"{name}_front_end", source["front_end"])
 
 
 def is_visible(name: str) -> bool:

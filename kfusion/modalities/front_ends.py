@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from kfusion.io import cache_folder, write_atomically
-from kfusion.modalities import each_of, kinds, modality
+from kfusion.modalities import each_of, front_end_of, kinds, modality
 from kfusion.modalities.base import Modality
 from kfusion.spec import ModalitySpec, Spec
 
@@ -90,17 +90,6 @@ def _kept(kind: Modality, spec: ModalitySpec) -> Reader:
             checksum = hashlib.sha256(content).hexdigest().encode()
             write_atomically(path, lambda partial: partial.write_bytes(checksum + b"\n" + content))
     return traced
-
-
-def front_end_of(name: str, source: Mapping[str, Any]) -> str | None:
-    """The front end that made a modality's training data; None where nobody knows.
-
-    Args:
-        name: of the modality.
-        source: what a run notes of its data: "front_end" is that of the last modality, and of any other one where it
-            has none of its own, "{name}_front_end".
-    """
-    return source.get(f"{name}_front_end", source["front_end"])
 
 
 def readers_of(spec: Spec, source: Mapping[str, Any], raw: bool = False) -> tuple[dict[str, Reader], dict[str, str]]:
