@@ -28,9 +28,9 @@ from kfusion.config import Config
 from kfusion.data.dataset import Classes
 from kfusion.data.in_memory import OwnData, own_data, own_table, read_samples, staging, write_samples, write_table
 from kfusion.io import PARTIAL, read_json
-from kfusion.parameters import OWN, SETTINGS, config_of, parameters_of, signature, unknown, with_data
 from kfusion.prediction.estimator import Classifier, ExportedClassifier, ask_each, classes_of, label_of
 from kfusion.prediction.models import Model, load_model
+from kfusion.recipes import OWN, SETTINGS, config_of, parameters_of, signature, unknown, with_data
 from kfusion.run_dir import CLASSES, LOCK, OWN_DATA, check_new, open_finished
 from kfusion.spec import FUSED, Caution
 from kfusion.validation import UserError

@@ -20,14 +20,14 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.utils.estimator_checks import check_estimator
 
-from kfusion import RECIPES, FusionClassifier, UserError, load, parameters
+from kfusion import RECIPES, FusionClassifier, UserError, load, recipes
 from kfusion.config import Config
 from kfusion.data.in_memory import own_data, read_samples, staging
 from kfusion.evaluation import embeddings as embedder
 from kfusion.evaluation import evaluator
 from kfusion.exporting import exporter
 from kfusion.io import write_json
-from kfusion.parameters import SETTINGS, config_of, parameters_of, with_data
+from kfusion.recipes import SETTINGS, config_of, parameters_of, with_data
 from kfusion.run_dir import FILES, Run, check_new, load_config, lock
 from kfusion.training import trainer
 from tests.classifiers import TINY, VALUES, StopAtOnce, pairs, table
@@ -98,8 +98,8 @@ def test_parameters_mean_the_recipe_and_what_differs_from_it():
 
 
 def test_the_examples_in_the_docstrings_run():
-    assert doctest.testmod(parameters).failed == 0
-    assert doctest.testmod(parameters).attempted > 0
+    assert doctest.testmod(recipes).failed == 0
+    assert doctest.testmod(recipes).attempted > 0
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,8 @@ from kfusion.data.statistics import measure
 from kfusion.inference import load_network
 from kfusion.io import read_json
 from kfusion.modalities import each_of
-from kfusion.parameters import config_of, parameters_of
 from kfusion.prepared_data import PreparedData, gather
-from kfusion.recipes import EARLIER, RECIPES, as_named, recipe
+from kfusion.recipes import EARLIER, RECIPES, as_named, config_of, parameters_of, recipe
 from kfusion.spec import Spec
 from kfusion.train import folder_of, read_command
 from kfusion.training import folds
