@@ -35,7 +35,7 @@ def workers(folder):
     return [
         pid
         for pid in map(int, filter(str.isdigit, os.listdir(PROC) if PROC.is_dir() else []))
-        if f"tuning.worker\0{folder}\0" in said(pid)
+        if f"tuning.process_pool\0{folder}\0" in said(pid)
     ]
 
 

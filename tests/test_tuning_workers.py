@@ -11,10 +11,19 @@ import pytest
 from kfusion.prepared_data import gather
 from tests.processes import fails, in_process, wait_for
 from tests.searches import FOUR, PROC, SLICE, said, search, start, trials, workers
-from tuning.process_pool import MAX_DEATHS, PoolError, PoolProcess, ProcessPool, core_shares, free_port
+from tuning.process_pool import (
+    MAX_DEATHS,
+    PATIENCE_SECONDS,
+    PoolError,
+    PoolProcess,
+    ProcessPool,
+    address,
+    core_shares,
+    free_port,
+    reachable,
+)
 from tuning.space import read_plan
 from tuning.tuner import FusionHyperModel, SearchTuner
-from tuning.worker import PATIENCE_SECONDS, address, reachable
 
 
 @pytest.mark.slow

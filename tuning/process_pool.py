@@ -1,29 +1,118 @@
-"""The processes of a search on this machine, and the loop that shows its trials until it is over.
+"""The processes of a search on this machine: `ProcessPool` starts them, starts again what has died, and stops them.
 
-`ProcessPool` starts the processes, starts again what has died, and stops them. `supervise` runs a search to its end and
-always leaves a report.
+A process is keras-tuner's chief, or a worker that runs trials; which of the two, keras-tuner reads from the
+environment. It is started as `python -m tuning.process_pool FOLDER`, and its standard input is kept open: when that
+closes, the search has died, and so does the process.
 """
 
+import logging
 import os
-import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
-from rich.live import Live
-
-from kfusion.io import read_json, write_json
-from kfusion.run_dir import LOCK
+from kfusion.cli import fail, quiet, run_main
 from kfusion.validation import UserError
-from tuning.report import line, live_table, rows_for, show, write_report
-from tuning.space import Plan
-from tuning.trials import RETIRED, TRIALS, Trial, completed, read_trials
-from tuning.worker import CHIEF, CORES, reachable
+from tuning.space import read_plan
+from tuning.trials import RETIRED
+
+CHIEF = "chief"
+CORES = "KFUSION_CORES"
+"""Environment variable: the processor cores of this process, as `0,1`."""
+PATIENCE_SECONDS = 20.0
+"""How long a worker waits for its chief to answer."""
+
+
+def die_with_parent() -> None:
+    """Ends the process when its standard input closes."""
+
+    def watch() -> None:
+        os.read(0, 1)  # Not through Python's own stream, whose lock would be in the way at the end.
+        os._exit(3)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def address() -> tuple[str, int] | None:
+    """Where keras-tuner's environment variables say that the chief is; None where neither address nor port is set.
+
+    Raises:
+        UserError: they are incomplete, or the port is no number.
+    """
+    names = ("KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID")
+    values = {name: os.environ.get(name, "") for name in names}
+    if not any(name in os.environ for name in names[:2]):
+        return None
+    missing = [name for name, value in values.items() if not value]
+    if missing:
+        raise UserError(f"{', '.join(names)} must be set together. Missing: {', '.join(missing)}")
+    port = values[names[1]]
+    if not port.isdigit() or not 0 < int(port) < 2**16:
+        raise UserError(f"'{names[1]}' must be in [1, 65535]. Received: {port!r}")
+    return values[names[0]], int(port)
+
+
+def reachable(where: tuple[str, int], seconds: float) -> bool:
+    """Whether something listens at an address, or begins to in time.
+
+    Args:
+        where: host and port.
+        seconds: how long to wait.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(where, timeout=2.0).close()
+            return True
+        except OSError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.2)
+
+
+def use_cores() -> None:
+    """Keeps to the cores that the search gave this process, where the system can do that."""
+    cores = {int(core) for core in os.environ.get(CORES, "").split(",") if core}
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+
+
+def work(folder: Path) -> None:
+    """Runs trials, or hands them out as the chief, until the oracle has nothing left.
+
+    Raises:
+        UserError: the data or the settings break a rule, or the chief is not there.
+    """
+    plan, chief = read_plan(folder), address()
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # It complains that each trial is a new network.
+    is_chief = chief is not None and CHIEF in os.environ["KERASTUNER_TUNER_ID"]
+    with quiet():
+        import grpc
+        from keras_tuner.errors import FatalError
+
+        from kfusion.environment import apply_precision, resolve_precision
+        from kfusion.prepared_data import gather
+        from tuning.tuner import SearchTuner
+    if is_chief:
+        SearchTuner(plan, folder).search()
+        return
+    if chief and not reachable(chief, PATIENCE_SECONDS):
+        raise UserError(f"{chief[0]}:{chief[1]}: a chief must listen there. Found: none in {PATIENCE_SECONDS:g} s")
+    arithmetic = resolve_precision(plan.config.training.precision)
+    prepared = gather(plan.config)
+    try:
+        SearchTuner(plan, folder, prepared, apply_precision(arithmetic)).search()
+    except FatalError as error:
+        fail(str(error))
+    except grpc.RpcError as error:
+        details = getattr(error, "details", None)
+        fail(f"the chief: {details() if details else error}", status=1)
+
 
 LOGS = "logs"
 BAD_INPUT = 2
@@ -70,7 +159,7 @@ class PoolProcess:
         self.begun_at = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tuning.worker", str(folder)],
+                [sys.executable, "-m", "tuning.process_pool", str(folder)],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -225,163 +314,12 @@ def check_port(where: tuple[str, int]) -> None:
             ) from error
 
 
-POLL_SECONDS = 0.5
-HOPELESS = 3
-"""Trials that may fail before any is completed; then the search stops."""
-LOST_SECONDS = 30.0
-"""How long a helper works on without a chief that answers."""
+def main() -> None:
+    """Runs one process of a search."""
+    die_with_parent()
+    use_cores()
+    work(Path(sys.argv[1]))
 
 
-@dataclass
-class Supervisor:
-    """Looks at a running search again and again: shows its trials, keeps its processes alive, notices its end.
-
-    Args:
-        pool, plan: of the search.
-        deadline_seconds: 0: none.
-        console: where the trials are shown.
-        earlier_seconds: of sessions before this one that left a report.
-        ended_before: trials that had ended before this session.
-        began: when this session began, on the monotonic clock.
-        chief_answered: when the chief of another machine was last known to listen.
-        trials_left: when there were last trials to be done.
-        reported: numbers of the trials whose end has been printed.
-        complete: every trial of the plan has ended.
-    """
-
-    pool: ProcessPool
-    plan: Plan
-    deadline_seconds: float
-    console: Console
-    earlier_seconds: float = 0.0
-    ended_before: int = 0
-    began: float = field(default_factory=time.monotonic)
-    chief_answered: float = field(default_factory=time.monotonic)
-    trials_left: float = field(default_factory=time.monotonic)
-    reported: set[int] = field(default_factory=set)
-    complete: bool = False
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds of this session."""
-        return time.monotonic() - self.began
-
-    def trials(self) -> list[Trial]:
-        """Every trial that was begun."""
-        names = tuple(domain.name for domain in self.plan.domains)
-        return read_trials(self.pool.folder, names, self.plan.config.training.epochs)
-
-    def run(self) -> None:
-        """Looks until the search is over, or its time.
-
-        Raises:
-            PoolError: it cannot go on.
-        """
-        with Live(console=self.console, auto_refresh=False, transient=True) as live:
-            # What had ended before is not printed again.
-            self.reported = {trial.number for trial in self.trials() if trial.status != "running"}
-            self.ended_before = len(self.reported)
-            while not self.step(live):
-                time.sleep(POLL_SECONDS)
-
-    def step(self, live: Live) -> bool:
-        """One look at everything. Returns whether it was the last."""
-        self.complete = self.pool.check(len(self.reported))  # Before the look: it then sees all that was written.
-        trials = self.trials()
-        ended = [trial for trial in trials if trial.status != "running"]
-        new = [trial for trial in ended if trial.number not in self.reported]
-        self.reported |= {trial.number for trial in new}
-        if self.console.is_terminal:
-            rows = rows_for(self.console.size.height)
-            live.update(live_table(trials, self.plan, self.elapsed, len(self.pool.workers), rows), refresh=True)
-        else:
-            for trial in new:
-                self.console.print(line(trial, self.plan), soft_wrap=True)
-        failed = [trial for trial in ended if trial.status == "failed"]
-        if len(ended) - self.ended_before >= HOPELESS and len(failed) == len(ended):
-            raise PoolError(f"the first {len(ended)} trials failed, the first with: {failed[0].reason}", 1)
-        if self.pool.helps and self.pool.chief:
-            self._listen(self.pool.chief)
-        self.complete = self.complete or self._nothing_left(trials)
-        late = 0 < self.deadline_seconds < self.elapsed
-        if late and not self.complete:
-            self.console.print("the deadline is reached; --resume goes on", soft_wrap=True)
-        return self.complete or late
-
-    def report(self) -> None:
-        """Writes the report and prints it."""
-        trials, seconds = self.trials(), self.earlier_seconds + self.elapsed
-        if self.console.is_terminal:
-            self.console.print(live_table(trials, self.plan, self.elapsed, len(self.pool.workers)))
-        show(write_report(self.pool.folder, self.plan, trials, seconds=seconds, complete=self.complete), self.console)
-
-    def _nothing_left(self, trials: list[Trial]) -> bool:
-        """Whether a chief waits for a helper that went away between two trials, which it would do for ever."""
-        total = self.plan.num_trials
-        if not self.pool.waits_for_chief or total is None or sum(t.status != "running" for t in trials) < total:
-            self.trials_left = time.monotonic()
-        return time.monotonic() - self.trials_left > LOST_SECONDS
-
-    def _listen(self, chief: tuple[str, int]) -> None:
-        if self.complete or reachable(chief, 0.0):
-            self.chief_answered = time.monotonic()
-        elif time.monotonic() - self.chief_answered > LOST_SECONDS:
-            raise PoolError(f"{chief[0]}:{chief[1]}: the chief has not answered for {LOST_SECONDS:g} s", 2)
-
-
-def supervise(pool: ProcessPool, plan: Plan, *, is_new: bool, deadline_seconds: float, console: Console) -> None:
-    """Runs a search to its end and reports it.
-
-    Args:
-        pool: its processes on this machine, not yet started.
-        plan: what to search.
-        is_new: the folder was made for it just now, and goes again if the input is refused.
-        deadline_seconds: 0: none.
-        console: where the trials are shown.
-
-    Raises:
-        PoolError: no trial was completed, or the processes cannot go on; what was completed has been reported.
-    """
-    supervisor = Supervisor(pool, plan, deadline_seconds, console, 0.0 if is_new else _seconds_before(pool))
-    if not pool.helps:
-        _forget_attempts(pool)
-    try:
-        pool.start()
-        supervisor.run()
-    except PoolError as error:
-        if is_new and not pool.helps and error.status == BAD_INPUT and not supervisor.trials():
-            pool.stop()
-            _remove(pool)
-        raise
-    finally:
-        pool.stop()
-        if not pool.helps and (pool.folder / "search.json").exists():
-            supervisor.report()
-    trials = supervisor.trials()
-    if not pool.helps and not completed(trials):
-        failed = [trial for trial in trials if trial.status == "failed"]
-        reason = f"; the first failed with: {failed[0].reason}" if failed else ""
-        raise PoolError(f"no trial was completed{reason}", 1)
-
-
-def _forget_attempts(pool: ProcessPool) -> None:
-    """Does not count attempts in which an earlier session was stopped."""
-    for path in (pool.folder / TRIALS).glob("trial_*/attempts.json"):
-        if read_json(path.parent / "trial.json")["status"] == "RUNNING":
-            write_json(path, read_json(path) | {"attempts": 0})
-
-
-def _seconds_before(pool: ProcessPool) -> float:
-    """What the last report says that all sessions until then took."""
-    path = pool.folder / "trials.json"
-    return float(read_json(path)["seconds"]) if path.exists() else 0.0
-
-
-def _remove(pool: ProcessPool) -> None:
-    """Removes the folder of a search that never began, or what the search wrote into it."""
-    for name in (TRIALS, LOGS):
-        shutil.rmtree(pool.folder / name, ignore_errors=True)
-    for name in ("search.json", LOCK):
-        (pool.folder / name).unlink(missing_ok=True)
-    if not any(pool.folder.iterdir()):
-        pool.folder.rmdir()
+if __name__ == "__main__":
+    run_main(main)
