@@ -91,6 +91,11 @@ def recipe(name: str) -> Config:
     return RECIPES[name]
 
 
+def closest_recipe(config: Config) -> str:
+    """The recipe from which the fewest settings differ."""
+    return min(RECIPES, key=lambda name: len(differences(RECIPES[name], config)))
+
+
 def smaller(config: Config) -> Config:
     """The same settings with every width of the network halved.
 
@@ -170,7 +175,7 @@ def with_data(config: Config, data: str | tuple[str, ...]) -> Config:
 
 def parameters_of(config: Config) -> dict[str, Any]:
     """The recipe that is nearest to some settings, and what differs from it: the inverse of `config_of`."""
-    name = min(RECIPES, key=lambda each: len(differences(RECIPES[each], config)))
+    name = closest_recipe(config)
     changed = [path.split(".") for path in differences(RECIPES[name], config)]
     named = {key: getattr(getattr(config, part), key) for part, key in changed if key in SETTINGS}
     implied = [rule for setting, rule in DECIDED.items() if setting in named and named.get(rule) == 0]

@@ -17,14 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kfusion.data.array_files import (
-    blank_lines,
-    first_of_each_class,
-    group_ids,
-    list_folder,
-    open_array,
-    scan_finite,
-)
+from kfusion.data.array_files import blank_lines, first_of_each_class, group_ids, list_folder, open_array, scan_finite
 from kfusion.data.dataset import ModalityData, Source, own_groups, read_coded, require_something
 from kfusion.data.splits import joined
 from kfusion.data.tables import read_classes, read_digits, read_groups

@@ -15,7 +15,7 @@ from kfusion.config import HEADS, Config, differences
 from kfusion.io import write_text
 from kfusion.metrics.significance import compare
 from kfusion.plots.tables import Table, p_value, separation_table, together, view_titles
-from kfusion.recipes import RECIPES
+from kfusion.recipes import RECIPES, closest_recipe
 from kfusion.reporting.components import (
     Block,
     Code,
@@ -38,7 +38,6 @@ from kfusion.reporting.sections import (
     accuracies,
     axis_low,
     calibration,
-    closest_recipe,
     curves,
     decides,
     embeddings,

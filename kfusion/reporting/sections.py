@@ -35,7 +35,7 @@ from kfusion.plots.tables import (
     trust_table,
     view_titles,
 )
-from kfusion.recipes import RECIPES
+from kfusion.recipes import RECIPES, closest_recipe
 from kfusion.reporting.components import (
     Block,
     Facts,
@@ -68,11 +68,6 @@ SPLITS = {
 DEFAULT_GRID_ROWS = 10_000
 """Of kfusion.evaluate."""
 PARTS = {"train": "training", "val": "validation", "test": "test"}
-
-
-def closest_recipe(config: Config) -> str:
-    """The recipe from which the fewest settings differ."""
-    return min(RECIPES, key=lambda name: len(differences(RECIPES[name], config)))
 
 
 def setting(config: Config, path: str) -> Any:
@@ -117,12 +112,8 @@ def _data_facts(findings: Findings) -> Iterator[tuple[str, str]]:
 
 
 def _model_facts(findings: Findings) -> Iterator[tuple[str, str]]:
-    model, fit, metrics, base = (
-        findings.model,
-        findings.config.training,
-        findings.metrics,
-        closest_recipe(findings.config),
-    )
+    model, fit, metrics = findings.model, findings.config.training, findings.metrics
+    base = closest_recipe(findings.config)
     changed = len(differences(RECIPES[base], findings.config))
     speeds = sorted(row["samples_per_second"] for row in findings.history)
     yield "Recipe", base if not changed else f"{base}, {many(changed, 'setting')} changed"

@@ -10,7 +10,6 @@ them.
 import asyncio
 import json
 import logging
-import sys
 import time
 import zlib
 from collections.abc import Mapping
@@ -236,9 +235,9 @@ def _now(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
-def set_up(stream: TextIO | None = None) -> None:
-    """Sends the records of kfusion.serve and of uvicorn to the stream; standard error where none is given."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+def set_up() -> None:
+    """Sends the records of kfusion.serve and of uvicorn to standard error."""
+    handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     for name, level in (("kfusion.serve", logging.INFO), ("uvicorn.error", logging.ERROR)):
         logger = logging.getLogger(name)
