@@ -172,20 +172,21 @@ class Baselines:
     how: dict[str, str]
     weight: dict[str, float]
 
-    def facts(self, on_test: Mapping[str, Facts], on_val: Mapping[str, Facts]) -> Facts:
+    def facts(self, test: Pairs, val: Pairs) -> Facts:
         """What a run notes: {"num_train", "views", "val", "fit", "weight"}, ready for JSON.
 
         Args:
-            on_test: the scores of each view of the network on the test part.
-            on_val: on validation.
+            test: the test part, of which "views" are the scores.
+            val: the validation part.
         """
 
-        def named(scores: Mapping[str, Facts]) -> dict[str, Facts]:
-            several = {LATE_FUSION: scores[FUSED]} if len(self.how) > 1 else {}
-            return {**{name: scores[name] for name in self.how}, **several}
+        def named(part: Pairs) -> dict[str, Facts]:
+            found = scores(predict_views(self.network, part), part)
+            several = {LATE_FUSION: found[FUSED]} if len(self.how) > 1 else {}
+            return {**{name: found[name] for name in self.how}, **several}
 
         chosen: Facts = {"fit": self.how, "weight": self.weight}
-        return {"num_train": self.num_train, "views": named(on_test), "val": named(on_val), **chosen}
+        return {"num_train": self.num_train, "views": named(test), "val": named(val), **chosen}
 
     def history(self, train: Pairs, on_val: Mapping[str, Facts]) -> dict[str, float]:
         """The row of a history.csv: all of the fitting is one epoch.

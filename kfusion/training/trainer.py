@@ -78,8 +78,7 @@ def write_results(
     parts, training = prepared.parts, prepared.config.training
     network = load_network(run)
     results = evaluate(network, parts.val, parts.test, prepared.prior)
-    scored = [scores(predict_views(baselines.network, part), part) for part in (parts.test, parts.val)]
-    results["baselines"] = baselines.facts(*scored)
+    results["baselines"] = baselines.facts(parts.test, parts.val)
     results |= {"choice": choice} if choice else {}
     tested = prepared.source.official_test or prepared.source
     if origin := tested.origin(parts.test):
