@@ -80,7 +80,7 @@ def main() -> None:
         from kfusion.prediction.job import Job, predict
     engine = answer_shards
     if command.engine == "ray":
-        from kfusion.prediction.ray_engine import RayEngine
+        from kfusion.prediction.engine import RayEngine
 
         engine = RayEngine(command.workers, command.ray_address)
     flags = {name: getattr(command, name) for name in ("part", "force", "strict", "resume", "overwrite", "abstain")}

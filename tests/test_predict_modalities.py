@@ -15,8 +15,7 @@ from kfusion.modalities.base import Modality
 from kfusion.prediction.arrays import on_scale, open_arrays, rows_of
 from kfusion.prediction.estimator import Classifier
 from kfusion.prediction.inputs import Arrays, Files, open_listing
-from kfusion.prediction.job import Job, check_readable, run_job
-from kfusion.prediction.listing import write_listing
+from kfusion.prediction.job import Job, check_readable, run_job, write_listing
 from kfusion.prediction.models import VersionModel
 from kfusion.prediction.outputs import Votes, answer_table
 from kfusion.runtime.protos import Signature

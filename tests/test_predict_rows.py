@@ -14,8 +14,7 @@ import pytest
 from rich.console import Console
 
 from kfusion.prediction import outputs
-from kfusion.prediction.job import Job, Outcome, run_job
-from kfusion.prediction.listing import write_listing
+from kfusion.prediction.job import Job, Outcome, run_job, write_listing
 from kfusion.prediction.outputs import Work
 from kfusion.spec import FUSED, Spec
 

@@ -1,4 +1,4 @@
-"""The input of a prediction: what passes from it to the model, and rows of files, which `listing.py` notes down."""
+"""The input of a prediction: what passes from it to the model, and rows of files, which `job.py` notes down."""
 
 import hashlib
 import os
