@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from kfusion.data.loaders import load_builtin
-from kfusion.modalities.audio.synthesis import wav_file
+from kfusion.modalities.audio.files import wav_file
 from kfusion.modalities.image.files import png_file
 
 RATE_HZ = 8000

@@ -15,8 +15,8 @@ from kfusion.modalities.audio.augmentation import layers_of, mix_and_amplify
 from kfusion.modalities.audio.decoding import resample
 from kfusion.modalities.audio.encoder import by_band
 from kfusion.modalities.audio.features import mel_bands, mfcc_sequence, middle, read_sounds
+from kfusion.modalities.audio.files import wav_file
 from kfusion.modalities.audio.recipe import SPOKEN_DIGITS, SoundRecipe, any_sound
-from kfusion.modalities.audio.synthesis import wav_file
 from kfusion.model.build import as_float32, build_model
 from kfusion.spec import Spec, audio_spec, image_spec
 

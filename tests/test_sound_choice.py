@@ -14,11 +14,10 @@ import soundfile
 from kfusion.config import Config, DataConfig, ModelConfig, config_from_json
 from kfusion.data.loaders import load
 from kfusion.modalities import modality
-from kfusion.modalities.audio.augmentation import add_background
+from kfusion.modalities.audio.augmentation import AROUND_S, MOST_SPEED, QUIETER_DB, add_background, varied_files, vary
 from kfusion.modalities.audio.corruption import Surroundings, add_white_noise, fitting
 from kfusion.modalities.audio.files import lengths
 from kfusion.modalities.audio.recipe import SPOKEN_DIGITS, SPOKEN_WORDS, any_sound, chosen_recipe, recipe_named
-from kfusion.modalities.audio.waveform import AROUND_S, MOST_SPEED, QUIETER_DB, varied_files, vary
 from kfusion.model.build import build_model
 from kfusion.spec import ModalitySpec, Spec, audio_spec
 from kfusion.validation import UserError

@@ -16,8 +16,8 @@ from kfusion.modalities.audio.features import (
     stretch,
     without_direct_current,
 )
+from kfusion.modalities.audio.files import sound_file
 from kfusion.modalities.audio.recipe import FSDD_FRONT_END, SPOKEN_DIGITS, to_frames
-from kfusion.modalities.audio.synthesis import sound_file
 from kfusion.spec import audio_spec
 from tests.media import FSDD, Recordings, wav_bytes
 

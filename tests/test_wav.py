@@ -9,7 +9,7 @@ import soundfile
 import tensorflow as tf
 
 from kfusion.modalities.audio.decoding import MAX_CHUNKS, read_wav
-from kfusion.modalities.audio.synthesis import wav_file
+from kfusion.modalities.audio.files import wav_file
 
 VALUES = np.array([0, 1, -1, 1000, -32768, 32767, 77], np.int16)
 read = tf.function(read_wav, input_signature=[tf.TensorSpec((), tf.string)])

@@ -18,7 +18,6 @@ from kfusion.modalities.audio.recipe import (
     recipe_named,
     recipe_of,
 )
-from kfusion.modalities.audio.waveform import varied_files
 from kfusion.modalities.base import BadValues, Corruption, FileReader, Modality, Pictures, Shape
 from kfusion.spec import ModalitySpec, audio_spec
 from kfusion.validation import UserError, broken
@@ -162,12 +161,16 @@ class Audio(Modality):
         return partial(read_sounds, recipe=self.recipe)
 
     def variants(self, spec: ModalitySpec) -> Callable[[bytes, int, int], list[bytes]] | None:
-        """Words as others might have said them elsewhere; see `waveform.vary`."""
-        return varied_files if recipe_of(spec, self.recipe) == SPOKEN_WORDS else None
+        """Words as others might have said them elsewhere; see `augmentation.vary`."""
+        if recipe_of(spec, self.recipe) != SPOKEN_WORDS:
+            return None
+        from kfusion.modalities.audio.augmentation import varied_files
+
+        return varied_files
 
     def sample_file(self, values: np.ndarray, spec: ModalitySpec, seed: int = 0) -> bytes:
         """A WAV file of noise that has these features."""
-        from kfusion.modalities.audio.synthesis import sound_file
+        from kfusion.modalities.audio.files import sound_file
 
         return sound_file(values, spec, seed, recipe_of(spec, self.recipe))
 
@@ -179,7 +182,7 @@ class Audio(Modality):
 
     def bad_files(self, good: bytes) -> list[BadValues]:
         """Sounds that must be refused."""
-        from kfusion.modalities.audio.synthesis import wav_file
+        from kfusion.modalities.audio.files import wav_file
 
         rate = self.recipe.sample_rate_hz
         return [
