@@ -86,7 +86,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-LAYERS = ("kfusion.model.fusion", "kfusion.modalities.audio.encoder", "kfusion.modalities.image.summary")
+LAYERS = ("kfusion.model.fusion", "kfusion.modalities.audio.encoder", "kfusion.modalities.image.encoder")
 """The modules whose layers a saved network may hold; importing them makes the layers known to Keras."""
 
 

@@ -18,8 +18,8 @@ from kfusion.modalities.encoders import fitted_filters, trained_variables
 from kfusion.modalities.front_ends import file_reader
 from kfusion.modalities.image.augmentation import turned
 from kfusion.modalities.image.corruption import turn
-from kfusion.modalities.image.preprocessing import PHOTO_FRONT_END, chosen
-from kfusion.modalities.image.trained import encode_by_trained
+from kfusion.modalities.image.decoding import PHOTO_FRONT_END, chosen
+from kfusion.modalities.image.encoder import encode_by_trained
 from kfusion.model.build import as_float32, build_model, with_all_views
 from kfusion.prediction.inputs import Files
 from kfusion.prediction.models import RunModel

@@ -135,7 +135,7 @@ class Image(Modality):
 
     def spec_of_files(self, config: "DataConfig", paths: Sequence[Path]) -> tuple[ModalitySpec, str]:
         """Digits or photos, and of which shape: as the settings say, or as they look; see `preprocessing.chosen`."""
-        from kfusion.modalities.image.preprocessing import chosen
+        from kfusion.modalities.image.decoding import chosen
 
         front_end, shape, note = chosen(config.image_preprocessing, config.image_shape, paths)
         return replace(image_spec(shape), front_end=front_end), note
@@ -228,7 +228,7 @@ class Image(Modality):
     ) -> Any:
         """Convolutions, or a network that is trained already; see `encoders` and `trained`."""
         from kfusion.modalities.encoders import encode_convolutional, encode_pooled
-        from kfusion.modalities.image.trained import encode_by_trained
+        from kfusion.modalities.image.encoder import encode_by_trained
 
         known = {"conv": encode_convolutional, "pooled": encode_pooled}
         return known.get(encoder_of(config, spec), encode_by_trained)(values, name, spec, config)
@@ -253,7 +253,7 @@ class Image(Modality):
 
     def summaries(self, name: str, spec: ModalitySpec) -> "list[keras.layers.Layer]":
         """Edges by place and direction, colours by place, and how bright the picture is."""
-        from kfusion.modalities.image.summary import PictureSummary
+        from kfusion.modalities.image.encoder import PictureSummary
 
         return [PictureSummary(spec.scale, name=f"{name}_summary")]
 
