@@ -282,7 +282,7 @@ def conflicts(
         seed: decides the bootstrap.
 
     Returns:
-        {shuffled modality: what `modality_conflicts.conflict` returns, with "stayed", "accuracy" and "interval" of the
+        {shuffled modality: what `modalities.conflict` returns, with "stayed", "accuracy" and "interval" of the
         fused answer by the label of the modalities that stayed}; nothing for a single modality.
     """
     label, names, facts, whole = predictions.label, samples.pairs.spec.names, {}, whole_rows(samples.pairs)

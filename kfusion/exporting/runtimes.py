@@ -36,7 +36,7 @@ from kfusion.spec import SHARES, TRUSTED, Spec
 from kfusion.validation import UserError, reason
 
 FACTS, LABELS = "kfusion.json", "labels.txt"
-"""What a .tflite file carries behind the network, as a ZIP archive: see `converters.with_facts`."""
+"""What a .tflite file carries behind the network, as a ZIP archive: see `portable.with_facts`."""
 PACKAGES = {
     "": (),
     "litert": ("ai-edge-litert", "ai-edge-quantizer"),

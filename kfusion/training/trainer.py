@@ -343,7 +343,7 @@ def open_or_begin(
     Args:
         folder: of the run.
         prepared: its config and data.
-        computes: the arithmetic, from `precision.apply`.
+        computes: the arithmetic, from `apply_precision`.
         resume: the folder holds this run already.
         overwrite: replace the run that it holds.
         place: puts data that the run is to keep into the emptied folder.
