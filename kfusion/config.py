@@ -97,7 +97,7 @@ class DataConfig:
     word_features: Literal["mfcc", "log-mel"] = "mfcc"
     """Features of 'word': mfcc: the paper's, stretched to 39 frames; log-mel: bands over a second around the word."""
     word_copies: int = 0
-    """Log-mel words: copies of each, changed in speed, room, microphone and noise, of which each epoch draws one."""
+    """Of each sound, of which an epoch draws one: words (log-mel) at other speeds, in noise; windows of long sounds."""
     sound_seconds: float = 0.0
     """Features of 'sound': the middle so many seconds of each file (0.5 to 60); 0: the files' median, up to 60."""
     sound_frames: int = 0

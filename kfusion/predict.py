@@ -42,6 +42,8 @@ class Command:
     """Probability with which prediction_set is to hold the right class; default: 0.95, or as the version has it."""
     abstain: bool = False
     """Leave the label empty where nothing of a row is familiar."""
+    windows: Path | None = None
+    """A CSV to write besides: the answers to each window of recordings that are longer than those of the training."""
     part: Literal["test", "train"] | None = None
     """Which files of a published layout to read; default: the test files where there are any."""
     strict: bool = False
@@ -83,7 +85,10 @@ def main() -> None:
         from kfusion.prediction.engine import RayEngine
 
         engine = RayEngine(command.workers, command.ray_address)
-    flags = {name: getattr(command, name) for name in ("part", "force", "strict", "resume", "overwrite", "abstain")}
+    flags = {
+        name: getattr(command, name)
+        for name in ("part", "force", "strict", "resume", "overwrite", "abstain", "windows")
+    }
     job = Job(command.model, command.input, command.out, command.format == "full", **flags, caution=_caution(command))
     done = predict(job, console, engine)
     if done.seconds is None:

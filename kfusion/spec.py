@@ -7,7 +7,7 @@ go by name; wherever an axis runs over them, it has the order of `Spec.modalitie
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from kfusion.validation import UserError, require
 
@@ -70,6 +70,14 @@ class ModalitySpec:
     def num_values(self) -> int:
         """Numbers of one sample."""
         return math.prod(self.shape)
+
+
+class Window(NamedTuple):
+    """A part of a file that is as long as what a network was trained on: its place in seconds, and it as a file."""
+
+    start_s: float
+    end_s: float
+    content: bytes
 
 
 @dataclass(frozen=True)

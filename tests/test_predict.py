@@ -8,7 +8,7 @@ import pytest
 
 from kfusion.io import write_json
 from kfusion.metrics.classification import temper
-from kfusion.prediction import engine as stream
+from kfusion.prediction import inputs as stream
 from kfusion.prediction.job import Job, predict
 from kfusion.spec import FUSED
 from tests.exports import copied, views

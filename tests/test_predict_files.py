@@ -10,7 +10,6 @@ import tensorflow as tf
 from kfusion.io import read_json, write_json
 from kfusion.modalities.audio.features import read_sounds
 from kfusion.modalities.front_ends import file_reader
-from kfusion.prediction import engine as stream
 from kfusion.prediction import inputs as contents
 from kfusion.prediction.job import Job, predict, run_job
 from kfusion.prediction.models import load_model
@@ -23,7 +22,7 @@ from tests.processes import in_process
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
-    monkeypatch.setattr(stream, "BATCH_ROWS", 8)
+    monkeypatch.setattr(contents, "BATCH_ROWS", 8)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from kfusion.data.loaders import load
 from kfusion.modalities import modality
 from kfusion.modalities.audio.augmentation import AROUND_S, MOST_SPEED, QUIETER_DB, add_background, varied_files, vary
 from kfusion.modalities.audio.corruption import Surroundings, add_white_noise, fitting
-from kfusion.modalities.audio.files import lengths
+from kfusion.modalities.audio.files import WINDOW_DATA, is_longer, lengths, window_files, windows
 from kfusion.modalities.audio.recipe import SPOKEN_DIGITS, SPOKEN_WORDS, any_sound, chosen_recipe, recipe_named
 from kfusion.model.build import build_model
 from kfusion.spec import ModalitySpec, Spec, audio_spec
@@ -209,6 +209,75 @@ def test_a_file_made_from_features_has_about_these_features():
     assert AUDIO.hears(audio_spec())["unit"] == "MFCC" and AUDIO.shape_in_words(shape) == "50 frames × 40 bands"
 
 
+def ways_to_write(seconds: float) -> dict[str, bytes]:
+    """A recording in ways that differ in what stands before the samples, and in how many bytes a sample has."""
+    plain = wav_bytes(noise(seconds, 16_000), 16_000)
+    contents = {"plain": plain, "text": b"This is no sound.", "absent": b""}
+    contents["no sizes"] = plain[:4] + b"\xff" * 4 + plain[8:40] + b"\xff" * 4 + plain[44:]
+    contents["another chunk"] = plain[:36] + b"JUNK\4\0\0\0abcd" + plain[36:]
+    for subtype, rate, channels, form in (
+        ("PCM_24", 44_100, 2, "WAV"),
+        ("FLOAT", 8000, 3, "WAVEX"),
+        ("ALAW", 11_025, 1, "WAV"),
+    ):
+        file = io.BytesIO()
+        samples = np.repeat(noise(seconds, rate)[:, None] / 32768, channels, axis=1)
+        soundfile.write(file, samples, rate, subtype, format=form)
+        contents[subtype] = file.getvalue()
+    return contents
+
+
+def test_a_long_recording_is_cut_alike_by_python_and_in_the_graph():
+    import tensorflow as tf
+
+    from kfusion.modalities.audio.decoding import cut
+
+    contents = list(ways_to_write(7.4).values())
+    pieces, counts = tf.function(lambda files: cut(files, ENGINE), autograph=False)(tf.constant(contents))
+    parts = [windows(content, ENGINE) for content in contents]
+    assert counts.numpy().tolist() == [len(part) for part in parts] == [4, 1, 1, 4, 4, 4, 4, 4]
+    assert pieces.numpy().tolist() == [window.content for part in parts for window in part]
+    for part in (parts[0], *parts[3:]):
+        assert [window.start_s for window in part] == pytest.approx([0, 4.4 / 3, 8.8 / 3, 4.4], abs=1e-3)
+        assert [window.end_s - window.start_s for window in part] == pytest.approx([3.0] * 4)
+    samples = noise(7.4, 16_000)
+    third = parts[0][2].content.partition(WINDOW_DATA)[2]
+    np.testing.assert_array_equal(np.frombuffer(third, np.int16), samples[46_933 : 46_933 + 48_000])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "num"), [(2.0, 1), (3.0, 1), (3.05, 1), (3.07, 2), (4.5, 2), (4.6, 3), (600.0, 120)]
+)
+def test_windows_overlap_by_half_at_least_and_end_with_the_recording(seconds, num):
+    found = windows(wav_bytes(noise(seconds, 8000), 8000), ENGINE)
+    starts = [window.start_s for window in found]
+    assert len(found) == num and starts[0] == 0 and found[-1].end_s == pytest.approx(seconds, abs=0.01)
+    assert num in (1, 120) or np.diff(starts).max() <= 1.5 + 1e-3
+
+
+def test_training_draws_windows_of_long_recordings_and_short_ones_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setenv("KFUSION_CACHE", str(tmp_path / "cache"))
+    place = folder_of(tmp_path / "engines", 1.0, 8000, num=4)
+    long = noise(3.0, 8000)
+    long[8000:16_000] //= 50
+    (place / "hum" / "long.wav").write_bytes(wav_bytes(long, 8000))
+    config = DataConfig(data=str(place), sound="sound", sound_seconds=1.0, sound_rate_hz=8000, word_copies=5)
+    source = load(config)
+    data, recipe = source["audio"], any_sound(1.0, 8000)
+    pairs = source.pairs({"audio": np.arange(len(data))})
+    assert data.copies is not None and data.copies.shape == (9, 5, *spec_of(recipe).shape)
+    draws = [pairs.read(np.arange(9), np.full(9, key))["audio"] for key in range(6)]
+    same = np.array([[np.array_equal(one, draws[0][row]) for row, one in enumerate(draw)] for draw in draws])
+    longer = np.flatnonzero(~same.all(axis=0))
+    assert len(longer) == 1 and same[1:, longer[0]].sum() == 0
+    # The first and the last second are loud, the middle one, which is the recording's own row, is faint.
+    level = [draw[longer[0]].mean() for draw in draws]
+    assert min(level[1], level[5]) > level[0] + 20
+    assert load(replace(config, word_copies=0))["audio"].copies is None
+    assert not is_longer(place / "hum" / "00.wav", recipe) and is_longer(place / "hum" / "long.wav", recipe)
+    assert window_files((place / "hum" / "00.wav").read_bytes(), 3, 0, recipe) == [b""] * 3
+
+
 @pytest.mark.slow
 def test_training_prediction_and_the_exported_graph_hear_the_same(tmp_path, monkeypatch):
     import tensorflow as tf
@@ -245,6 +314,7 @@ def test_training_prediction_and_the_exported_graph_hear_the_same(tmp_path, monk
     np.testing.assert_allclose(heard, read, atol=1e-3)
     expected = model.answer(rows)["fused"]
     np.testing.assert_allclose(VersionModel(version, False).answer(rows)["fused"], expected, atol=1e-4)
+    _long_recordings_are_pooled(run.folder, version, paths[:2], tmp_path)
     noted = json.loads((version / "assets.extra" / "data.json").read_text())
     assert noted["hears"]["audio"]["rate_hz"] == 22_050
     # A run of a version that knew words only says nothing of sounds in its settings, and reads on as it did.
@@ -254,3 +324,43 @@ def test_training_prediction_and_the_exported_graph_hear_the_same(tmp_path, monk
         del settings["data"][name]
     (old.folder / "config.json").write_text(json.dumps(settings))
     assert load_own(old)[0].spec["audio"] == audio_spec() and old.config() != Config()
+
+
+def _long_recordings_are_pooled(run: Path, version: Path, paths: list[Path], tmp_path: Path) -> None:
+    """The answer to a long recording is pooled from its windows but silent ones, by class, job and version."""
+    import pandas as pd
+
+    from kfusion import load as load_classifier
+    from kfusion.prediction.job import Job, predict
+
+    first, second = (soundfile.read(path, dtype="int16")[0] for path in paths)
+    long, files = tmp_path / "long", [str(tmp_path / "long" / "a.wav"), str(paths[0])]
+    long.mkdir()
+    silence = np.zeros(6 * 22_050, np.int16)
+    soundfile.write(files[0], np.concatenate([first, silence, second]), 22_050, "PCM_16")
+    soundfile.write(long / "b.wav", np.zeros(9 * 22_050, np.int16), 22_050, "PCM_16")
+    soundfile.write(long / "c.wav", first, 22_050, "PCM_16")
+    found = {}
+    for folder in (run, version):
+        classifier = load_classifier(folder)
+        table = classifier.windows({"audio": files})
+        heard = table[table["reason"] == ""]
+        assert len(table) == 8 + 1 and len(heard[heard["row_id"] == 0]) == 6
+        assert table["audio_end_s"].iloc[7] == pytest.approx(11.0) and table["window"].tolist() == [*range(8), 0]
+        probabilities = classifier.predict_proba({"audio": files})
+        label = heard[heard["row_id"] == 0]["label"] == classifier.classes_[1]
+        of_second = np.where(label, heard["confidence"][:-1], 1 - heard["confidence"][:-1]).astype(float)
+        joined = np.exp([np.log(1 - of_second).mean(), np.log(of_second).mean()])
+        np.testing.assert_allclose(probabilities[0], joined / joined.sum(), atol=1e-4)
+        np.testing.assert_allclose(probabilities[1], classifier.predict_proba({"audio": files[1:]})[0], atol=1e-6)
+        why = classifier.explain({"audio": files[:1]})
+        assert why.num_windows == len(heard) - 1 or folder == version
+        assert why.label == classifier.predict({"audio": files})[0]
+        out, each = tmp_path / f"{folder.name}.csv", tmp_path / f"{folder.name}-windows.csv"
+        done = predict(Job(folder, long, out, full=True, windows=each))
+        assert done.num_bad == 1 and "silence" in done.errors.read_text()
+        answered, parts = pd.read_csv(out), pd.read_csv(each)
+        assert parts["row_id"].value_counts().sort_index().tolist() == [8, 7, 1]
+        assert answered["confidence"][0] == pytest.approx(probabilities[0].max(), abs=1e-4)
+        found[folder] = probabilities
+    np.testing.assert_allclose(found[run], found[version], atol=1e-4)

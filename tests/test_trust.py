@@ -53,6 +53,32 @@ def answered(network, trust, pairs: Pairs, present=None, caution=Caution()) -> d
     return {name: each.numpy() for name, each in outputs.items()}
 
 
+def test_the_answers_to_a_rows_windows_are_pooled(trusted):
+    network, trust, val = trusted
+    values = val.read(np.arange(6))
+    # The first row has two sounds, the second one has three sounds and two pulses, the third one of each.
+    counts = {"audio": tf.constant([2, 3, 1]), "pulse": tf.constant([1, 2, 1])}
+    given = {"image": values["image"][:3], "audio": values["audio"], "pulse": values["pulse"][:4]}
+    present = np.array([[1, 1, 1], [1, 1, 1], [0, 1, 1]], bool)
+    answers = Answers(network, THREE, TEMPERATURE, trust, Caution())
+    pooled = {name: each.numpy() for name, each in answers(given, tf.constant(present), counts).items()}
+    row, pulse = np.array([0, 0, 1, 1, 1, 2]), np.array([0, 0, 1, 1, 2, 3])
+    every = {"image": values["image"][row], "audio": values["audio"], "pulse": values["pulse"][pulse]}
+    alone = {name: each.numpy() for name, each in answers(every, tf.constant(present[row])).items()}
+    for name in ("probabilities", "audio_probabilities", "image_probabilities"):
+        logs = [np.log(np.maximum(alone[name][row == each], 1e-38)).mean(axis=0) for each in range(3)]
+        joined = np.exp(logs) / np.exp(logs).sum(axis=1, keepdims=True)
+        joined[2] = alone[name][5]
+        np.testing.assert_allclose(pooled[name], joined, rtol=1e-4, atol=1e-6)
+    assert not pooled["image_probabilities"][2].any()
+    for name in pooled:
+        np.testing.assert_allclose(pooled[name][2], alone[name][5], rtol=1e-5, err_msg=name)
+    np.testing.assert_array_equal(pooled["used"], [alone["used"][row == each].any(axis=0) for each in range(3)])
+    np.testing.assert_allclose(
+        pooled["familiarity"], [alone["familiarity"][row == each].mean(axis=0) for each in range(3)], rtol=1e-5
+    )
+
+
 def test_the_familiarity_is_the_share_of_stranger_validation_inputs(trusted):
     network, trust, val = trusted
     found, num = answered(network, trust, val)["familiarity"], len(val)

@@ -35,7 +35,8 @@ class ModalityData:
         present: bool (n,), which rows in use have this modality at all; None: all have. The values of others mean
             nothing, and their groups are their own.
         origin: int64 (n,), index into the source's `origins`; None where there is but one.
-        copies: (N, K, ...), changed versions of each row of `values`, of which training draws; None: there are none.
+        copies: (N, K, ...), changed versions of each row of `values`, of which training draws; zeros: the row itself;
+            None: there are none.
     """
 
     values: np.ndarray
@@ -211,7 +212,11 @@ class Pairs:
             if draws is not None and name in self.copies:
                 chosen = draws % (self.copies[name].shape[1] + 1)
                 changed = self.copies[name][self.rows[name][places], np.maximum(chosen - 1, 0)]
-                contents[name] = np.where(chosen[:, None] > 0, changed.reshape(read.shape), read).astype(np.float32)
+                changed = changed.reshape(len(read), -1)
+                # Zeros are no copy, as of a short sound beside long ones.
+                is_copy = (chosen > 0) & changed.any(axis=1)
+                changed = np.where(is_copy[:, None], changed, read.reshape(changed.shape))
+                contents[name] = changed.reshape(contents[name].shape).astype(np.float32)
             if self.present is not None and not (here := self.present[name][places]).all():
                 contents[name] = contents[name].copy()
                 contents[name][~here] = np.nan if modality(self.spec[name]).allows_missing else 0

@@ -338,7 +338,7 @@ def _numbered(blocks: Sequence[Sequence[ModalityData]], missing: bool, people: S
     speakers = [block.speaker for block in every if block.speaker is not None]
     known = sum(map(len, speakers)) == len(values)
     speaker = np.searchsorted(people, np.concatenate(speakers)).astype(np.int64) if known else None
-    copies = [block.copies for block in every if block.copies is not None]
+    some = next((block.copies for block in every if block.copies is not None), None)
     whole = ModalityData(
         values,
         np.concatenate([block.label for block in every]).astype(np.int64),
@@ -347,10 +347,15 @@ def _numbered(blocks: Sequence[Sequence[ModalityData]], missing: bool, people: S
         speaker,
         None if present.all() else present,
         origin,
-        np.concatenate(copies) if len(copies) == len(every) else None,
+        None if some is None else np.concatenate([_copies(block, some) for block in every]),
     )
     ends = np.cumsum([sum(map(len, part)) for part in blocks])
     return [whole.take(np.arange(start, end)) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
+def _copies(block: ModalityData, like: np.ndarray) -> np.ndarray:
+    """The copies of a block's rows; zeros, which are none, where it has none."""
+    return np.zeros((len(block), *like.shape[1:]), like.dtype) if block.copies is None else block.copies
 
 
 def _info(sources: Mapping[str, Source], spec: Spec) -> dict[str, Any]:

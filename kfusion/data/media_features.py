@@ -320,8 +320,8 @@ def _read(
         if item.is_present:
             rows.setdefault(item.path, len(rows))
     array, key, faults = features(list(rows), front_end, console)
-    vary = kind.variants(shape)
-    if not num_copies or not vary:
+    vary = kind.variants(shape, list(rows)) if num_copies else None
+    if not vary:
         return _Files(array, rows, key, name, faults)
     copied = replace(
         front_end,

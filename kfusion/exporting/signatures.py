@@ -9,6 +9,8 @@
 For a picture and a sound, `serving_default` takes image, float32 (batch, height, width, channels) in [0, 1], and audio,
 float32 (batch, num_values). Each endpoint gives, for every row, the outputs that `meanings` lists; `read_bytes` gives
 what `raw_bytes` reads from the files, as `serving_default` takes it: what the model sees and hears.
+Of a file that is longer than those of training, `raw_bytes` pools the answers to its windows; `read_bytes` gives its
+middle.
 
 A request that breaks a rule is answered with a sentence that names the input, what it must be and what arrived; a
 server hands it on as INVALID_ARGUMENT. It has no quotation marks, since TensorFlow puts a backslash before each.
@@ -31,8 +33,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from kfusion.modalities import each_of, modality
 from kfusion.modalities.base import MAX_MAGNITUDE
-from kfusion.modalities.front_ends import Reader
-from kfusion.model.answers import Answers
+from kfusion.modalities.front_ends import Reader, heard
+from kfusion.model.answers import Answers, Counts
 from kfusion.model.trust import Trust
 from kfusion.spec import SHARES, Caution, Spec
 
@@ -254,6 +256,8 @@ class Endpoints:
         caution: Caution | None = None,
     ) -> None:
         self.spec, self.readers, self.limits = spec, readers, limits or {}
+        cutters = {name: kind.windows(shape, in_graph=True) for name, kind, shape in each_of(spec) if name in readers}
+        self.cutters = {name: cutter for name, cutter in cutters.items() if cutter}
         self.arrays = array_signatures(spec.names)
         self.answers = Answers(network, spec, temperature, trust, caution)
 
@@ -284,9 +288,9 @@ class Endpoints:
         if signature in self.arrays:
             own = {name: self._in_own_unit(name, each) for name, each in values.items()}
             return self._predicted(own, self._present(own))
-        read, present = self._read(values)
+        read, present, counts = self._read(values, self.cutters if signature == RAW_BYTES else {})
         if signature == RAW_BYTES:
-            return self._predicted(read, present)
+            return self._predicted(read, present, counts)
         scaled = {
             name: each / float(self.spec[name].scale) if self.spec[name].scale > 1 else each
             for name, each in read.items()
@@ -302,18 +306,26 @@ class Endpoints:
         none = tf.zeros_like(next(iter(columns.values())))
         return tf.stack([columns.get(name, none) for name in self.spec.names], axis=1)
 
-    def _read(self, inputs: Tensors) -> tuple[Tensors, tf.Tensor]:
-        """Files and arrays -> each modality in the network's unit, zeros where it is absent; and what is present."""
-        present, read = _one_present(inputs), {}
+    def _read(self, inputs: Tensors, cutters: Mapping[str, Any]) -> tuple[Tensors, tf.Tensor, Tensors]:
+        """Files and arrays -> each modality in the network's unit, zeros where it is absent; and what is present.
+
+        Of modalities whose files are cut, the values of all windows, and how many each row has.
+        """
+        present, read, counts = _one_present(inputs), Tensors(), Tensors()
         with tf.control_dependencies([present]):
             for index, name in enumerate(self.spec.names):
                 if name in self.readers:
-                    values, reason = self.readers[name](tf.identity(inputs[f"{name}_bytes"]))
+                    contents = tf.identity(inputs[f"{name}_bytes"])
+                    if name in cutters:
+                        contents, counts[name] = cutters[name](contents)
+                    values, reason = self.readers[name](contents)
+                    if name in cutters:
+                        values, reason, counts[name] = heard(values, reason, counts[name])
                     read[name] = _readable(f"{name}_bytes", values, reason)
                 else:
                     there = tf.reshape(present[:, index], [-1] + [1] * len(self.spec[name].shape))
                     read[name] = self._in_own_unit(name, tf.where(there, inputs[name], tf.zeros_like(inputs[name])))
-        return read, present
+        return read, present, counts
 
     def _in_own_unit(self, name: str, values: tf.Tensor) -> tf.Tensor:
         """A request's values in the network's unit; those that are not finite or too large fail the request.
@@ -330,18 +342,21 @@ class Endpoints:
         checked = checked if scale == 1 else checked * scale
         return tf.where(known, checked, values) if kind.allows_missing else checked
 
-    def _predicted(self, values: Mapping[str, tf.Tensor], present: tf.Tensor | None = None) -> Tensors:
+    def _predicted(
+        self, values: Mapping[str, tf.Tensor], present: tf.Tensor | None = None, counts: Counts | None = None
+    ) -> Tensors:
         """The outputs for some modalities, or all of them.
 
         Args:
             values: in the network's unit.
             present: bool (batch, modalities); None: all that `values` has.
+            counts: see `Answers`.
         """
         there: Any = present
         if present is None:
             batch = tf.shape(next(iter(values.values())))[0]
             there = tf.repeat(tf.constant([[name in values for name in self.spec.names]]), batch, axis=0)
-        outputs = self.answers(values, there)
+        outputs = self.answers(values, there, counts)
         outputs |= {"class_name": tf.gather(tf.constant(self.spec.class_names), outputs["label"]), "present": there}
         return {name: tf.identity(outputs[name], name=name) for name in meanings(self.spec) if name in outputs}
 

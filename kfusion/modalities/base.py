@@ -33,6 +33,7 @@ Shape = tuple[int, ...]
 BadValues = tuple[str, Any, str]
 """What is wrong, the wrong values, and words that the refusal must hold."""
 FileReader = Callable[[Any, ModalitySpec], tuple[Any, Any]]
+Variants = Callable[[bytes, int, int], list[bytes]]
 
 
 @dataclass(frozen=True)
@@ -259,8 +260,15 @@ class Modality:
         """
         raise NotImplementedError
 
-    def variants(self, spec: ModalitySpec) -> Callable[[bytes, int, int], list[bytes]] | None:
-        """What changes whole files at random, for training: (standard file, how many, seed) -> files; None: nothing."""
+    def variants(self, spec: ModalitySpec, paths: Sequence[Path] = ()) -> Variants | None:
+        """What makes files for training of those at `paths`: (file, how many, seed) -> files; "" for itself."""
+        return None
+
+    def windows(self, spec: ModalitySpec, in_graph: bool = False) -> Callable[[Any], Any] | None:
+        """What cuts a file that has more in it than a row of this spec holds into `Window`s; None: nothing does.
+
+        In TensorFlow's graph raw files, string (batch,), are cut into string (windows,), of each int32 (batch,), ≥ 1.
+        """
         return None
 
     def sample_file(self, values: np.ndarray, spec: ModalitySpec, seed: int = 0) -> bytes:

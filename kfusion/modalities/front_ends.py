@@ -113,6 +113,25 @@ def readers_of(spec: Spec, source: Mapping[str, Any], raw: bool = False) -> tupl
     return readers, reasons
 
 
+def heard(values: Any, reasons: Any, counts: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """What was read of the windows of some files, without those in which nothing is heard, where others are.
+
+    Args:
+        values: (windows, *shape).
+        reasons: string (windows,), why each could not be read, or "".
+        counts: int32 (batch,), how many each file has, ≥ 1.
+
+    Returns:
+        The values of the windows that are left, the reason of each file, string (batch,), and how many each has left.
+    """
+    first, row = tf.cumsum(counts, exclusive=True), tf.repeat(tf.range(tf.size(counts)), counts)
+    good = tf.equal(reasons, "")
+    num_good = tf.math.unsorted_segment_sum(tf.cast(good, tf.int32), row, tf.size(counts))
+    only = tf.logical_and(tf.equal(tf.range(tf.size(row)), tf.gather(first, row)), tf.gather(num_good, row) == 0)
+    kept = tf.boolean_mask(values, tf.logical_or(good, only))
+    return kept, tf.where(num_good > 0, "", tf.gather(reasons, first)), tf.maximum(num_good, 1)
+
+
 def fingerprints() -> dict[str, str]:
     """The fingerprints of the front ends of all modalities that come in files, by their nouns, as a run notes them."""
     of_files = [modality(name) for name in kinds() if modality(name).suffixes]

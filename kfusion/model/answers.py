@@ -14,6 +14,7 @@ to v(N) - v(∅), where v(∅) is what the head says to nothing at all. Referenc
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -24,6 +25,7 @@ from kfusion.model.trust import MOST_MODALITIES, Trust, code_of, codes
 from kfusion.spec import FUSED, SHARES, Caution, Spec
 
 Tensors = dict[str, tf.Tensor]
+Counts = Mapping[str, tf.Tensor]
 TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -54,12 +56,16 @@ class Answers:
         inputs = [network.get_layer("steps").output, network.input["present"]]
         self.head = keras.Model(inputs, [network.output, network.get_layer("fusion").output])
 
-    def __call__(self, values: Mapping[str, tf.Tensor], present: tf.Tensor) -> Tensors:
+    def __call__(self, values: Mapping[str, tf.Tensor], present: tf.Tensor, counts: Counts | None = None) -> Tensors:
         """All that is said of some rows; each modality is encoded once.
+
+        Each window of a row is answered, with the row's other modalities, and the answers are pooled; see `_Windows`.
 
         Args:
             values: float32 (batch, *shape) in the network's unit, of the modalities that any row has.
             present: bool (batch, modalities); a row has one at least.
+            counts: int32 (batch,), for each modality that has windows how many of each row, ≥ 1: its values are those
+                of all windows, (their number, *shape). None: no row has several.
 
         Returns:
             "probabilities" and "{name}_probabilities" (batch, classes), zeros where the modality is absent; "label"
@@ -69,6 +75,8 @@ class Answers:
         """
         names = self.spec.names
         embedded = {name: self.encoders[name](each, training=False) for name, each in values.items()}
+        windows = _windows(counts or {}, present)
+        embedded, present = windows.spread(embedded), windows.of_rows(present)
         zeros = tf.zeros_like(next(iter(embedded.values())))
         steps = tf.stack([embedded.get(name, zeros) for name in names], axis=1)
         used, judged = present, Tensors()
@@ -84,23 +92,27 @@ class Answers:
         # Combinations on axis 1, (batch, combinations, ...).
         every, states = (tf.stack(tf.split(each, num), axis=1) for each in (probabilities, state))
         rests_on = _chosen(seen, used)
-        raw, label = _of(every, rests_on), tf.argmax(_of(every, rests_on), axis=1, output_type=tf.int64)
+        raw = _of(every, rests_on)
+        pooled = windows.pooled(raw)
+        label = tf.argmax(pooled, axis=1, output_type=tf.int64)
         outputs = {
-            "probabilities": self._tempered(raw, self._temperatures(used)),
+            "probabilities": windows.pooled(self._tempered(raw, self._temperatures(used))),
             "label": label,
-            "embedding": tf.reshape(_of(states, rests_on), [batch, state.shape[-1]]),
+            "embedding": windows.mean(tf.reshape(_of(states, rests_on), [batch, state.shape[-1]])),
         }
         for at, name in enumerate(names):
             mask = np.arange(len(names)) == at
             alone = [place for place, each in enumerate(seen) if np.array_equal(each, mask)]
             tempered = self._tempered(every[:, alone[0]], self._temperature(name)) if alone else tf.zeros_like(raw)
-            outputs[f"{name}_probabilities"] = tf.where(present[:, at : at + 1], tempered, tf.zeros_like(tempered))
+            here, tempered = windows.any(present)[:, at : at + 1], windows.pooled(tempered)
+            outputs[f"{name}_probabilities"] = tf.where(here, tempered, tf.zeros_like(tempered))
         if len(names) <= MOST_MODALITIES:
-            outputs[SHARES] = _shares(seen, every, used, label)
+            outputs[SHARES] = windows.mean(_shares(seen, every, used, windows.of_rows(label)))
         if self.trust:
-            least = tf.gather(self.trust.thresholds(self.caution.coverage), code_of(used))
+            judged = {name: (windows.mean if name == "familiarity" else windows.any)(judged[name]) for name in judged}
+            least = tf.gather(self.trust.thresholds(self.caution.coverage), code_of(judged["used"]))
             top = tf.equal(tf.range(self.spec.num_classes, dtype=tf.int64)[None], label[:, None])
-            judged["prediction_set"] = tf.logical_or(raw >= least[:, None], top)
+            judged["prediction_set"] = tf.logical_or(pooled >= least[:, None], top)
         return outputs | judged
 
     def _temperature(self, view: str) -> float:
@@ -121,6 +133,77 @@ class Answers:
         if isinstance(temperature, float) and temperature == 1.0:
             return probabilities
         return tf.nn.softmax(tf.math.log(tf.maximum(probabilities, TINY)) / temperature, axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Rows without windows, of which everything is what it is."""
+
+    def spread(self, values: Tensors) -> Tensors:
+        """For each modality, values of its own windows -> those of all windows, in which others are repeated."""
+        return values
+
+    def of_rows(self, values: tf.Tensor) -> tf.Tensor:
+        """What each row has, for each of its windows."""
+        return values
+
+    def mean(self, values: tf.Tensor) -> tf.Tensor:
+        """(windows, k) -> (batch, k), over the windows of each row."""
+        return values
+
+    def any(self, values: tf.Tensor) -> tf.Tensor:
+        """Whether any window of a row has it."""
+        return values
+
+    def pooled(self, probabilities: tf.Tensor) -> tf.Tensor:
+        """p'ₖ = exp(meanᵥ log pᵥₖ) / Σⱼ exp(meanᵥ log pᵥⱼ) over the windows v of each row."""
+        return probabilities
+
+
+@dataclass(frozen=True, eq=False)
+class _Windows(_Rows):
+    """Rows of which some have several windows: what is said of a row is pooled over them.
+
+    Args:
+        num: int32 (batch,), windows of each row.
+        row: int32 (windows,), the row of each.
+        places: for each modality with windows int32 (windows,), which of its own each window has.
+    """
+
+    num: tf.Tensor
+    row: tf.Tensor
+    places: Tensors
+
+    def spread(self, values: Tensors) -> Tensors:
+        return {name: tf.gather(each, self.places.get(name, self.row)) for name, each in values.items()}
+
+    def of_rows(self, values: tf.Tensor) -> tf.Tensor:
+        return tf.gather(values, self.row)
+
+    def mean(self, values: tf.Tensor) -> tf.Tensor:
+        total = tf.math.unsorted_segment_sum(values, self.row, tf.size(self.num))
+        return total / tf.reshape(tf.cast(self.num, values.dtype), [-1] + [1] * (len(values.shape) - 1))
+
+    def any(self, values: tf.Tensor) -> tf.Tensor:
+        return tf.math.unsorted_segment_sum(tf.cast(values, tf.int32), self.row, tf.size(self.num)) > 0
+
+    def pooled(self, probabilities: tf.Tensor) -> tf.Tensor:
+        joined = tf.nn.softmax(self.mean(tf.math.log(tf.maximum(probabilities, TINY))), axis=1)
+        return tf.where(self.num[:, None] > 1, joined, self.mean(probabilities))
+
+
+def _windows(counts: Counts, present: tf.Tensor) -> _Rows:
+    """The windows of some rows; where several modalities have some, the fewer ones are spread evenly over the more."""
+    if not counts:
+        return _Rows()
+    num = tf.reduce_max(tf.stack(list(counts.values())), axis=0)
+    row = tf.repeat(tf.range(tf.shape(present)[0]), num)
+    within = tf.range(tf.size(row)) - tf.gather(tf.cumsum(num, exclusive=True), row)
+    places = {
+        name: tf.gather(tf.cumsum(own, exclusive=True), row) + within * tf.gather(own, row) // tf.gather(num, row)
+        for name, own in counts.items()
+    }
+    return _Windows(num, row, places)
 
 
 def _combinations(given: list[bool]) -> np.ndarray:

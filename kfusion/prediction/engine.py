@@ -16,16 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 import kfusion
 from kfusion.cli import quiet
-from kfusion.prediction.inputs import Arrays, Files, Rows
+from kfusion.modalities import each_of
+from kfusion.prediction.inputs import Arrays, Files, Rows, batch_rows
 from kfusion.prediction.models import Model, load_model
 from kfusion.prediction.outputs import Votes, Work, answer_table, error_table
-from kfusion.spec import FUSED, SHARES, TRUSTED, Caution, Spec
+from kfusion.spec import FUSED, SHARES, TRUSTED, Caution, Spec, Window
 from kfusion.validation import UserError, reason
 
-BATCH_ROWS = 1024
 AHEAD = 2
 """Batches that are read while one is answered."""
 Spans = list[tuple[int, int]]
@@ -40,7 +41,8 @@ def answered(model: Model, rows: Rows, spans: Iterable[tuple[int, int]]) -> Iter
         rows: the input.
         spans: from which row up to which; no batch holds rows of two.
     """
-    batches = ((at, min(at + BATCH_ROWS, stop)) for start, stop in spans for at in range(start, stop, BATCH_ROWS))
+    num = batch_rows(rows, model.spec)
+    batches = ((at, min(at + num, stop)) for start, stop in spans for at in range(start, stop, num))
 
     def read(start: int, stop: int) -> tuple[int, Arrays | Files]:
         return start, model.prepare(rows.read(start, stop))
@@ -77,6 +79,63 @@ def votes(model: Model, start: int, rows: Arrays | Files) -> Votes:
         rows.reason,
         {name: answers[name] for name in (*TRUSTED, SHARES) if name in answers},
     )
+
+
+def in_windows(model: Model, rows: Files) -> tuple[Files, np.ndarray, dict[str, list[Window]]]:
+    """Each window of some rows as a row of its own, with the row's other modalities.
+
+    Args:
+        model: what is to answer them.
+        rows: as they were read, before `Model.prepare`.
+
+    Returns:
+        The windows; int (n,), the row of each; and for each modality that is cut what part of the file each is.
+    """
+    cutters = {name: cut for name, kind, shape in each_of(model.spec) if (cut := kind.windows(shape))}
+    parts = {name: [cutters[name](content) for content in rows.contents[name]] for name in cutters}
+    num = [max(map(len, each), default=1) for each in zip(*parts.values(), strict=True)] or [1] * len(rows.reason)
+    row = np.repeat(np.arange(len(num)), num)
+    within = np.concatenate([np.arange(each) for each in num])
+    windows = {
+        name: [each[at][k * len(each[at]) // num[at]] for at, k in zip(row, within, strict=True)]
+        for name, each in parts.items()
+    }
+    contents = {
+        name: [window.content for window in windows[name]] if name in windows else [each[at] for at in row]
+        for name, each in rows.contents.items()
+    }
+    numbers = {name: each[row] for name, each in rows.numbers.items()}
+    return Files(contents, [rows.reason[at] for at in row], numbers), row, windows
+
+
+def window_table(model: Model, rows: Rows, start: int, stop: int) -> pd.DataFrame:
+    """The answer to each window of some rows of files, of which the rows' own answers are pooled.
+
+    Args:
+        model: loaded with all views.
+        rows: the input.
+        start: the first row.
+        stop: the row after the last.
+
+    Returns:
+        `row_id`; the window's number; for each modality that is cut `{name}_start_s` and `{name}_end_s`; the label and
+        the confidence, also of each modality alone; and why a window is not heard, as a silent one, else "".
+    """
+    files = rows.read(start, stop)
+    if not isinstance(files, Files):
+        raise UserError("'windows' needs an input of files. Received: arrays")
+    cut, row, windows = in_windows(model, files)
+    answers = votes(model, start, model.prepare(cut))
+    table = answer_table(answers, None, model.spec.class_names, full=True)
+    ids = np.array(rows.ids(start, stop) or range(start, stop), object)
+    number = np.arange(len(row)) - np.searchsorted(row, row)
+    spans = {
+        f"{name}_{end}_s": [getattr(window, f"{end}_s") for window in each]
+        for name, each in windows.items()
+        for end in ("start", "end")
+    }
+    wanted = [column for column in table.columns if column.endswith(("label", "confidence"))]
+    return pd.DataFrame({"row_id": ids[row], "window": number, **spans, **table[wanted], "reason": answers.reason})
 
 
 def joined(parts: list[Votes]) -> Votes:

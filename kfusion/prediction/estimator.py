@@ -19,8 +19,8 @@ from numpy.typing import ArrayLike
 from kfusion.data.dataset import Classes, of_names, read_classes
 from kfusion.data.in_memory import read_samples, write_frame
 from kfusion.prediction.arrays import FilesOf, on_scale, rows_of
-from kfusion.prediction.engine import BATCH_ROWS, joined, votes
-from kfusion.prediction.inputs import Arrays, Files, Rows
+from kfusion.prediction.engine import joined, votes, window_table
+from kfusion.prediction.inputs import Arrays, Files, Rows, batch_rows
 from kfusion.prediction.job import Job, check_readable, open_rows
 from kfusion.prediction.models import Model, load_model
 from kfusion.prediction.outputs import Work, trust_columns
@@ -120,6 +120,29 @@ class Classifier:
             columns["rests_on"] = columns["rests_on"].str.split("|").map(tuple)
         table = pd.DataFrame(columns)
         return table.set_axis(X.index) if isinstance(X, pd.DataFrame) else table
+
+    def windows(self, X: Any) -> pd.DataFrame:
+        """The answer to each window of long files, such as recordings longer than those of the training.
+
+        The answer to a row is exp(mean log p) of its windows, renormalised, without those in which nothing is heard.
+
+        Args:
+            X: files, as for `predict`.
+
+        Returns:
+            A row for each window: `row_id`, `window`, where it starts and ends, as `audio_start_s` and `audio_end_s`,
+            the label and the confidence, also of each modality alone, by the names of the model's classes, and
+            `reason`, why nothing is heard in it, or "".
+
+        Raises:
+            UserError: as `predict`; or X is arrays.
+        """
+        model = self._loaded()
+        with _opened(model, X) as rows:
+            num = batch_rows(rows, model.spec)
+            starts = range(0, len(rows), num)
+            tables = [window_table(model, rows, start, min(start + num, len(rows))) for start in starts]
+        return pd.concat(tables, ignore_index=True)
 
     def explain(self, X: Any) -> "Explanation":
         """Why the first row of X gets its class: each modality's share, and where in it the evidence lies.
@@ -293,8 +316,9 @@ def ask_each(model: Model, X: Any, ask: Callable[[int, Arrays | Files], T]) -> l
     """
     results = []
     with _opened(model, X) as rows:
-        for start in range(0, len(rows), BATCH_ROWS):
-            stop = min(start + BATCH_ROWS, len(rows))
+        num = batch_rows(rows, model.spec)
+        for start in range(0, len(rows), num):
+            stop = min(start + num, len(rows))
             batch = model.prepare(rows.read(start, stop))
             results.append(ask(start, batch))
             place = next((place for place, reason in enumerate(batch.reason) if reason), None)

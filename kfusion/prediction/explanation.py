@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from kfusion.modalities import each_of
-from kfusion.prediction.engine import votes
+from kfusion.prediction.engine import in_windows, votes
 from kfusion.prediction.inputs import Arrays, Files
 from kfusion.prediction.models import Model, VersionModel
 from kfusion.prediction.outputs import trust_columns
@@ -53,6 +53,7 @@ class Explanation:
         evidence: for each modality that is there, (*grid): what the log-odds lose where this is hidden.
         values: the same modalities as the network takes them, in the unit of a request, (*grid).
         spec: of the model.
+        num_windows: of the sample; the evidence is in the window that speaks most for the class.
     """
 
     label: str
@@ -62,12 +63,15 @@ class Explanation:
     evidence: dict[str, np.ndarray]
     values: dict[str, np.ndarray]
     spec: Spec
+    num_windows: int = 1
 
     def lines(self) -> list[str]:
         """The answer in plain words."""
         row = self.table.iloc[0]
         given = [name for name in self.spec.names if f"{name}_label" in row]
         lines = [f"The answer is {self.label}, {self.confidence:.1%} sure."]
+        if self.num_windows > 1:
+            lines.append(f"It is pooled over {self.num_windows} windows; shown is the one that speaks most for it.")
         if "accepted" in row and not row["accepted"]:
             lines.append(f"But nothing here is familiar: the model does not know this {' or this '.join(given)}.")
         elif "rests_on" in row:
@@ -125,12 +129,11 @@ def explain(model: Model, rows: Arrays | Files, hiding: Model | None = None) -> 
     Raises:
         UserError: the row cannot be answered.
     """
-    if isinstance(rows, Files) and isinstance(model, VersionModel):
-        rows = model.read(rows)
     answer = votes(model, 0, rows)
+    names, label = model.spec.class_names, int(answer.label[FUSED][0])
+    rows, num_windows = _most_telling(model, rows, label)
     if rows.reason[0] or isinstance(rows, Files):
         raise UserError(f"the sample must be readable. Found: {rows.reason[0]}")
-    names, label = model.spec.class_names, int(answer.label[FUSED][0])
     columns = {f"{view}_label": names[each[0]] for view, each in answer.label.items() if view != FUSED and each[0] >= 0}
     table = pd.DataFrame([columns]).assign(**trust_columns(answer, names))
     used = answer.trust.get("used", rows.present)
@@ -145,7 +148,29 @@ def explain(model: Model, rows: Arrays | Files, hiding: Model | None = None) -> 
         evidence={name: occlusion(hiding, resting, name, label) for name in there},
         values={name: rows.values[name][0].reshape(model.spec[name].grid) for name in there},
         spec=model.spec,
+        num_windows=num_windows,
     )
+
+
+def _most_telling(model: Model, rows: Arrays | Files, label: int) -> tuple[Arrays | Files, int]:
+    """The window of the first row that speaks most for a class, as arrays where it can be read; and of how many."""
+    if isinstance(rows, Files):
+        cut = in_windows(model, rows)[0] if not rows.reason[0] else rows
+        best = int(model.answer(cut)[FUSED][:, label].argmax())
+        contents = {name: each[best : best + 1] for name, each in cut.contents.items()}
+        one = Files(contents, rows.reason[:1], {name: each[best : best + 1] for name, each in cut.numbers.items()})
+        return model.read(one) if isinstance(model, VersionModel) else one, len(cut.reason)
+    if not rows.counts:
+        return rows, 1
+    num = max(int(each[0]) for each in rows.counts.values())
+    places = {
+        name: np.arange(num) * int(rows.counts[name][0] if name in rows.counts else 1) // num for name in rows.values
+    }
+    values = {name: each[places[name]] for name, each in rows.values.items()}
+    every = Arrays(values, np.repeat(rows.present[:1], num, axis=0), [""] * num)
+    best = int(model.answer(every)[FUSED][:, label].argmax())
+    chosen = {name: each[best : best + 1] for name, each in values.items()}
+    return Arrays(chosen, rows.present[:1], rows.reason[:1]), num
 
 
 def occlusion(model: Model, rows: Arrays, name: str, label: int) -> np.ndarray:

@@ -33,11 +33,14 @@ class Arrays:
             training data's unit; zeros where a row lacks the modality.
         present: bool (n, modalities), which of them each row has, in the model's order.
         reason: for each row why it cannot be answered, or "".
+        counts: of modalities of which some rows have several windows: int32 (n,), how many each row has. The values of
+            these are those of all windows, one row's after those of another.
     """
 
     values: dict[str, Any]
     present: np.ndarray
     reason: list[str]
+    counts: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -272,6 +275,21 @@ def _arrays(numbers: Mapping[str, np.ndarray], spec: Spec) -> Arrays:
     present = np.stack([_has_numbers(each) for each in values.values()], axis=1)
     reason = ["" if any(row) else "a row must have numbers. Found: none" for row in present]
     return Arrays(values, present, reason)
+
+
+BATCH_ROWS, WINDOWED_ROWS = 1024, 32
+"""Rows that are read at once; fewer where files may be long: a recording of ten minutes has some 50 MB."""
+
+
+def batch_rows(rows: Rows, spec: Spec) -> int:
+    """How many rows of an input are read at once.
+
+    Args:
+        rows: the input.
+        spec: of the model.
+    """
+    long = isinstance(rows, FileRows | FilesOf) and any(kind.windows(shape) for _, kind, shape in each_of(spec))
+    return WINDOWED_ROWS if long else BATCH_ROWS
 
 
 def columns_in_sql(names: Sequence[str]) -> str:

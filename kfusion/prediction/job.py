@@ -28,11 +28,12 @@ from kfusion.io import is_live, write_atomically
 from kfusion.modalities import is_visible, kind_that_reads, modality
 from kfusion.modalities.base import Modality
 from kfusion.prediction.arrays import on_scale, open_arrays
-from kfusion.prediction.engine import Plan, answer_shards
+from kfusion.prediction.engine import Plan, answer_shards, window_table
 from kfusion.prediction.inputs import (
     FileRows,
     FilesOf,
     Rows,
+    batch_rows,
     columns_in_sql,
     files_in,
     in_files,
@@ -127,6 +128,7 @@ class Job:
         overwrite: replace what is there.
         caution: how much a run's network is to be trusted; None: as usual, or as a version was exported.
         abstain: give no label where nothing of a row is familiar.
+        windows: a CSV of the answers to each window of long files; None: none is written.
     """
 
     model: Path
@@ -140,6 +142,7 @@ class Job:
     overwrite: bool = False
     caution: Caution | None = None
     abstain: bool = False
+    windows: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,7 @@ def predict(job: Job, console: Console | None = None, engine: Engine = answer_sh
     work.check(job.resume, job.overwrite)
     if job.resume and job.out.exists() and not work.begun:
         return Outcome(0, sum(1 for _ in read_errors(work.errors)), work.errors, None)
-    return run_job(job, load_model(job.model, job.full, job.caution), console, engine)
+    return run_job(job, load_model(job.model, job.full or bool(job.windows), job.caution), console, engine)
 
 
 def run_job(job: Job, model: Model, console: Console | None = None, engine: Engine = answer_shards) -> Outcome:
@@ -233,8 +236,19 @@ def _answer(job: Job, work: Work, model: Model, console: Console | None, engine:
         rule = "every shard must arrive here: all machines must see the same files, by the same paths"
         raise UserError(f"{work.folder}: {rule}; --resume goes on. Found: {lost:,} of {len(spans):,} missing")
     num_bad = sum(1 for start, _ in spans for _ in work.bad_rows(start))
+    if job.windows:
+        write_atomically(job.windows, lambda partial: _write_windows(partial, model, rows))
     work.finish(spans)
     return Outcome(num_missing, num_bad, work.errors, time.monotonic() - start_s)
+
+
+def _write_windows(path: Path, model: Model, rows: Rows) -> None:
+    """The answers to all windows, batch by batch."""
+    num = batch_rows(rows, model.spec)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        for start in range(0, len(rows), num):
+            table = window_table(model, rows, start, min(start + num, len(rows)))
+            table.to_csv(file, index=False, header=not start, float_format="%.6f", lineterminator="\n")
 
 
 def open_rows(job: Job, work: Work, model: Model) -> tuple[Rows, list[str]]:

@@ -119,28 +119,49 @@ class RunModel:
         scale = {name: float(shape.scale) for name, shape in self.spec.modalities.items()}
         signature = {name: tf.TensorSpec(x.shape, x.dtype) for name, x in network.input.items()}
 
-        def answer(batch: dict[str, Any]) -> Any:
+        def answer(batch: dict[str, Any], counts: Any = None) -> Any:
             values = {name: batch[name] * scale[name] if scale[name] != 1 else batch[name] for name in scale}
-            return answers(values, batch["present"])
+            return answers(values, batch["present"], counts)
 
+        self._cutters = {name: kind.windows(shape) for name, kind, shape in each_of(self.spec)}
+        counted = {name: tf.TensorSpec((None,), tf.int32) for name, cutter in self._cutters.items() if cutter}
+        # Traced where the first long file comes.
+        self._pooling = tf.function(answer, input_signature=[signature, counted])
         # Concrete: to TensorFlow, the functions of several runs in one process look like one that is traced again.
-        self._answer = tf.function(answer, input_signature=[signature]).get_concrete_function()
+        self._answer = tf.function(lambda batch: answer(batch), input_signature=[signature]).get_concrete_function()
 
     def prepare(self, rows: Arrays | Files) -> Arrays:
         """Reads files as the training data were read."""
         if isinstance(rows, Arrays):
             return rows
-        values, reasons = {}, [rows.reason]
+        values, reasons, counts = {}, [rows.reason], {}
         for name, contents in rows.contents.items():
             if name in rows.numbers:
                 values[name] = rows.numbers[name]
                 continue
-            read, reason = self._read(name, contents)
+            read, reason, num = self._read_windows(name, contents)
+            counts |= {} if num is None else {name: num}
             scale = self.spec[name].scale
             values[name] = read if scale == 1 else read / np.float32(scale)
             reasons.append(reason)
         reason = [next(filter(None, row), "") for row in zip(*reasons, strict=True)]
-        return Arrays(values, rows.present, reason)
+        several = counts if any((num > 1).any() for num in counts.values()) else {}
+        return Arrays(values, rows.present, reason, several)
+
+    def _read_windows(self, name: str, contents: Sequence[bytes]) -> tuple[Any, list[str], np.ndarray | None]:
+        """As `_read`, of all windows of the files; and how many each file has, None where they are never cut."""
+        cut = self._cutters[name]
+        if cut is None:
+            return *self._read(name, contents), None
+        from kfusion.modalities.front_ends import heard
+
+        parts = [[window.content for window in cut(content)] for content in contents]
+        counts = np.array([len(part) for part in parts], np.int32)
+        values, reason = self._read(name, [piece for part in parts for piece in part])
+        if (counts == 1).all():
+            return values, reason, counts
+        values, reason, counts = (each.numpy() for each in heard(values, reason, counts))
+        return values, [text.decode() for text in reason], counts
 
     def _read(self, name: str, contents: Sequence[bytes]) -> tuple[np.ndarray, list[str]]:
         """Files of one modality as a network takes them, and why some could not be read."""
@@ -170,8 +191,8 @@ class RunModel:
         rows = self.prepare(rows)
         # A row must hold something, even where its prediction will be thrown away.
         present = rows.present | ~rows.present.any(axis=1, keepdims=True)
-        batch = {**rows.values, "present": present}
-        outputs = self._answer({name: tf.constant(values) for name, values in batch.items()})
+        batch = {name: tf.constant(values) for name, values in {**rows.values, "present": present}.items()}
+        outputs = self._pooling(batch, rows.counts) if rows.counts else self._answer(batch)
         columns = _columns(self.spec, self.all_views, outputs)
         return {view: outputs[column].numpy() for view, column in columns.items()}
 

@@ -15,10 +15,11 @@ from kfusion.modalities.audio.recipe import (
     SPOKEN_WORDS,
     SoundRecipe,
     chosen_recipe,
+    has_windows,
     recipe_named,
     recipe_of,
 )
-from kfusion.modalities.base import BadValues, Corruption, FileReader, Modality, Pictures, Shape
+from kfusion.modalities.base import BadValues, Corruption, FileReader, Modality, Pictures, Shape, Variants
 from kfusion.spec import ModalitySpec, audio_spec
 from kfusion.validation import UserError, broken
 
@@ -160,13 +161,30 @@ class Audio(Modality):
 
         return partial(read_sounds, recipe=self.recipe)
 
-    def variants(self, spec: ModalitySpec) -> Callable[[bytes, int, int], list[bytes]] | None:
-        """Words as others might have said them elsewhere; see `augmentation.vary`."""
-        if recipe_of(spec, self.recipe) != SPOKEN_WORDS:
-            return None
-        from kfusion.modalities.audio.augmentation import varied_files
+    def variants(self, spec: ModalitySpec, paths: Sequence[Path] = ()) -> Variants | None:
+        """Words as others might have said them elsewhere, see `augmentation.vary`; windows of longer recordings."""
+        from kfusion.modalities.audio.files import is_longer, window_files
 
-        return varied_files
+        recipe = recipe_of(spec, self.recipe)
+        if recipe == SPOKEN_WORDS:
+            from kfusion.modalities.audio.augmentation import varied_files
+
+            return varied_files
+        longer = has_windows(recipe) and any(is_longer(path, recipe) for path in paths)
+        return partial(window_files, recipe=recipe) if longer else None
+
+    def windows(self, spec: ModalitySpec, in_graph: bool = False) -> Callable[[Any], Any] | None:
+        """Stretches of a recording as long as those of training, where no word is sought; see `files.windows`."""
+        recipe = recipe_of(spec, self.recipe)
+        if not has_windows(recipe):
+            return None
+        if in_graph:
+            from kfusion.modalities.audio.decoding import cut
+
+            return partial(cut, recipe=recipe)
+        from kfusion.modalities.audio.files import windows
+
+        return partial(windows, recipe=recipe)
 
     def sample_file(self, values: np.ndarray, spec: ModalitySpec, seed: int = 0) -> bytes:
         """A WAV file of noise that has these features."""

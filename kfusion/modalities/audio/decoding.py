@@ -31,7 +31,11 @@ from kfusion.modalities.audio.files import (
     PCM,
     SHORT_FORMAT,
     SHORTEST_PART_S,
+    STREAMED,
+    WINDOW_DATA,
+    WINDOW_HEAD,
 )
+from kfusion.modalities.audio.recipe import MOST_WINDOWS, SoundRecipe, window_samples
 
 PASSED = 0.95
 """Share of the new band that passes unchanged; from there a raised cosine falls to nothing at the band's end."""
@@ -75,8 +79,6 @@ def _through_spectrum(samples: Any, rate_hz: Any, new_rate_hz: int) -> tf.Tensor
 
 MAX_CHUNKS = 64
 """Chunks that are looked at: a file of nothing but empty ones must not keep a server busy."""
-STREAMED = 0x7FFFF000
-"""Sizes from here on are written where the size is not yet known."""
 LOST = 0.1
 """Of the loudest channel's power: where the mean of all has less, they have cancelled each other out."""
 RIFF = int.from_bytes(b"RIFF", "little")
@@ -309,6 +311,51 @@ def _find_chunks(content: Any, file_size: Any) -> tuple[Any, Any, Any, Any]:
     unknown = (data_size >= STREAMED) | ((data_size == 0) & (_number_at(content, zero + 4) <= data_at - 8))
     data_size = tf.where((data_at > 0) & unknown, tf.maximum(file_size - data_at, 0), data_size)
     return *found_format, data_at, data_size
+
+
+def cut(contents: Any, recipe: SoundRecipe) -> tuple[tf.Tensor, tf.Tensor]:
+    """The windows of WAV files, as `files.windows` has them; memory holds each file twice at most.
+
+    Args:
+        contents: string (batch,), each a file.
+        recipe: its `seconds` are those of a window.
+
+    Returns:
+        string (windows,), those of one file after those of another; a file that breaks a rule is its only one.
+        int32 (batch,), how many each file has, 1 to `MOST_WINDOWS`.
+    """
+
+    def row(content: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        header = read_header(content)
+        fine = reason_against(header, content, middle=True) == b""
+        length, spare = window_samples(recipe, header.sample_rate_hz)
+        more = header.num_samples - length
+        count = tf.minimum(1 - (-more // tf.maximum(length // 2, 1)), MOST_WINDOWS)
+        count = tf.where(fine & (more > spare), count, 1)
+        pieces = tf.cond(count > 1, lambda: _pieces(content, header, length, count), lambda: content[None])
+        return tf.pad(pieces, [[0, MOST_WINDOWS - tf.size(pieces)]], constant_values=""), tf.cast(count, tf.int32)
+
+    signature = tf.TensorSpec((MOST_WINDOWS,), tf.string), tf.TensorSpec((), tf.int32)
+    row = tf.autograph.experimental.do_not_convert(row)
+    pieces, counts = tf.map_fn(row, contents, fn_output_signature=signature)
+    return tf.boolean_mask(pieces, tf.sequence_mask(counts, MOST_WINDOWS)), counts
+
+
+def _pieces(content: Any, header: Header, length: Any, count: Any) -> tf.Tensor:
+    """A file's windows, string (count,), each with a head of its own."""
+    format_at, *_ = _find_chunks(content, header.file_size)
+    extended = (_bytes_at(content, format_at, 2) == EXTENSIBLE.to_bytes(2, "little")) & (
+        header.format_size >= EXTENDED_FORMAT
+    )
+    kept = tf.where(extended, np.int64(EXTENDED_FORMAT), np.int64(SHORT_FORMAT))
+    size = tf.where(extended, EXTENDED_FORMAT.to_bytes(4, "little"), SHORT_FORMAT.to_bytes(4, "little"))
+    head = tf.strings.join([WINDOW_HEAD, size, tf.strings.substr(content, format_at, kept), WINDOW_DATA])
+    start = tf.range(count) * (header.num_samples - length) // (count - 1)
+    sample = header.channels * header.sample_bytes
+    data = tf.strings.substr(
+        tf.fill([count], content), header.data_at + start * sample, tf.fill([count], length * sample)
+    )
+    return tf.strings.join([tf.fill([count], head), data])
 
 
 def _number_at(content: Any, at: Any) -> tf.Tensor:

@@ -20,15 +20,17 @@ from typing import Any
 import numpy as np
 from scipy.fft import idct
 
-from kfusion.modalities.audio.recipe import BREAK_HZ, SPOKEN_DIGITS, SoundRecipe
+from kfusion.modalities.audio.recipe import BREAK_HZ, SPOKEN_DIGITS, SoundRecipe, window_samples, window_starts
 from kfusion.modalities.base import UNKNOWN, text_or_unknown
-from kfusion.spec import ModalitySpec
+from kfusion.spec import ModalitySpec, Window
 from kfusion.validation import UserError
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4000, 192_000
 LONGEST_S = 60
-MOST_READ_S = LONGEST_S + 1
-"""Of a file that is longer: the graph takes the middle of it, or refuses it, as it does with a WAV."""
+MOST_READ_S = 600
+"""Of a file that is longer, the middle of it; of a WAV, all."""
+STREAMED = 0x7FFFF000
+"""Sizes from here on are written where the size is not yet known."""
 NUM_HEADERS = 200
 """Files that are asked for their length."""
 SHORTEST_PART_S = 0.1
@@ -160,7 +162,68 @@ def _length(path: Path) -> tuple[float, int]:
         about = soundfile.info(path)
     except soundfile.LibsndfileError:
         about = soundfile.info(io.BytesIO(standard_sound(path.read_bytes())))
-    return min(about.frames / about.samplerate, float(LONGEST_S)), about.samplerate
+    return min(about.frames / about.samplerate, float(MOST_READ_S)), about.samplerate
+
+
+def windows(content: bytes, recipe: SoundRecipe, count: int = 0) -> list[Window]:
+    """The windows of a recording, each a WAV file of its own; of one that is not longer than a window, itself.
+
+    `decoding.cut` does the same in the exported graph.
+
+    Args:
+        content: a WAV file that the graph reads; of any other, it is the only window.
+        recipe: its `seconds` are those of a window.
+        count: as of `recipe.window_starts`.
+    """
+    place, size, known = 0, 0, b""
+    for name, place, size in _chunks(content):
+        known = content[place : place + size] if name == b"fmt " else known
+    words = [int.from_bytes(known[at : at + 2], "little") for at in range(0, 16, 2)]
+    channels, rate_hz, sample_bytes = words[1], words[2] + 65536 * words[3], words[1] * ((words[7] + 7) // 8)
+    if not (content[12:] and channels and rate_hz and sample_bytes) or content[place - 8 : place - 4] != b"data":
+        return [Window(0.0, 0.0, content)]
+    if size >= STREAMED or (size == 0 and int.from_bytes(content[4:8], "little") <= place - 8):
+        size = len(content) - place
+    num = min(size, len(content) - place) // sample_bytes
+    length, spare = window_samples(recipe, rate_hz)
+    starts = window_starts(num, length, spare, count)
+    if len(starts) == 1 and num <= length + spare:
+        return [Window(0.0, num / rate_hz, content)]
+    form = known[: EXTENDED_FORMAT if words[0] == EXTENSIBLE and len(known) >= EXTENDED_FORMAT else SHORT_FORMAT]
+    head = WINDOW_HEAD + len(form).to_bytes(4, "little") + form + WINDOW_DATA
+    first = [place + start * sample_bytes for start in starts]
+    pieces = [head + content[at : at + length * sample_bytes] for at in first]
+    return [
+        Window(start / rate_hz, (start + length) / rate_hz, piece) for start, piece in zip(starts, pieces, strict=True)
+    ]
+
+
+WINDOW_HEAD, WINDOW_DATA = b"RIFF\xff\xff\xff\xffWAVEfmt ", b"data\xff\xff\xff\xff"
+"""Before the format and before the samples of a window, which reach to the end of the file."""
+
+
+def window_files(content: bytes, num: int, seed: int, recipe: SoundRecipe) -> list[bytes]:
+    """So many windows of a longer recording, evenly over it, as files; else as many empty ones.
+
+    Args:
+        content: as of `windows`.
+        num: how many.
+        seed: nothing is random.
+        recipe: as of `windows`.
+    """
+    cut = windows(content, recipe, num)
+    return [window.content for window in cut] if cut[0].content != content else [b""] * num
+
+
+def is_longer(path: Path, recipe: SoundRecipe) -> bool:
+    """Whether a file has windows; one whose header cannot be read has none.
+
+    Args:
+        path: of a sound file.
+        recipe: as of `windows`.
+    """
+    found = lengths([path])
+    return bool(found) and found[0][0] > recipe.seconds + recipe.window_ms / 1000
 
 
 def _chunks(wav: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -189,7 +252,7 @@ def _is_plain_wav(content: bytes) -> bool:
 
 
 def _rewritten(file: Any) -> bytes:
-    """What libsndfile reads, as a WAV; of more than a minute, a little more than the middle one."""
+    """What libsndfile reads, as a WAV; of more than ten minutes, the middle ten."""
     most = MOST_READ_S * file.samplerate
     if most < file.frames < 2**40:  # A stream does not know.
         file.seek((file.frames - most) // 2)
@@ -208,7 +271,7 @@ def _wav(values: Any, rate_hz: int, subtype: str) -> bytes:
 
 
 def _by_av(content: bytes, kind: str) -> bytes:
-    """What ffmpeg's libraries decode, as a WAV; of more than a minute, a little more than the middle one."""
+    """What ffmpeg's libraries decode, as a WAV; of more than ten minutes, the middle ten."""
     broken = UserError(f"must be an undamaged sound. Found: {kind} that cannot be decoded")
     try:
         import av

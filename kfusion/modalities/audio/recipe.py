@@ -166,6 +166,42 @@ def any_sound(
     )
 
 
+MOST_WINDOWS = 120
+"""Of one recording: of a longer one they lie further apart, and do not overlap any more."""
+
+
+def has_windows(recipe: SoundRecipe) -> bool:
+    """Whether a longer recording is cut into windows; one in which a word is sought is not."""
+    return not (recipe.stretch or recipe.trim)
+
+
+def window_samples(recipe: SoundRecipe, rate_hz: Any) -> tuple[Any, Any]:
+    """Samples of a window, and how many more a recording may have before it is cut; what is more, a frame sees.
+
+    Args:
+        recipe: its `seconds` are those of a window.
+        rate_hz: of the recording, or a tensor of it.
+    """
+    return rate_hz * round(100 * recipe.seconds) // 100, rate_hz * math.ceil(recipe.window_ms) // 1000
+
+
+def window_starts(num: int, size: int, spare: int, count: int = 0) -> list[int]:
+    """Where the windows of a recording start: evenly from its beginning to its end, at most half a window apart.
+
+    So every event of up to half a window lies whole in one of them.
+
+    Args:
+        num: samples of the recording.
+        size: samples of a window, ≥ 2.
+        spare: how many more the recording may have before it is cut.
+        count: windows of a recording that is cut; 0: as many as it takes, up to `MOST_WINDOWS`.
+    """
+    if num <= size + spare:
+        return [0]
+    count = count or min(1 - (size - num) // (size // 2), MOST_WINDOWS)
+    return [place * (num - size) // max(count - 1, 1) for place in range(count)]
+
+
 def recipe_named(front_end: str) -> SoundRecipe | None:
     """`SPOKEN_WORDS`, or the recipe of `any_sound`, that has a name; None where none has.
 
