@@ -1,6 +1,7 @@
 """The evaluation's figures and tables: made from real numbers of made-up answers, readable, and true to them."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -181,6 +182,22 @@ def test_a_sheet_names_the_truth_and_each_vote():
     pixels = samples.pairs.values["image"][first["row"]] / 255
     np.testing.assert_allclose(picture(left), pixels)
     assert "robustness_ece" not in drawn
+
+
+def test_the_worst_errors_are_called_by_their_files_where_they_have_some():
+    samples, predictions, _ = answered(CLASSES["digits"], sharpness=1.2)
+    files = np.array([f"data/{row}.wav" if row % 2 else "" for row in range(NUM_ROWS)], object)
+    facts = summarize(
+        replace(samples, files={"audio": files}),
+        predictions,
+        dict.fromkeys(samples.pairs.spec.views, 1.3),
+        np.full(10, 0.1),
+        0,
+    )
+    table = list(evaluation_tables(facts, WORDS))[-1]
+    rows = [row["row"] for row in facts["worst"]][: len(table.rows)]
+    assert len(rows) > 5 and [line[0] for line in table.rows] == [str(files[row] or row) for row in rows]
+    assert [line[1] for line in table.rows] == [row["label"] for row in facts["worst"]][: len(rows)]
 
 
 def test_a_model_without_errors_has_no_sheet_of_them():

@@ -37,6 +37,7 @@ class ModalityData:
         origin: int64 (n,), index into the source's `origins`; None where there is but one.
         copies: (N, K, ...), changed versions of each row of `values`, of which training draws; zeros: the row itself;
             None: there are none.
+        files: (N,), what each row of `values` was read from, "" for no file; None: they come from no files.
     """
 
     values: np.ndarray
@@ -47,6 +48,7 @@ class ModalityData:
     present: np.ndarray | None = None
     origin: np.ndarray | None = None
     copies: np.ndarray | None = None
+    files: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.row is None:
@@ -65,7 +67,13 @@ class ModalityData:
         present = None if self.present is None else self.present[positions]
         label, group, row = self.label[positions], self.group[positions], self.row[positions]
         origin = None if self.origin is None else self.origin[positions]
-        return ModalityData(self.values, label, group, row, speaker, present, origin, self.copies)
+        return ModalityData(self.values, label, group, row, speaker, present, origin, self.copies, self.files)
+
+    def file(self, positions: np.ndarray) -> np.ndarray | None:
+        """What some of the rows in use were read from, (k,), "" where a row has no file; None: from no files."""
+        if self.files is None:
+            return None
+        return np.where(self.is_present(positions), self.files[self.row[positions]], "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +126,11 @@ class Source:
             for name, origin in rows.items()
             if origin is not None
         }
+
+    def files(self, pairs: "Pairs") -> dict[str, np.ndarray]:
+        """The files of some of its samples, "" for none; of the modalities that come from files."""
+        found = {name: self.data[name].file(positions) for name, positions in pairs.positions.items()}
+        return {name: files for name, files in found.items() if files is not None}
 
     def take(self, positions: dict[str, np.ndarray]) -> "Source":
         """Some rows of each modality, by positions in [0, n); without official parts."""

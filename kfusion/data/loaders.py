@@ -322,7 +322,8 @@ def _block(source: Source, name: str, spec: Spec, aligned: bool) -> ModalityData
     values = values if values.dtype == np.uint8 else values.astype(np.float32)
     speaker = None if own.speaker is None else np.array(source.speaker_names)[own.speaker]
     present, copies = own.present if aligned else None, None if own.copies is None else own.copies[own.row]
-    return ModalityData(values, to[own.label], own.group, np.arange(len(own)), speaker, present, copies=copies)
+    row, files = np.arange(len(own)), own.file(np.arange(len(own)))
+    return ModalityData(values, to[own.label], own.group, row, speaker, present, copies=copies, files=files)
 
 
 def _numbered(blocks: Sequence[Sequence[ModalityData]], missing: bool, people: Sequence[str]) -> list[ModalityData]:
@@ -348,6 +349,7 @@ def _numbered(blocks: Sequence[Sequence[ModalityData]], missing: bool, people: S
         None if present.all() else present,
         origin,
         None if some is None else np.concatenate([_copies(block, some) for block in every]),
+        None if all(block.files is None for block in every) else np.concatenate([_files(block) for block in every]),
     )
     ends = np.cumsum([sum(map(len, part)) for part in blocks])
     return [whole.take(np.arange(start, end)) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
@@ -356,6 +358,11 @@ def _numbered(blocks: Sequence[Sequence[ModalityData]], missing: bool, people: S
 def _copies(block: ModalityData, like: np.ndarray) -> np.ndarray:
     """The copies of a block's rows; zeros, which are none, where it has none."""
     return np.zeros((len(block), *like.shape[1:]), like.dtype) if block.copies is None else block.copies
+
+
+def _files(block: ModalityData) -> np.ndarray:
+    """What the rows of a block were read from; "" where from no files."""
+    return np.full(len(block), "", object) if block.files is None else block.files
 
 
 def _info(sources: Mapping[str, Source], spec: Spec) -> dict[str, Any]:

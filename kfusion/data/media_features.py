@@ -231,7 +231,10 @@ def load_media(config: DataConfig, console: Console | None = None) -> Source:
         label = np.array([number[item.label] for item in items], np.int64)
         group = _groups(content[name], items, grouped)
         who, present = speaker if name == last else None, None if here[name].all() else here[name]
-        data[name] = ModalityData(read[name].array, label, group, rows[name], who, present, copies=read[name].copies)
+        files = np.array([str(path) for path in read[name].place] or [""], object) if read[name].place else None
+        data[name] = ModalityData(
+            read[name].array, label, group, rows[name], who, present, copies=read[name].copies, files=files
+        )
         notes += _two_labels(f"{kind_named(name).file_noun}s", items, content[name])
     in_files = [name for name in spec.names if name not in listing.values]
     notes += [line for name in in_files for line in blank_lines(scans[name], f"{modality(name).file_noun}s")]

@@ -69,6 +69,7 @@ class EvaluationSet:
         notes: what was taken for other data where they leave that open, a line each.
         origin: of which of `origins` each sample has each modality, see `Source.origin`; empty: there is but one.
         origins: what the sources are called.
+        files: for each modality that comes from files (n,), the file of each sample, "" for none.
     """
 
     name: str
@@ -84,6 +85,7 @@ class EvaluationSet:
     notes: tuple[str, ...] = ()
     origin: Mapping[str, np.ndarray] = field(default_factory=dict)
     origins: tuple[str, ...] = ()
+    files: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def read(self, pairs: Pairs, positions: np.ndarray) -> dict[str, np.ndarray]:
         """Some samples on the network's scale.
@@ -147,6 +149,7 @@ def evaluation_set(
         notes=source.notes if val is None else (),
         origin=source.origin(pairs),
         origins=source.origins,
+        files=source.files(pairs),
     )
 
 

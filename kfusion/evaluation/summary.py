@@ -207,6 +207,7 @@ def _shown(
     return [
         {
             "row": int(row),
+            **_names_of(samples, row),
             "label": names[label[row]],
             "votes": {
                 view: {"class": names[each[row].argmax()], "confidence": float(each[row].max())}
@@ -301,6 +302,13 @@ def conflicts(
     return facts
 
 
+def _names_of(samples: EvaluationSet, row: int) -> dict[str, Any]:
+    """What finds a sample in the data: each modality's row, and its files where it comes from such."""
+    rows = {f"{name}_row": int(rows[row]) for name, rows in samples.pairs.rows.items()}
+    files = {name: str(each[row]) for name, each in samples.files.items() if each[row]}
+    return {**rows, **({"files": files} if files else {})}
+
+
 def _worst(
     samples: EvaluationSet,
     label: np.ndarray,
@@ -315,7 +323,7 @@ def _worst(
     return [
         {
             "row": int(row),
-            **{f"{name}_row": int(rows[row]) for name, rows in pairs.rows.items()},
+            **_names_of(samples, row),
             "label": names[label[row]],
             "votes": {
                 view: {"class": names[predicted[view][row]], "confidence": float(each[row].max())}

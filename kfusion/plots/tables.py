@@ -261,6 +261,14 @@ def evaluation_tables(facts: Facts, words: Words) -> Iterator[Table]:
     yield calibration_table(facts["calibration"])
     if "trust" in facts:
         yield trust_table(facts["trust"])
+    if facts["worst"]:
+        rows = [(called(row), row["label"], row["votes"][FUSED]["class"]) for row in facts["worst"][:SHOWN_CLASSES]]
+        yield Table("worst errors", ("row", "truth", "answer"), rows, words=(0, 1, 2))
+
+
+def called(row: Facts) -> str:
+    """A sample by its files, else by its number, as evaluation.json's "worst" has it."""
+    return "\n".join(row["files"].values()) if row.get("files") else str(row["row"])
 
 
 def _interval(bounds: Sequence[float], form: str = ".4f") -> str:

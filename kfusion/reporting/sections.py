@@ -24,6 +24,7 @@ from kfusion.plots.tables import (
     Table,
     agreement_table,
     calibration_table,
+    called,
     followed_table,
     lost_tables,
     report_table,
@@ -440,7 +441,7 @@ def errors(findings: Findings) -> Iterator[Block]:
     yield from drawn(findings, "evaluate", "worst_errors", alt, caption, photo=True, wide=True)
     titles = view_titles(facts["worst"][0]["votes"])
     rows = [
-        [str(row["row"]), row["label"], *(_vote(row["votes"][view]) for view in titles)]
+        [called(row), row["label"], *(_vote(row["votes"][view]) for view in titles)]
         for row in facts["worst"][:SHOWN_ERRORS]
     ]
     head = ["test row", "truth", *titles.values()]
