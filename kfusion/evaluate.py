@@ -30,8 +30,9 @@ class Command:
 
     run: Annotated[Path, tyro.conf.Positional]
     """The run folder, of a training that is finished."""
-    data: str = ""
-    """Evaluate on other labelled data of the same shapes and classes: 'builtin' or a folder; else the test part."""
+    data: tuple[str, ...] = ()
+    """Evaluate on other labelled data of the same shapes and classes, 'builtin', a folder, or several; else the test
+    part."""
     test_labels: str = ""
     """With --data: a CSV with the labels of the competition's test files."""
     force: bool = False
@@ -49,8 +50,9 @@ def main() -> None:
     command = parse(Command, PROG)
     with quiet():
         from kfusion.evaluation.evaluator import Request, evaluate
-    settings = {name: value for name, value in vars(command).items() if name != "run"}
-    place = evaluate(command.run, Request(**settings), console)
+    settings = {name: value for name, value in vars(command).items() if name not in ("run", "data")}
+    data = command.data if len(command.data) > 1 else "".join(command.data)
+    place = evaluate(command.run, Request(data=data, **settings), console)
     console.print(f"\nevaluation: {place}", soft_wrap=True)
 
 

@@ -1,6 +1,9 @@
 """Several sources: one list of classes, rows that know where they come from, and what cannot agree."""
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ import pytest
 from kfusion.config import Config, DataConfig, config_from_json
 from kfusion.data.loaders import join, load
 from kfusion.data.splits import split
+from kfusion.evaluation.inference import other_data
 from kfusion.metrics.classification import by_origin
 from kfusion.plots.tables import Words, sources_table
 from kfusion.train import read_command
@@ -56,6 +60,26 @@ def test_groups_of_two_sources_differ_and_equal_rows_are_never_divided(two):
             assert all(2 <= count <= 6 for count in [*counts[0][:3], *counts[1][[0, 2, 3]]])
 
 
+def test_a_run_is_evaluated_on_several_sources_in_its_own_order_of_classes(two):
+    trained = load(DataConfig(data=two))
+    spec = replace(trained.spec, class_names=("yak", "owl", "dog", "cat"))
+    facts = {"source": trained.info, **{f"{name}_range": trained.info[f"{name}_range"] for name in spec.names}}
+    run: Any = SimpleNamespace(spec=lambda: spec, data=lambda: facts, config=Config)
+    samples = other_data(run, two, "", 0, force=False)
+    assert samples.name == "a + b" and len(samples.pairs) == 120 and samples.origins == ("a", "b")
+    names = np.array(spec.class_names)[samples.pairs.label]
+    assert names.tolist() == np.repeat(["cat", "dog", "owl", "owl", "yak", "cat"], 20).tolist()
+    table = by_origin({"fused": np.eye(4)[samples.pairs.label]}, samples.pairs.label, samples.origin, samples.origins)
+    assert {(row["source"], row["views"]["fused"]["num_rows"]) for row in table} >= {("a", 60), ("b", 60)}
+    own: Any = SimpleNamespace(spec=lambda: spec, data=lambda: facts, config=lambda: Config(data=DataConfig(data=two)))
+    with pytest.raises(UserError, match=r"a: --data must be other data than the run was trained on"):
+        other_data(own, two, "", 0, force=False)
+    alone = load(DataConfig(data=two[0])).spec.class_names
+    with pytest.raises(UserError, match=r"classes must be those of the run"):
+        other_data(run, two[0], "", 0, force=False)
+    assert len(alone) == 3
+
+
 def test_a_modality_that_one_source_lacks_is_absent_there(two, tmp_path):
     (tmp_path / "b" / "audio.npy").unlink()
     source = load(DataConfig(data=two))
@@ -92,6 +116,10 @@ def test_files_are_read_as_the_built_in_features_are_and_number_words_are_digits
     assert source.info["front_end"] == load(DataConfig(data=both[1], sound="word")).info["front_end"]
     parts = split(source, DataConfig(), 0)
     assert (source.origin(parts.test)["audio"] == 1).any()
+    files = source.files(parts.test)["audio"]
+    assert [Path(file).parents[1].name if file else "builtin" for file in files] == [
+        "mine" if origin else "builtin" for origin in source.origin(parts.test)["audio"]
+    ]
     limited = load(DataConfig(data=both, limit=30))
     origin = limited["image"].origin
     assert origin is not None and np.bincount(origin)[0] == 30

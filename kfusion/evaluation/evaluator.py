@@ -103,7 +103,7 @@ class Request:
     """What is to be evaluated.
 
     Args:
-        data: other data than the run's own test part: 'builtin' or a folder; "": the run's own.
+        data: other data than the run's own test part: 'builtin' or a folder, or several; "": the run's own.
         test_labels: a CSV with the labels of the competition's test files.
         force: take data on another scale too.
         seed: decides conflicts, corruptions and the bootstrap.
@@ -111,7 +111,7 @@ class Request:
         grid_rows: rows of the grid at most, evenly over the classes; 0: all.
     """
 
-    data: str = ""
+    data: str | tuple[str, ...] = ""
     test_labels: str = ""
     force: bool = False
     seed: int = 0
@@ -178,16 +178,16 @@ def evaluate(folder: Path, request: Request, console: Console | None = None) -> 
     return place
 
 
-def place_of(run: Run, data: str) -> Path:
+def place_of(run: Run, data: str | tuple[str, ...]) -> Path:
     """The folder for an evaluation on other data: called like these, or with a fingerprint where that name is taken.
 
     It is taken where the run's own evaluation writes a file or folder so called, or other data have it already.
 
     Args:
         run: that is evaluated.
-        data: 'builtin' or a folder.
+        data: 'builtin' or a folder, or several.
     """
-    name = Path(data).resolve().name or "data"
+    name = "+".join(Path(each).resolve().name for each in _sources(data)) or "data"
     reserved = (FIGURES, *INSIDE["evaluation"])
     free = not name.startswith(".") and not any(fnmatch(name.lower(), pattern) for pattern in reserved)
     if free and _is_of(run.evaluation / name, data):
@@ -196,7 +196,11 @@ def place_of(run: Run, data: str) -> Path:
     return run.evaluation / f"{short}-{fingerprint_of(data)}"
 
 
-def _is_of(place: Path, data: str) -> bool:
+def _sources(data: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (data,) if isinstance(data, str) else data
+
+
+def _is_of(place: Path, data: str | tuple[str, ...]) -> bool:
     """Whether the evaluation that is kept in a folder, if any, is on these data."""
     facts = _written_json(place / "evaluation.json")
     if facts is None:
@@ -208,10 +212,10 @@ def _is_of(place: Path, data: str) -> bool:
     return fingerprint_of(str(own.get("name"))) == fingerprint_of(data)
 
 
-def fingerprint_of(data: str) -> str:
+def fingerprint_of(data: str | tuple[str, ...]) -> str:
     """Of where data lie; the built-in ones are no folder."""
-    where = data if data == "builtin" else str(Path(data).resolve())
-    return hashlib.sha256(where.encode()).hexdigest()[:8]
+    places = (each if each == "builtin" else str(Path(each).resolve()) for each in _sources(data))
+    return hashlib.sha256("\n".join(places).encode()).hexdigest()[:8]
 
 
 def predicted(

@@ -19,6 +19,7 @@ import tensorflow as tf
 from kfusion.config import DataConfig
 from kfusion.data.dataset import Pairs, Source, pair_by_label
 from kfusion.data.loaders import is_media, load
+from kfusion.data.sources import join
 from kfusion.data.statistics import require_scale, require_within
 from kfusion.io import read_arrays, read_back, write_atomically
 from kfusion.metrics.modalities import partners
@@ -153,13 +154,13 @@ def evaluation_set(
     )
 
 
-def other_data(run: Run, data: str, test_labels: str, seed: int, force: bool) -> EvaluationSet:
+def other_data(run: Run, data: str | tuple[str, ...], test_labels: str, seed: int, force: bool) -> EvaluationSet:
     """Other data of the same shapes and classes: their labelled test files where they have them, or else their own
     validation files, or else every row.
 
     Args:
         run: whose network is evaluated.
-        data: 'builtin' or a folder.
+        data: 'builtin', a folder or a table, or several of these as one.
         test_labels: a CSV with the labels of the competition's test files.
         seed: pairs the modalities' rows by class, where the data do not say which belong together.
         force: take data on another scale too, and all rows of the data that the run was trained on.
@@ -168,19 +169,22 @@ def other_data(run: Run, data: str, test_labels: str, seed: int, force: bool) ->
         UserError: shapes, classes or scale are not those of the run, or it was trained on these very files.
     """
     spec, facts = run.spec(), run.data()
-    # Files become arrays of the run's shape; arrays have a shape of their own, which must be the run's.
-    settings = _file_settings(data, spec) if is_media(data) else {}
-    if Path(data).is_file():
-        settings["columns"] = run.config().data.columns
-    source = load(DataConfig(data=data, test_labels=test_labels, **settings))
+    config = DataConfig(data=data, test_labels=test_labels)
+    sources, data = (
+        {each: _read(run, replace(config, data=each)) for each in config.sources},
+        " + ".join(config.sources),
+    )
+    source = next(iter(sources.values())) if len(sources) == 1 else _in_order(join(sources), spec)
     _require_same(data, source.spec, spec)
     if source.info.get("columns", {}) != facts["source"].get("columns", source.info.get("columns", {})):
         raise UserError(f"{data}: columns must be those of the run, in its order. Found: others")
     unbounded = [name for name, kind, _ in each_of(spec) if not kind.is_bounded()]
     if not force:
-        if not source.official_test and _is_trained_on(source, data, facts["source"], run.config().data):
+        for called, own in sources.items():
+            if own.official_test or not _is_trained_on(own, called, facts["source"], run.config().data):
+                continue
             rule = "--data must be other data than the run was trained on; leave it out to judge by the run's test part"
-            raise UserError(f"{data}: {rule}, or give --force. Found: the same files")
+            raise UserError(f"{called}: {rule}, or give --force. Found: the same files")
         for name in unbounded:
             require_scale(data, f"{name} features", _range(source.info, name), _range(facts, name))
     part = "test files" if source.official_test else "validation files" if source.official_val else "all rows"
@@ -199,6 +203,30 @@ def other_data(run: Run, data: str, test_labels: str, seed: int, force: bool) ->
         }
     )
     return evaluation_set(spec, tested, pairs, part, pairs, None)
+
+
+def _read(run: Run, config: DataConfig) -> Source:
+    """One source, as the run's own data were read."""
+    data, settings = config.sources[0], {}
+    # Files become arrays of the run's shape; arrays have a shape of their own, which must be the run's.
+    if is_media(data):
+        settings |= _file_settings(data, run.spec())
+    if Path(data).is_file():
+        settings["columns"] = run.config().data.columns
+    return load(replace(config, **settings))
+
+
+def _in_order(source: Source, trained: Spec) -> Source:
+    """Several sources as one, whose classes have the order of the run's, where they are the same."""
+    names = source.spec.class_names
+    if set(names) != set(trained.class_names):
+        return source
+    number = np.array([trained.class_names.index(name) for name in names])
+    data = {name: replace(each, label=number[each.label]) for name, each in source.data.items()}
+    parts = {
+        part: _in_order(own, trained) for part in ("official_val", "official_test") if (own := getattr(source, part))
+    }
+    return replace(source, data=data, spec=replace(source.spec, class_names=trained.class_names), **parts)
 
 
 def _range(facts: Mapping[str, Any], name: str) -> tuple[float, float]:
