@@ -224,6 +224,8 @@ class AugmentConfig:
     """Slant images by up to this many pixels per pixel of height, either way."""
     image_damage: float = 0.0
     """Share of the images turned far, half covered or inverted; the fusion learns when not to trust an image."""
+    image_jitter: float = 0.0
+    """Change brightness, contrast and saturation by up to this share; of pictures in colour alone."""
     background: float = 0.0
     """Probability that a sound gets steady background noise; needs features in decibels."""
     gain: float = 0.0
@@ -255,6 +257,7 @@ class AugmentConfig:
         check_fields(self)
         require(0 <= self.rotation <= 0.5, "rotation", "in [0, 0.5] turns", self.rotation)
         require(0 <= self.zoom < 1, "zoom", "in [0, 1)", self.zoom)
+        require(0 <= self.image_jitter < 1, "image_jitter", "in [0, 1)", self.image_jitter)
         for name in ("image_damage", "background", "mix", "time_stretch", "time_warp", "wrong_sound", "wrong_image"):
             require(0 <= getattr(self, name) <= 1, name, "in [0, 1]", getattr(self, name))
         wrong = self.wrong_sound + self.wrong_image

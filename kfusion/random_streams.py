@@ -41,6 +41,7 @@ class Stream(Enum):
     IMAGE_DAMAGE = "sample", 5
     FREQUENCY_WARP = "sample", 6
     LEVEL = "sample", 8
+    IMAGE_JITTER = "sample", 9
     CONFLICT = "evaluation", 1
     CORRUPTIONS = "evaluation", 2
     """Of the first corruption; each further one has the next number."""

@@ -7,10 +7,10 @@ import tensorflow as tf
 from scipy.ndimage import rotate
 
 from kfusion.config import AugmentConfig
-from kfusion.modalities.image.augmentation import RandomDamage, turned
+from kfusion.modalities.image.augmentation import RandomDamage, RandomJitter, turned
 from kfusion.prepared_data import Augmentation
-from kfusion.random_streams import sample_keys
-from kfusion.spec import Spec
+from kfusion.random_streams import Stream, sample_keys, uniform
+from kfusion.spec import ModalitySpec, Spec
 
 NUM = 600
 
@@ -118,3 +118,35 @@ def test_damage_survives_serialisation_and_follows_the_key_alone():
 def test_a_share_outside_0_to_1_is_refused(share):
     with pytest.raises(ValueError, match=r"'image_damage' must be in \[0, 1\]"):
         AugmentConfig(image_damage=share)
+
+
+def test_colour_jitter_changes_saturation_contrast_and_brightness_by_the_samples_key():
+    rng, num = np.random.default_rng(0), 64
+    image = rng.uniform(100, 150, (num, 6, 5, 3)).astype(np.float32)
+    keys = tf.constant(sample_keys(0, 0, np.arange(num)))
+    layer = RandomJitter(0.2, 255)
+    found = layer(image, keys, training=True).numpy()
+    share = 0.2 * (2 * uniform(keys, Stream.IMAGE_JITTER, 3).numpy().astype(np.float64) - 1)
+    assert np.abs(share).max() > 0.19 and np.abs(share.mean(axis=0)).max() < 0.05
+    for row in (0, 17):
+        saturation, contrast, brightness = share[row]
+        grey = image[row].astype(np.float64) @ [0.299, 0.587, 0.114]
+        coloured = grey[..., None] + (1 + saturation) * (image[row] - grey[..., None])
+        expected = coloured.mean() + (1 + contrast) * (coloured - coloured.mean()) + brightness * 255
+        np.testing.assert_allclose(found[row], expected, rtol=1e-4)
+    np.testing.assert_allclose(layer(image[17:18], keys[17:18], training=True), found[17:18], rtol=1e-6)
+    np.testing.assert_array_equal(layer(image, keys, training=False), image)
+    bright = layer(np.full((num, 2, 2, 3), 250, np.float32), keys, training=True).numpy()
+    assert bright.max() == 255 and bright.min() > 150
+    again = RandomJitter.from_config(layer.get_config())
+    np.testing.assert_array_equal(again(image, keys, training=True), found)
+
+
+def test_colour_jitter_is_of_pictures_in_colour_alone_and_off_unless_asked_for():
+    grey, colour = Spec(), Spec({"image": ModalitySpec("image", (8, 8, 3), scale=255)})
+    jitter = AugmentConfig(image_jitter=0.3)
+    for spec, config, number in ((grey, jitter, 0), (colour, jitter, 1), (colour, AugmentConfig(), 0)):
+        layers = Augmentation(config, spec, {"audio": np.zeros(507)}).layers["image"]
+        assert sum(isinstance(layer, RandomJitter) for layer in layers) == number
+    with pytest.raises(ValueError, match=r"'image_jitter' must be in \[0, 1\)"):
+        AugmentConfig(image_jitter=1.0)

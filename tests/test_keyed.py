@@ -69,6 +69,7 @@ def test_a_stream_stands_for_the_number_that_runs_have_always_used():
         "IMAGE_DAMAGE": ("sample", 5),
         "FREQUENCY_WARP": ("sample", 6),
         "LEVEL": ("sample", 8),
+        "IMAGE_JITTER": ("sample", 9),
         "CONFLICT": ("evaluation", 1),
         "CORRUPTIONS": ("evaluation", 2),
         "ORDER": ("epoch", 1),

@@ -236,10 +236,10 @@ class Image(Modality):
     def augmentations(
         self, config: "AugmentConfig", name: str, spec: ModalitySpec, mean: Any, front_end: str | None
     ) -> list[Callable[..., Any]]:
-        """Flip, rotation, zoom, shear and crop as one warp; then damage."""
+        """Flip, rotation, zoom, shear and crop as one warp; colour jitter; damage."""
         from kfusion.modalities.image.augmentation import layers_of
 
-        return layers_of(config, spec.scale, "" if name == self.kind else f"{name}_")
+        return layers_of(config, spec.scale, spec.shape[-1], "" if name == self.kind else f"{name}_")
 
     def all_corruptions(self) -> dict[str, Corruption]:
         """Noise, blur, occlusion, rotation, lost contrast and inversion."""

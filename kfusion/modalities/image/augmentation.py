@@ -1,4 +1,4 @@
-"""Random changes of training images: one warp of the batch, and damage beyond ordinary variation.
+"""Random changes of training images: one warp of the batch, colour jitter, and damage beyond ordinary variation.
 
 An augmentation is a layer here, its settings in `config.AugmentConfig`, and its random stream; `layers_of` lists
 them in their order. All are keyed by sample (`random_streams`): layers take the keys beside the images.
@@ -25,17 +25,20 @@ COLOURS = 3
 Affine = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
 
 
-def layers_of(config: AugmentConfig, pixel_max: float, prefix: str = "") -> list[Any]:
+def layers_of(config: AugmentConfig, pixel_max: float, channels: int, prefix: str = "") -> list[Any]:
     """The layers that some settings ask for, in their order.
 
     Args:
         config: which of the changes, and how far.
         pixel_max: full brightness, in the images' own units.
+        channels: of the images.
         prefix: of the layers' names.
     """
     layers = []
     if config.flip != "none" or config.rotation or config.crop or config.zoom or config.shear:
         layers.append(RandomWarp(config, name=f"{prefix}random_warp", dtype="float32"))
+    if config.image_jitter and channels == COLOURS:
+        layers.append(RandomJitter(config.image_jitter, pixel_max, name=f"{prefix}random_jitter", dtype="float32"))
     if config.image_damage:
         layers.append(RandomDamage(config.image_damage, pixel_max, name=f"{prefix}random_damage", dtype="float32"))
     return layers
@@ -124,6 +127,55 @@ class RandomWarp(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments that make the same object, for saving."""
         return {**super().get_config(), "config": vars(self.config)}
+
+
+LUMA = (0.299, 0.587, 0.114)
+"""What red, green and blue add to the brightness (ITU-R BT.601)."""
+
+
+@keras.saving.register_keras_serializable("kfusion")
+class RandomJitter(keras.layers.Layer):
+    """Other light: saturation, contrast and brightness, each changed by a share s, uniform in [-amount, amount].
+
+        y = grey(x) + (1 + s₁) (x - grey(x));   z = m + (1 + s₂) (y - m), m the mean of y;   z + s₃ · pixel_max
+
+    Keras' RandomSaturation, RandomContrast and RandomBrightness do the same, but their random numbers come from a state
+    and not from the sample's key.
+
+    Args:
+        amount: the largest share, in [0, 1).
+        pixel_max: full brightness, in the images' own units.
+
+    Input shape:
+        image float32 (batch, height, width, 3) in [0, pixel_max], and keys int64 (batch,).
+
+    Output shape:
+        As the image's, cut off at 0 and pixel_max; outside training, the image itself.
+    """
+
+    def __init__(self, amount: float, pixel_max: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.amount, self.pixel_max = amount, float(pixel_max)
+
+    def call(self, image: Any, keys: Any, training: bool | None = None) -> Any:
+        """Changes images in training; see the class."""
+        if not training:
+            return image
+        share = self.amount * (2.0 * uniform(keys, Stream.IMAGE_JITTER, 3) - 1.0)
+        saturation, contrast, brightness = tf.unstack(share[:, :, None, None, None], axis=1)
+        grey = tf.reduce_sum(image * LUMA, axis=3, keepdims=True)
+        image = grey + (1.0 + saturation) * (image - grey)
+        mean = tf.reduce_mean(image, axis=(1, 2, 3), keepdims=True)
+        image = mean + (1.0 + contrast) * (image - mean) + brightness * self.pixel_max
+        return tf.clip_by_value(image, 0.0, self.pixel_max)
+
+    def compute_output_shape(self, image_shape: Any, keys_shape: Any) -> Any:
+        """The shape of the output, for Keras."""
+        return image_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make the same object, for saving."""
+        return {**super().get_config(), "amount": self.amount, "pixel_max": self.pixel_max}
 
 
 SMALLEST_TURN, WIDEST_TURN = 20 / 360, 0.5
