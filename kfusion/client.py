@@ -194,9 +194,12 @@ def print_votes(prediction: Prediction) -> None:
     votes = {name: int(labels[0]) for name, labels in prediction.votes.items() if labels[0] >= 0}
     if len(votes) < 2:
         return
-    names = {int(prediction.label[0]): prediction.class_name[0]}
+    names, outputs = {int(prediction.label[0]): prediction.class_name[0]}, prediction.outputs
+    # A model of an earlier version names the answer's class alone.
+    told = {name: outputs.get(f"{name}_class_name") for name in votes}
+    names |= {votes[name]: str(named[0]) for name, named in told.items() if named is not None}
     alone = [
-        f"{name} alone: {names.get(vote, f'class {vote}')} ({prediction.outputs[f'{name}_probabilities'][0, vote]:.1%})"
+        f"{name} alone: {names.get(vote, f'class {vote}')} ({outputs[f'{name}_probabilities'][0, vote]:.1%})"
         for name, vote in votes.items()
     ]
     print(f"{', '.join(alone)}; they {'agree' if len(set(votes.values())) == 1 else 'disagree'}")

@@ -6,7 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from kfusion.client import Client, Rejected, TooLate
+from kfusion.client import Client, Prediction, Rejected, TooLate, print_votes
 from kfusion.runtime.c_api import Refused, ServedModel
 from kfusion.runtime.protos import fill_tensor, message, read_array
 from kfusion.transport import read_inputs
@@ -161,6 +161,19 @@ def test_the_command_line_says_the_class_and_what_each_half_says_alone(rest, tmp
     assert answer.votes["audio"] == answer.outputs["audio_probabilities"].argmax()
     assert second.endswith("; they agree" if answer.votes["image"] == answer.votes["audio"] else "; they disagree")
     assert f"({answer.outputs['audio_probabilities'].max():.1%})" in second
+
+
+def test_a_vote_that_lost_is_called_by_its_class_where_the_model_tells_it(capsys):
+    outputs = {
+        "class_name": np.array(["drone"]),
+        "image_probabilities": np.array([[0.25, 0.75]]),
+        "audio_probabilities": np.array([[0.875, 0.125]]),
+    }
+    told = {"image_class_name": np.array(["bird"]), "audio_class_name": np.array(["drone"])}
+    for more, second in (({}, "class 1"), (told, "bird")):
+        print_votes(Prediction(np.array([0]), np.array([[0.6, 0.4]]), outputs | more))
+        expected = f"image alone: {second} (75.0%), audio alone: drone (87.5%); they disagree\n"
+        assert capsys.readouterr().out == expected
 
 
 def test_the_command_line_refuses_what_is_not_there(rest, tmp_path):

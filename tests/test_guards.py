@@ -163,6 +163,10 @@ def test_answers_are_those_of_the_network_in_each_view(asked):
         np.testing.assert_allclose(asked.replies[name].outputs["probabilities"], views[name][:ROWS], atol=1e-5)
     assert both["label"].tolist() == views["fused"][:ROWS].argmax(axis=1).tolist()
     assert both["class_name"].tolist() == [str(label).encode() for label in both["label"]]
+    for name in ("image", "audio"):
+        classes = both[f"{name}_probabilities"].argmax(axis=1)
+        assert both[f"{name}_class_name"].tolist() == [str(each).encode() for each in classes]
+        assert set(asked.replies[name].outputs[f"{'audio' if name == 'image' else 'image'}_class_name"]) == {b""}
     assert both["embedding"].shape == (ROWS, 256) and both["present"].all()
 
 

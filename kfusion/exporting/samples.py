@@ -286,11 +286,19 @@ class Expected:
             thresholds = self.trust.thresholds(self.caution.coverage)[(used << np.arange(len(names))).sum(axis=1)]
             said["prediction_set"] = raw >= thresholds[:, None]
             said["prediction_set"][rows, label] = True
+
+        def named(classes: np.ndarray) -> np.ndarray:
+            return np.array([self.spec.class_names[each].encode() for each in classes], object)
+
         return {
             "probabilities": np.where(several, self._tempered(raw, FUSED), one),
             "label": label,
-            "class_name": np.array([self.spec.class_names[each].encode() for each in label], object),
+            "class_name": named(label),
             **{f"{name}_probabilities": each for name, each in alone.items()},
+            **{
+                f"{name}_class_name": np.where(present[:, at], named(each.argmax(axis=1)), b"")
+                for at, (name, each) in enumerate(alone.items())
+            },
             "embedding": state,
             "present": present,
             **({SHARES: self._shares(values, used, label)} if len(names) <= MOST_MODALITIES else {}),

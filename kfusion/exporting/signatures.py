@@ -65,6 +65,10 @@ def meanings(spec: Spec) -> dict[str, str]:
             f"{name}_probabilities": f"the answer to the {nouns[name]} alone; zeros where there is none"
             for name in nouns
         },
+        **{
+            f"{name}_class_name": f"the class that the {nouns[name]} alone names; empty where there is none"
+            for name in nouns
+        },
         "embedding": "what the fusion head made of all that is there",
         "present": " ".join(f"{noun} there?" for noun in nouns.values()),
         SHARES: f"what {listed} each add to the log-odds of the label, as Shapley values",
@@ -357,7 +361,11 @@ class Endpoints:
             batch = tf.shape(next(iter(values.values())))[0]
             there = tf.repeat(tf.constant([[name in values for name in self.spec.names]]), batch, axis=0)
         outputs = self.answers(values, there, counts)
-        outputs |= {"class_name": tf.gather(tf.constant(self.spec.class_names), outputs["label"]), "present": there}
+        class_names = tf.constant(self.spec.class_names)
+        outputs |= {"class_name": tf.gather(class_names, outputs["label"]), "present": there}
+        for at, name in enumerate(self.spec.names):
+            named = tf.gather(class_names, tf.argmax(outputs[f"{name}_probabilities"], axis=1))
+            outputs[f"{name}_class_name"] = tf.where(there[:, at], named, "")
         return {name: tf.identity(outputs[name], name=name) for name in meanings(self.spec) if name in outputs}
 
 
