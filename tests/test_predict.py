@@ -1,6 +1,7 @@
 """`python -m kfusion.predict` on arrays: what it reads, what it answers, what it refuses."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from kfusion.metrics.classification import temper
 from kfusion.prediction import inputs as stream
 from kfusion.prediction.job import Job, predict
 from kfusion.spec import FUSED
+from kfusion.validation import UserError
 from tests.exports import copied, views
 from tests.inputs import digits, write_arrays
 from tests.processes import in_process
@@ -209,3 +211,16 @@ def test_wrong_input_is_one_line_and_writes_nothing(words, sentence, trained_run
     said = capsys.readouterr().err
     assert sentence in said and said.count("\n") == 1 and said.startswith("kfusion: ")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_windows_are_of_files_and_replace_nothing_unasked(trained_run, tmp_path):
+    write_arrays(tmp_path / "data", *digits(4))
+    job = Job(trained_run, tmp_path / "data", tmp_path / "out.csv", windows=tmp_path / "windows.csv")
+    with pytest.raises(UserError, match=r"'windows' must be left out unless INPUT names files"):
+        predict(job)
+    (tmp_path / "windows.csv").write_text("mine")
+    with pytest.raises(UserError, match=r"'windows' must be a new file without --overwrite"):
+        predict(job)
+    with pytest.raises(UserError, match=r"'windows' must be a \.csv file"):
+        predict(replace(job, windows=tmp_path / "windows.txt"))
+    assert (tmp_path / "windows.csv").read_text() == "mine" and not (tmp_path / "out.csv").exists()

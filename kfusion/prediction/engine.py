@@ -123,7 +123,7 @@ def window_table(model: Model, rows: Rows, start: int, stop: int) -> pd.DataFram
     """
     files = rows.read(start, stop)
     if not isinstance(files, Files):
-        raise UserError("'windows' needs an input of files. Received: arrays")
+        raise UserError("windows are of files alone. Received: arrays")
     cut, row, windows = in_windows(model, files)
     answers = votes(model, start, model.prepare(cut))
     table = answer_table(answers, None, model.spec.class_names, full=True)

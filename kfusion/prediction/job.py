@@ -43,7 +43,7 @@ from kfusion.prediction.inputs import (
 from kfusion.prediction.models import Model, load_model
 from kfusion.prediction.outputs import Work, read_errors
 from kfusion.spec import Caution, Spec
-from kfusion.validation import UserError, broken
+from kfusion.validation import UserError, broken, require
 
 
 class RowsPerSecond(ProgressColumn):
@@ -175,6 +175,11 @@ def predict(job: Job, console: Console | None = None, engine: Engine = answer_sh
     """
     work = Work(job.out)
     work.check(job.resume, job.overwrite)
+    if job.windows:
+        possible = job.windows.suffix == ".csv" and job.windows.parent.is_dir()
+        require(possible, "windows", "a .csv file in a folder that exists", str(job.windows))
+        replaced = job.resume or job.overwrite or not job.windows.exists()
+        require(replaced, "windows", "a new file without --overwrite", str(job.windows))
     if job.resume and job.out.exists() and not work.begun:
         return Outcome(0, sum(1 for _ in read_errors(work.errors)), work.errors, None)
     return run_job(job, load_model(job.model, job.full or bool(job.windows), job.caution), console, engine)
@@ -206,6 +211,8 @@ def run_job(job: Job, model: Model, console: Console | None = None, engine: Engi
 
 def _answer(job: Job, work: Work, model: Model, console: Console | None, engine: Engine) -> Outcome:
     rows, notes = open_rows(job, work, model)
+    if job.windows and not isinstance(rows, FileRows):
+        raise UserError(f"'windows' must be left out unless INPUT names files. Received: '{job.windows}'")
     # Not before: an input that is refused costs no earlier job. Without its facts, nobody knows whose a shard is.
     if not (job.resume and work.begun):
         work.empty()
