@@ -46,7 +46,18 @@ def predict_views(network: keras.Model, pairs: Pairs, batch_size: int = 256) -> 
     predict = tf.function(lambda batch: model(batch, training=False), reduce_retracing=True)
     with readers_errors(), without_tracing_advice():
         probabilities = [predict(batch).numpy() for batch, _ in evaluation_batches(pairs, batch_size)]
-    return dict(zip(pairs.spec.views, np.concatenate(probabilities).swapaxes(0, 1), strict=True))
+    of_windows = np.concatenate(probabilities)
+    pooled = pool(of_windows.reshape(len(pairs), -1, *of_windows.shape[1:]).swapaxes(0, 1))
+    return dict(zip(pairs.spec.views, pooled.swapaxes(0, 1), strict=True))
+
+
+def pool(probabilities: np.ndarray) -> np.ndarray:
+    """The answers to windows as one, as `model.answers` pools them: (windows, …, num_classes) -> (…, num_classes)."""
+    if len(probabilities) == 1:
+        return probabilities[0]
+    logs = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)).mean(axis=0)
+    joined = np.exp(logs - logs.max(axis=-1, keepdims=True))
+    return joined / joined.sum(axis=-1, keepdims=True)
 
 
 MOST_FITTED = 10_000

@@ -252,7 +252,9 @@ def load_own(run: Run) -> tuple[Source, Split]:
     if isinstance(data.data, str) and is_media(data.data):
         # What the files decided at training, and what an older run could not yet say.
         for _, kind, shape in each_of(run.spec()):
-            data = replace(data, **kind.file_settings(shape), word_copies=0)
+            data = replace(data, **kind.file_settings(shape))
+        if not any(kind.windows(shape) for _, kind, shape in each_of(run.spec())):
+            data = replace(data, word_copies=0)
     try:
         source = load(data)
     except UserError as error:

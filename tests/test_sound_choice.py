@@ -13,6 +13,8 @@ import soundfile
 
 from kfusion.config import Config, DataConfig, ModelConfig, config_from_json
 from kfusion.data.loaders import load
+from kfusion.data.pipeline import evaluation_batches
+from kfusion.inference import pool
 from kfusion.modalities import modality
 from kfusion.modalities.audio.augmentation import AROUND_S, MOST_SPEED, QUIETER_DB, add_background, varied_files, vary
 from kfusion.modalities.audio.corruption import Surroundings, add_white_noise, fitting
@@ -273,6 +275,13 @@ def test_training_draws_windows_of_long_recordings_and_short_ones_as_they_are(tm
     # The first and the last second are loud, the middle one, which is the recording's own row, is faint.
     level = [draw[longer[0]].mean() for draw in draws]
     assert min(level[1], level[5]) > level[0] + 20
+    # Where they are evaluated, the windows of one recording follow each other, and are pooled.
+    rows = [(batch["audio"].numpy(), label.numpy()) for batch, label in evaluation_batches(pairs, 16)]
+    values, label = (np.concatenate(each) for each in zip(*rows, strict=True))
+    np.testing.assert_array_equal(values, np.stack(draws, axis=1).reshape(9 * 6, -1))
+    np.testing.assert_array_equal(label, np.repeat(pairs.label, 6))
+    pooled = pool(np.array([[[0.5, 0.5]], [[0.9, 0.1]]]))
+    np.testing.assert_allclose(pooled, [[0.75, 0.25]], rtol=1e-6)
     assert load(replace(config, word_copies=0))["audio"].copies is None
     assert not is_longer(place / "hum" / "00.wav", recipe) and is_longer(place / "hum" / "long.wav", recipe)
     assert window_files((place / "hum" / "00.wav").read_bytes(), 3, 0, recipe) == [b""] * 3

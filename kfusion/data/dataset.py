@@ -200,6 +200,18 @@ class Pairs:
         present = self.present and of(self.present)
         return replace(self, label=self.label[places], rows=rows, labels=labels, positions=positions, present=present)
 
+    @property
+    def windowed(self) -> "Pairs":
+        """The same samples, of which `read` draws windows of long files, but no changed copies."""
+        cut = [name for name in self.copies if modality(self.spec[name]).windows(self.spec[name])]
+        copies = {name: self.copies[name] for name in cut}
+        return replace(self, copies=copies)
+
+    @property
+    def num_versions(self) -> int:
+        """Among how many versions of a sample `read` draws: itself and its copies."""
+        return 1 + max((copies.shape[1] for copies in self.copies.values()), default=0)
+
     def is_present(self, name: str) -> np.ndarray:
         """Which samples have a modality: bool (n,)."""
         return np.ones(len(self), bool) if self.present is None else self.present[name]

@@ -178,7 +178,8 @@ def _load_several(config: DataConfig, console: Console | None) -> Source:
     if config.test_labels:
         raise UserError(f"'test_labels' must be empty with several sources. Received: {config.test_labels!r}")
     usual, people = DataConfig(), {"split": "clip", "test_speakers": (), "val_speakers": (), "folds": 0, "fold": 0}
-    names = ("image_preprocessing", "image_shape", "sound", "sound_seconds", "sound_rate_hz", "skip_bad")
+    names = ("image_preprocessing", "image_shape", "sound", "sound_seconds", "sound_rate_hz", "sound_frames")
+    names = (*names, "word_copies", "skip_bad")
     read, files = {}, [data for data in config.sources if is_media(data)]
     for data in sorted(config.sources, key=files.__contains__):
         if not files and data not in files:  # Then nothing may be said of files, as with one source.

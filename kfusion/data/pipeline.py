@@ -195,7 +195,7 @@ def without_absent(label: np.ndarray, pairs: Pairs) -> np.ndarray:
 def evaluation_batches(
     pairs: Pairs, batch_size: int = 256, view: str = FUSED, with_keys: bool = False, all_views: bool = False
 ) -> tf.data.Dataset:
-    """All samples in order, unchanged, seen through one of the views.
+    """All samples in order, unchanged, seen through one of the views; of long files each window, side by side.
 
     Args:
         pairs: the samples.
@@ -206,17 +206,19 @@ def evaluation_batches(
             view's modality.
 
     Returns:
-        A dataset of ({name: values, "present"}, label int64 (batch,)).
+        A dataset of ({name: values, "present"}, label int64 (batch,)), `pairs.windowed.num_versions` rows a sample.
     """
-    starts = tf.data.Dataset.range(0, len(pairs), batch_size)
+    pairs = pairs.windowed
+    num = pairs.num_versions
+    starts = tf.data.Dataset.range(0, num * len(pairs), batch_size)
     spec = pairs.spec
     labels = pairs.label
     if all_views and pairs.present is not None:
         labels = without_absent(np.repeat(pairs.label[:, None], len(spec.views), axis=1), pairs)
 
     def rows(start: np.ndarray) -> tuple[np.ndarray, ...]:
-        chosen = np.arange(int(start), min(int(start) + batch_size, len(pairs)))
-        return (*pairs.read(chosen).values(), pairs.seen(chosen), labels[chosen])
+        chosen, version = divmod(np.arange(int(start), min(int(start) + batch_size, num * len(pairs))), num)
+        return (*pairs.read(chosen, version).values(), pairs.seen(chosen), labels[chosen])
 
     def read(start: tf.Tensor) -> tuple[Batch, tf.Tensor]:
         kinds = (*[tf.float32] * len(spec.names), tf.bool, tf.int64)

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -340,7 +340,7 @@ def _embed(model: keras.Model, pairs: Pairs, advance: Callable[[int], None]) -> 
     ask = tf.function(lambda batch: model(batch, training=False), reduce_retracing=True, autograph=False)
     batches = []
     with readers_errors():
-        for batch, label in evaluation_batches(pairs, BATCH_ROWS):
+        for batch, label in evaluation_batches(replace(pairs, copies={}), BATCH_ROWS):
             batches.append({name: values.numpy() for name, values in ask(batch).items()})
             advance(len(label))
     return {name: np.concatenate([batch[name] for batch in batches]) for name in embedding_layers(pairs.spec.names)}

@@ -21,6 +21,7 @@ from kfusion.data.dataset import Pairs, Source, pair_by_label
 from kfusion.data.loaders import is_media, load
 from kfusion.data.sources import join
 from kfusion.data.statistics import require_scale, require_within
+from kfusion.inference import pool
 from kfusion.io import read_arrays, read_back, write_atomically
 from kfusion.metrics.modalities import partners
 from kfusion.modalities import each_of
@@ -88,18 +89,20 @@ class EvaluationSet:
     origins: tuple[str, ...] = ()
     files: Mapping[str, np.ndarray] = field(default_factory=dict)
 
-    def read(self, pairs: Pairs, positions: np.ndarray) -> dict[str, np.ndarray]:
+    def read(self, pairs: Pairs, positions: np.ndarray, version: int = 0) -> dict[str, np.ndarray]:
         """Some samples on the network's scale.
 
         Args:
             pairs: of which samples; those of this set, or its others.
             positions: int (k,), in [0, len(pairs)).
+            version: 0: themselves; else which of their copies.
 
         Returns:
             float32 (k, *shape) for each modality.
         """
+        draws = np.full(len(positions), version) if version else None
         factor = {name: np.float32(self.trained[name].scale / pairs.spec[name].scale) for name in pairs.spec.names}
-        return {name: values * factor[name] for name, values in pairs.read(positions).items()}
+        return {name: values * factor[name] for name, values in pairs.read(positions, draws).items()}
 
 
 def whole_rows(pairs: Pairs) -> np.ndarray:
@@ -211,6 +214,8 @@ def _read(run: Run, config: DataConfig) -> Source:
     # Files become arrays of the run's shape; arrays have a shape of their own, which must be the run's.
     if is_media(data):
         settings |= _file_settings(data, run.spec())
+        if any(kind.windows(shape) for _, kind, shape in each_of(run.spec())):
+            settings["word_copies"] = run.config().data.word_copies
     if Path(data).is_file():
         settings["columns"] = run.config().data.columns
     return load(replace(config, **settings))
@@ -321,6 +326,7 @@ def fingerprint(samples: EvaluationSet, weights: str, seed: int) -> str:
     """
     digest = hashlib.sha256(f"{VERSION} {weights} {seed}".encode())
     for pairs in (samples.pairs, *([samples.val] if samples.val else [])):
+        digest.update(b"windows" * (pairs.windowed.num_versions - 1))
         digest.update(pairs.label.astype(np.int64).tobytes())
         if pairs.present is not None:
             digest.update(pairs.seen(np.arange(len(pairs))).tobytes())
@@ -342,7 +348,7 @@ def predict(samples: EvaluationSet, halves: Halves, key: str, seed: int, advance
         advance: is given the number of rows that are done.
     """
     label, spec = samples.pairs.label, samples.pairs.spec
-    embedded = _encode(samples, samples.pairs, halves, advance)
+    windows = _encode(samples, samples.pairs, halves, advance)
     shuffled = spec.names[::-1] if len(spec.names) > 1 else ()
     draws = draw(seed, np.arange(len(label)), Stream.CONFLICT.number, len(spec.names))
     partner, conflict = np.zeros((0, len(label)), np.int64), np.zeros((0, len(label), spec.num_classes), np.float32)
@@ -351,12 +357,16 @@ def predict(samples: EvaluationSet, halves: Halves, key: str, seed: int, advance
         partner = np.tile(np.arange(len(label)), (len(shuffled), 1))
         for at in range(len(shuffled)):
             partner[at, whole] = whole[partners(label[whole], draws[whole, at])]
-        recombined = [{**embedded, name: embedded[name][rows]} for name, rows in zip(shuffled, partner, strict=True)]
-        conflict = np.stack([_head(halves, each, spec.views[FUSED]) for each in recombined])
+        conflict = np.stack(
+            [
+                pool(np.stack([_head(halves, {**each, name: each[name][rows]}, spec.views[FUSED]) for each in windows]))
+                for name, rows in zip(shuffled, partner, strict=True)
+            ]
+        )
     val_label, val = np.zeros(0, np.int64), np.zeros((0, len(spec.views), spec.num_classes), np.float32)
     if samples.val is not None:
         val_label, val = samples.val.label, predict_views(samples, samples.val, halves, advance)
-    test = _views(halves, embedded, samples.pairs)
+    test = _views(halves, windows, samples.pairs)
     return Predictions(key, label, samples.group, test, partner, conflict, val_label, val)
 
 
@@ -372,27 +382,34 @@ def predict_views(samples: EvaluationSet, pairs: Pairs, halves: Halves, advance:
     return _views(halves, _encode(samples, pairs, halves, advance), pairs)
 
 
-def _encode(samples: EvaluationSet, pairs: Pairs, halves: Halves, advance: Advance) -> dict[str, np.ndarray]:
-    """The embeddings of each modality, float32 (n, embed_dim)."""
-    batches = []
-    for start in range(0, len(pairs), BATCH_ROWS):
-        rows = np.arange(start, min(start + BATCH_ROWS, len(pairs)))
-        batches.append({name: halves.encode(name, values) for name, values in samples.read(pairs, rows).items()})
-        advance(len(rows))
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in pairs.spec.names}
+Embedded = dict[str, np.ndarray]
 
 
-def _views(halves: Halves, embedded: dict[str, np.ndarray], pairs: Pairs) -> np.ndarray:
+def _encode(samples: EvaluationSet, pairs: Pairs, halves: Halves, advance: Advance) -> list[Embedded]:
+    """The embeddings of each modality, float32 (n, embed_dim), in each window of long files."""
+    pairs, found = pairs.windowed, []
+    for version in range(pairs.num_versions):
+        batches = []
+        for start in range(0, len(pairs), BATCH_ROWS):
+            rows = np.arange(start, min(start + BATCH_ROWS, len(pairs)))
+            read = samples.read(pairs, rows, version)
+            batches.append({name: halves.encode(name, values) for name, values in read.items()})
+            advance(0 if version else len(rows))
+        found.append({name: np.concatenate([batch[name] for batch in batches]) for name in pairs.spec.names})
+    return found
+
+
+def _views(halves: Halves, windows: list[Embedded], pairs: Pairs) -> np.ndarray:
     """The probabilities of each view; from all that a sample has, where it has nothing of the view's."""
     views: list[Any] = list(pairs.spec.views.values())
     if pairs.present is not None:
         own = pairs.seen(np.arange(len(pairs)))
         seen = [own & np.array(view) for view in views]
         views = [np.where(each.any(axis=1, keepdims=True), each, own) for each in seen]
-    return np.stack([_head(halves, embedded, present) for present in views], axis=1)
+    return np.stack([pool(np.stack([_head(halves, each, present) for each in windows])) for present in views], axis=1)
 
 
-def _head(halves: Halves, embedded: dict[str, np.ndarray], present: Any) -> np.ndarray:
+def _head(halves: Halves, embedded: Embedded, present: Any) -> np.ndarray:
     seen = np.broadcast_to(np.array(present), (len(next(iter(embedded.values()))), len(embedded)))
     num_rows = len(next(iter(embedded.values())))
     blocks = [slice(start, start + 16 * BATCH_ROWS) for start in range(0, num_rows, 16 * BATCH_ROWS)]
