@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from kfusion.config import Config, DataConfig, config_from_json
+from kfusion.data.dataset import ModalityData, Source
 from kfusion.data.loaders import join, load
 from kfusion.data.splits import split
 from kfusion.evaluation.inference import other_data
 from kfusion.metrics.classification import by_origin
 from kfusion.plots.tables import Words, sources_table
+from kfusion.spec import ModalitySpec, Spec
 from kfusion.train import read_command
 from kfusion.validation import UserError
 from tests.folders import write_own
@@ -156,3 +158,18 @@ def test_official_parts_are_those_of_all_or_of_none(two):
     both = join({"a": own, "b": replace(second, official_test=second.take(dict.fromkeys(second.data, np.arange(6))))})
     assert both.official_test is not None and len(both.official_test.anchor) == 10
     np.testing.assert_array_equal(both.official_test["image"].group[:4], both["image"].group[:4])
+
+
+def test_of_two_sources_each_is_heard_as_often_however_few_its_rows():
+    large, small = 90, 10
+    sound = ModalityData(np.arange(100.0)[:, None], np.repeat([0, 1], 50), np.arange(100))
+    sound = replace(sound, origin=np.r_[np.zeros(large, int), np.ones(small, int)])  # Class 1 alone has both.
+    image = ModalityData(np.arange(400.0)[:, None], np.repeat([0, 1], 200), np.arange(400))
+    spec = Spec({"one": ModalitySpec("vector", (1,)), "two": ModalitySpec("vector", (1,))}, ("a", "b"))
+    source = Source({"one": image, "two": sound}, False, spec)
+    pairs = source.pairs({"one": np.arange(400), "two": np.resize(np.arange(50), 400) + 50 * image.label})
+    again = pairs.take(np.arange(400)).repaired(np.random.default_rng(0))
+    heard = sound.origin[again.positions["two"]]
+    assert (sound.label[again.positions["two"]] == again.label).all()
+    assert not heard[:200].any()
+    assert 70 < heard[200:].sum() < 130

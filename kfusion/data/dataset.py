@@ -152,6 +152,7 @@ class Source:
             positions={name: np.asarray(positions[name], np.int64) for name in self.data},
             present={name: data.is_present(positions[name]) for name, data in self.data.items()} if some_lack else None,
             copies={name: data.copies for name, data in self.data.items() if data.copies is not None},
+            origins={name: data.origin[positions[name]] for name, data in self.data.items() if data.origin is not None},
         )
 
 
@@ -170,6 +171,7 @@ class Pairs:
             rows if left out.
         present: bool (n,) for each modality, which samples have it; None: all have all of them.
         copies: for each modality that has them, changed versions of the rows of its array; see `ModalityData`.
+        origins: for each modality of several sources, int64 (n,), each sample's source.
     """
 
     values: dict[str, np.ndarray]
@@ -180,6 +182,7 @@ class Pairs:
     positions: dict[str, np.ndarray] = None  # pyright: ignore[reportAssignmentType]
     present: dict[str, np.ndarray] | None = None
     copies: dict[str, np.ndarray] = field(default_factory=dict)
+    origins: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.labels is None:
@@ -196,9 +199,9 @@ class Pairs:
         def of(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             return {name: column[places] for name, column in columns.items()}
 
-        rows, labels, positions = of(self.rows), of(self.labels), of(self.positions)
-        present = self.present and of(self.present)
-        return replace(self, label=self.label[places], rows=rows, labels=labels, positions=positions, present=present)
+        names = ("rows", "labels", "positions", "origins")
+        columns = {name: of(getattr(self, name)) for name in names}
+        return replace(self, label=self.label[places], present=self.present and of(self.present), **columns)
 
     @property
     def windowed(self) -> "Pairs":
@@ -251,7 +254,8 @@ class Pairs:
         """The same samples of the first modality, each with others of its class from among this part's.
 
         Given its class, an image tells nothing about a sound: any of the class is as good a partner, and new partners
-        keep a network from learning the pairs by heart. A sample that lacks a modality goes on lacking it.
+        keep a network from learning the pairs by heart. A sample that lacks a modality goes on lacking it. Of several
+        sources each that has the class is heard as often as the others, however few its rows.
 
         Args:
             rng: decides the pairing.
@@ -278,7 +282,10 @@ class Pairs:
                 wanted = np.where(in_conflict, _other_labels(self.label, pool_label, rng), wanted)
             # Nobody else can stand in for a modality that is absent.
             chosen = np.arange(len(self))
-            chosen[here] = pool[pair_by_label(wanted[here], pool_label, rng)]
+            label = wanted[here]
+            if name in self.origins:
+                label, pool_label = _by_origin(label, pool_label, self.origins[name][pool], rng)
+            chosen[here] = pool[pair_by_label(label, pool_label, rng)]
             rows[name], positions[name] = self.rows[name][chosen], self.positions[name][chosen]
         labels = {first: self.labels[first], **dict.fromkeys(others, wanted)}
         return replace(self, rows=rows, positions=positions, labels=labels)
@@ -340,6 +347,17 @@ def pair_by_label(label: np.ndarray, pool_label: np.ndarray, rng: np.random.Gene
             raise UserError(f"'pool_label' must hold every label. Received: none of class {value}")
         out[rows] = np.resize(shuffled[low:high], len(rows))
     return out
+
+
+def _by_origin(
+    label: np.ndarray, pool_label: np.ndarray, origin: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both labels made finer by a source: the pool's by its own, the others' by one that has the class, at random."""
+    num = int(origin.max()) + 1
+    has = np.zeros((int(max(label.max(), pool_label.max())) + 1, num), bool)
+    has[pool_label, origin] = True
+    drawn = np.argmax(rng.random((len(label), num)) * has[label], axis=1)
+    return label * num + drawn, pool_label * num + origin
 
 
 def _other_labels(label: np.ndarray, pool_label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
