@@ -156,10 +156,10 @@ def test_background_comes_at_its_rate_and_only_to_decibels():
 
 
 def test_a_frequency_warp_reads_the_mel_axis_elsewhere():
-    bands = np.tile(np.arange(8, dtype=np.float32), (3, 2, 1))
-    draws = tf.constant([[0.0], [0.5], [1.0]])
+    bands = np.tile(np.arange(8, dtype=np.float32), (4, 2, 1))
+    draws = tf.constant([[0.0], [0.5], [0.75], [1.0]])
     moved = warp_frequency(tf.constant(bands), draws, np.log(2.0), "bands").numpy()
-    for row, factor in enumerate((0.5, 1.0, 2.0)):
+    for row, factor in enumerate((0.5, 1.0, 2.0**0.25, 2.0)):
         np.testing.assert_allclose(moved[row, 1], np.clip((np.arange(8) + 0.5) * factor - 0.5, 0, 7), atol=1e-5)
 
 

@@ -125,8 +125,9 @@ def _add_power(one_db: tf.Tensor, other_db: tf.Tensor) -> tf.Tensor:
 def warp_frequency(grid: Any, draws: Any, amount: float, unit: Unit = "coefficients") -> tf.Tensor:
     """Reads each sound at other frequencies, as a longer or shorter vocal tract has them.
 
-    Band m is read at (m + ½) exp(amount (2u - 1)) - ½ on the mel axis, between bands linearly, beyond the edges at the
-    edge band. That is a matrix over the bands, W, and over a cepstrum of cosines C the matrix C (W - 1) Cᵀ + 1.
+    Band m is read at (m + ½) exp(amount x |x|) - ½ with x = 2u - 1 on the mel axis, between bands linearly, beyond the
+    edges at the edge band: half of the sounds are moved by less than a quarter of the amount, since those who are known
+    are to be heard best as they are. That is a matrix over the bands, W, and over a cepstrum of cosines C the matrix C (W - 1) Cᵀ + 1.
     Reference: Jaitly and Hinton 2013, vocal tract length perturbation.
 
     Args:
@@ -138,7 +139,8 @@ def warp_frequency(grid: Any, draws: Any, amount: float, unit: Unit = "coefficie
     size = int(grid.shape[2])
     num_bands = size if unit == "bands" else max(NUM_BANDS, size)
     band = tf.range(num_bands, dtype=tf.float32)
-    place = (band + 0.5) * tf.exp(amount * (2.0 * draws - 1.0)) - 0.5
+    x = 2.0 * draws - 1.0
+    place = (band + 0.5) * tf.exp(amount * x * tf.abs(x)) - 0.5
     place = tf.expand_dims(tf.clip_by_value(place, 0.0, num_bands - 1.0), 2)
     change = tf.maximum(1.0 - tf.abs(place - band), 0.0) - tf.eye(num_bands)
     if unit == "coefficients":
