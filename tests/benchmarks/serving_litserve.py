@@ -10,10 +10,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import litserve
 import numpy as np
+from serving_files import read_image, read_sound
 
 
 class Fusion(litserve.LitAPI):
-    """TensorFlow Serving's row form in, its row form out."""
+    """TensorFlow Serving's row form in, of numbers or of files, its row form out."""
 
     def setup(self, device):
         import tensorflow as tf
@@ -23,7 +24,11 @@ class Fusion(litserve.LitAPI):
         self.constant = tf.constant
 
     def decode_request(self, request):
-        return {name: np.asarray(values, np.float32) for name, values in request["instances"][0].items()}
+        row = request["instances"][0]
+        if "image_bytes" in row:
+            files = {name: row[f"{name}_bytes"]["b64"] for name in ("image", "audio")}
+            return {"image": read_image(files["image"]), "audio": read_sound(files["audio"])}
+        return {name: np.asarray(values, np.float32) for name, values in row.items()}
 
     def batch(self, inputs):
         return {name: np.stack([each[name] for each in inputs]) for name in inputs[0]}

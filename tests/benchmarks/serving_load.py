@@ -1,14 +1,20 @@
 """The server under load from `wrk` on loopback, beside LitServe and MLServer around the same exported model.
 
     python -m tests.benchmarks.serving_load saved_models/kfusion/1 --others-python PYTHON_WITH_LITSERVE_AND_MLSERVER
+    python -m tests.benchmarks.serving_load saved_models/kfusion/1 --files --others-python …
+
+`--files` sends what a browser sends: a PNG and a WAV in base64, which the others read by `serving_files`.
 
 Needs wrk (Debian: apt-get install wrk). The others live in an environment of their own, since MLServer brings an old
-FastAPI: `python -m venv VENV && VENV/bin/pip install litserve mlserver tensorflow`. Each contender answers one pair per
-request, in its own protocol; that all give the same probabilities is checked before. LitServe and MLServer run without
-and with adaptive batching, and the better of the two counts. Each round starts no server anew; rounds are interleaved,
-and all servers but the one under load are stopped (SIGSTOP), so that none of them polls beside it.
+FastAPI: `python -m venv VENV && VENV/bin/pip install litserve mlserver tensorflow pillow soundfile scipy`. Each
+contender answers one pair per request, in its own protocol; that all give the same probabilities is checked before (of
+files: all the others, which hear the whole file as the word). LitServe and MLServer run without and with adaptive
+batching, and the better of the two counts. Each round starts no server anew; rounds are interleaved, and all servers
+but the one under load are stopped (SIGSTOP), so that none of them polls beside it.
 """
 
+import base64
+import io
 import json
 import os
 import re
@@ -23,15 +29,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import soundfile
 import tyro
+from PIL import Image
 from rich.table import Table
 
+from kfusion.data.loaders import load_builtin
 from kfusion.io import write_json
 from tests.benchmarks.answering import family
 from tests.benchmarks.others import Others
 from tests.benchmarks.tables import verdict, wide_console
 
-RATE_GOAL, TAIL_GOAL, CLIENTS, BATCH = 1.5, 3.0, 32, 64
+RATE_GOAL, TAIL_GOAL, CLIENTS, BATCH = 2.0, 3.0, 32, 64
 FIRST_PORT, PORTS_EACH, START_S = 18600, 5, 180
 HERE = Path(__file__).parent
 
@@ -44,6 +53,8 @@ class Settings:
     """An exported version: saved_models/NAME/VERSION."""
     others_python: Path | None = None
     """A Python with litserve, mlserver and tensorflow; without it kfusion runs alone."""
+    files: bool = False
+    """Send a PNG and a WAV, not numbers."""
     seconds: int = 5
     """Of each measurement."""
     rounds: int = 5
@@ -72,13 +83,34 @@ def pair() -> tuple[np.ndarray, np.ndarray]:
     return rng.random((28, 28, 1)).round(4), (rng.normal(size=507) * 20).round(4)
 
 
-def rows_body() -> str:
+def files() -> dict[str, str]:
+    """A digit as PNG and half a second of a hummed sound as 16-bit WAV at 44.1 kHz, in base64."""
+    picture, sound = io.BytesIO(), io.BytesIO()
+    Image.fromarray(np.asarray(load_builtin()["image"].values)[7].reshape(28, 28).astype(np.uint8)).save(picture, "PNG")
+    t = np.arange(22050) / 44100
+    hum = np.sin(np.pi * t / t[-1]) * sum(np.sin(2 * np.pi * 140 * each * t) / each for each in range(1, 9))
+    soundfile.write(sound, 0.1 * hum, 44100, "PCM_16", format="WAV")
+    return {
+        f"{name}_bytes": base64.b64encode(file.getvalue()).decode()
+        for name, file in (("image", picture), ("audio", sound))
+    }
+
+
+def rows_body(of_files: bool) -> str:
+    if of_files:
+        row = {name: {"b64": text} for name, text in files().items()}
+        return json.dumps({"signature_name": "raw_bytes", "instances": [row]})
     image, audio = pair()
     return json.dumps({"instances": [{"image": image.tolist(), "audio": audio.tolist()}]})
 
 
-def v2_body() -> str:
+def v2_body(of_files: bool) -> str:
     tensors = []
+    if of_files:
+        tensors = [
+            {"name": name, "shape": [1, 1], "datatype": "BYTES", "data": [text]} for name, text in files().items()
+        ]
+        return json.dumps({"inputs": tensors})
     for name, values in zip(("image", "audio"), pair(), strict=True):
         shape = [1, *values.shape]
         tensors.append({"name": name, "shape": shape, "datatype": "FP32", "data": values.ravel().tolist()})
@@ -96,12 +128,12 @@ def start(settings: Settings, number: int, kind: str, size: int, work: Path) -> 
     if kind == "kfusion":
         command = [sys.executable, "-m", "kfusion.serve", str(settings.version.parent), "--port", str(port)]
         command += ["--name", "kfusion"]
-        url, body = f"http://127.0.0.1:{port}/v1/models/kfusion:predict", rows_body()
+        url, body = f"http://127.0.0.1:{port}/v1/models/kfusion:predict", rows_body(settings.files)
     else:
         script = HERE / f"serving_{kind.lower()}.py"
         command = [str(settings.others_python), str(script), str(settings.version.resolve()), str(port), str(size)]
-        path, body = ("/predict", rows_body()) if kind == "LitServe" else ("/v2/models/kfusion/infer", v2_body())
-        url = f"http://127.0.0.1:{port}{path}"
+        path, make = ("/predict", rows_body) if kind == "LitServe" else ("/v2/models/kfusion/infer", v2_body)
+        url, body = f"http://127.0.0.1:{port}{path}", make(settings.files)
     name = kind if kind == "kfusion" else f"{kind}, {'adaptive batching' if size > 1 else 'no batching'}"
     with (work / f"{number}.txt").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=None if kind == "kfusion" else work)
@@ -202,7 +234,8 @@ def main() -> None:
         contenders = [start(settings, number, kind, size, work) for number, (kind, size) in enumerate(kinds)]
         try:
             answers = [wait_until_ready(each) for each in contenders]
-            if not all(np.allclose(answer, answers[0], atol=1e-5) for answer in answers):
+            alike = answers[settings.files :]
+            if not all(np.allclose(answer, alike[0], atol=1e-5) for answer in alike):
                 raise SystemExit("the contenders do not give the same probabilities")
             found = measure(contenders, settings, work)
             share = others.share()  # While the servers' own children can still be told from other programs.

@@ -14,6 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from mlserver import MLModel, MLServer, ModelSettings, Settings, types
 from mlserver.codecs import NumpyCodec, StringCodec
+from serving_files import read_image, read_sound
 
 
 class Fusion(MLModel):
@@ -26,7 +27,14 @@ class Fusion(MLModel):
         return True
 
     async def predict(self, payload: types.InferenceRequest) -> types.InferenceResponse:
-        given = {each.name: NumpyCodec.decode_input(each).astype(np.float32) for each in payload.inputs}
+        if payload.inputs[0].datatype == "BYTES":
+            files = {each.name: StringCodec.decode_input(each) for each in payload.inputs}
+            given = {
+                "image": np.stack([read_image(text) for text in files["image_bytes"]]),
+                "audio": np.stack([read_sound(text) for text in files["audio_bytes"]]),
+            }
+        else:
+            given = {each.name: NumpyCodec.decode_input(each).astype(np.float32) for each in payload.inputs}
         answer = self.answer(**{name: self.constant(values) for name, values in given.items()})
         outputs = []
         for name, values in answer.items():
