@@ -288,6 +288,18 @@ def group_ids(*fingerprints: np.ndarray) -> list[np.ndarray]:
     return np.split(ids, np.cumsum([len(part) for part in fingerprints])[:-1])
 
 
+def own_groups(group: np.ndarray, present: np.ndarray | None) -> np.ndarray:
+    """Ids of groups in which rows that lack a modality are not alike for that.
+
+    Args:
+        group: int64 (n,).
+        present: bool (n,), which rows have the modality; None: all have.
+    """
+    if present is None:
+        return group
+    return np.where(present, group, int(group.max()) + 1 + np.arange(len(group)))
+
+
 def scan_finite(array: np.ndarray, rows: np.ndarray, path: Path, missing: bool = False) -> Scan:
     """Looks once at some rows of an array.
 

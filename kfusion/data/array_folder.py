@@ -17,8 +17,16 @@ from pathlib import Path
 
 import numpy as np
 
-from kfusion.data.array_files import blank_lines, first_of_each_class, group_ids, list_folder, open_array, scan_finite
-from kfusion.data.dataset import ModalityData, Source, own_groups, read_coded, require_something
+from kfusion.data.array_files import (
+    blank_lines,
+    first_of_each_class,
+    group_ids,
+    list_folder,
+    open_array,
+    own_groups,
+    scan_finite,
+)
+from kfusion.data.dataset import ModalityData, Source, read_coded, require_something
 from kfusion.data.splits import joined
 from kfusion.data.tables import read_classes, read_digits, read_groups
 from kfusion.modalities import kinds, modality

@@ -291,18 +291,6 @@ class Pairs:
         return replace(self, rows=rows, positions=positions, labels=labels)
 
 
-def own_groups(group: np.ndarray, present: np.ndarray | None) -> np.ndarray:
-    """Ids of groups in which rows that lack a modality are not alike for that.
-
-    Args:
-        group: int64 (n,).
-        present: bool (n,), which rows have the modality; None: all have.
-    """
-    if present is None:
-        return group
-    return np.where(present, group, int(group.max()) + 1 + np.arange(len(group)))
-
-
 def require_something(data: Mapping[str, ModalityData], rows: np.ndarray, where: Path) -> None:
     """Checks that each row of an aligned source has a modality.
 

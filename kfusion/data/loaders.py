@@ -23,9 +23,9 @@ import numpy as np
 from rich.console import Console
 
 from kfusion.config import DataConfig
-from kfusion.data.array_files import first_of_each_class, group_ids, list_folder, read_rows, scan
+from kfusion.data.array_files import first_of_each_class, group_ids, list_folder, own_groups, read_rows, scan
 from kfusion.data.array_folder import has_layout, load_folder
-from kfusion.data.dataset import ModalityData, Source, own_groups
+from kfusion.data.dataset import ModalityData, Source
 from kfusion.data.media_files import is_media_folder
 from kfusion.data.splits import joined
 from kfusion.data.statistics import same_scale

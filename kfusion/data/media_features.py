@@ -30,9 +30,9 @@ from rich.progress import track
 
 from kfusion.cli import quiet
 from kfusion.config import DataConfig
-from kfusion.data.array_files import blank_lines, group_ids, scan, scan_finite
+from kfusion.data.array_files import blank_lines, group_ids, own_groups, scan, scan_finite
 from kfusion.data.columns import read_columns
-from kfusion.data.dataset import ModalityData, Source, own_groups
+from kfusion.data.dataset import ModalityData, Source
 from kfusion.data.media_files import (
     ABSENT,
     TEST,

@@ -125,9 +125,10 @@ def _add_power(one_db: tf.Tensor, other_db: tf.Tensor) -> tf.Tensor:
 def warp_frequency(grid: Any, draws: Any, amount: float, unit: Unit = "coefficients") -> tf.Tensor:
     """Reads each sound at other frequencies, as a longer or shorter vocal tract has them.
 
-    Band m is read at (m + ½) exp(amount x |x|) - ½ with x = 2u - 1 on the mel axis, between bands linearly, beyond the
+    With x = 2u - 1, band m is read at (m + ½) exp(amount x |x|) - ½ on the mel axis, between bands linearly, beyond the
     edges at the edge band: half of the sounds are moved by less than a quarter of the amount, since those who are known
-    are to be heard best as they are. That is a matrix over the bands, W, and over a cepstrum of cosines C the matrix C (W - 1) Cᵀ + 1.
+    are to be heard best as they are. That is a matrix over the bands, W, and over a cepstrum of cosines C the matrix
+    C (W - 1) Cᵀ + 1.
     Reference: Jaitly and Hinton 2013, vocal tract length perturbation.
 
     Args:
