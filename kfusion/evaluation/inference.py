@@ -18,8 +18,7 @@ import tensorflow as tf
 
 from kfusion.config import DataConfig
 from kfusion.data.dataset import Pairs, Source, pair_by_label
-from kfusion.data.loaders import is_media, load
-from kfusion.data.sources import join
+from kfusion.data.loaders import is_media, join, load
 from kfusion.data.statistics import require_scale, require_within
 from kfusion.inference import pool
 from kfusion.io import read_arrays, read_back, write_atomically
