@@ -163,13 +163,14 @@ def test_official_parts_are_those_of_all_or_of_none(two):
 def test_of_two_sources_each_is_heard_as_often_however_few_its_rows():
     large, small = 90, 10
     sound = ModalityData(np.arange(100.0)[:, None], np.repeat([0, 1], 50), np.arange(100))
-    sound = replace(sound, origin=np.r_[np.zeros(large, int), np.ones(small, int)])  # Class 1 alone has both.
+    origin = np.r_[np.zeros(large, int), np.ones(small, int)]  # Class 1 alone has both.
+    sound = replace(sound, origin=origin)
     image = ModalityData(np.arange(400.0)[:, None], np.repeat([0, 1], 200), np.arange(400))
     spec = Spec({"one": ModalitySpec("vector", (1,)), "two": ModalitySpec("vector", (1,))}, ("a", "b"))
     source = Source({"one": image, "two": sound}, False, spec)
     pairs = source.pairs({"one": np.arange(400), "two": np.resize(np.arange(50), 400) + 50 * image.label})
     again = pairs.take(np.arange(400)).repaired(np.random.default_rng(0))
-    heard = sound.origin[again.positions["two"]]
+    heard = origin[again.positions["two"]]
     assert (sound.label[again.positions["two"]] == again.label).all()
     assert not heard[:200].any()
     assert 70 < heard[200:].sum() < 130
