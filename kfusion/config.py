@@ -267,6 +267,10 @@ class AugmentConfig:
             require(getattr(self, name) >= 0, name, "≥ 0", getattr(self, name))
         require(0 <= self.modality_dropout <= 1, "modality_dropout", "in [0, 1]", self.modality_dropout)
 
+    def harmless(self) -> "AugmentConfig":
+        """The changes after which a sample is as familiar as before."""
+        return replace(self, image_damage=0.0)
+
 
 SMALLEST_BATCH = 8
 """Below that, a batch's gradient is mostly chance."""

@@ -1,5 +1,8 @@
 """A trained network, loaded from its run; and its predictions for each view of some samples."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -8,8 +11,10 @@ from kfusion.cli import without_tracing_advice
 from kfusion.data.dataset import Pairs
 from kfusion.data.pipeline import evaluation_batches, readers_errors
 from kfusion.io import DAMAGED
+from kfusion.modalities import modality
 from kfusion.model.build import Halves, with_all_views
 from kfusion.model.trust import MOST_MODALITIES, Trust, codes, fit_trust
+from kfusion.random_streams import sample_keys
 from kfusion.run_dir import Run
 from kfusion.validation import UserError, reason
 
@@ -60,33 +65,39 @@ def pool(probabilities: np.ndarray) -> np.ndarray:
     return joined / joined.sum(axis=-1, keepdims=True)
 
 
-MOST_FITTED = 10_000
-"""Training inputs of a modality from which means and covariance are taken."""
+MOST_FITTED, MOST_KNOWN, VERSIONS = 4000, 10_000, 5
+"""Training inputs of a modality from which its familiarity is learned: how many, with their changed versions, and how
+many versions of one."""
+MOST_UNKNOWN, CHUNK, BLOCK = 1280, 64, 8
+"""Training inputs of which each kind of unknown input is made; how many are held at once; and how many share chance."""
+STILL_KNOWN = 0.9
+"""Where the network is right on this share of what was made of a class in some way, that is no unknown input."""
 
 
-def measure_trust(network: keras.Model, train: Pairs, val: Pairs) -> Trust | None:
+def measure_trust(
+    network: keras.Model, train: Pairs, val: Pairs, augment: Callable[..., dict[str, Any]] | None = None
+) -> Trust | None:
     """What the trust in a network rests on; None where a part lacks a modality, or there are too many of them.
 
     Args:
         network: of a run.
         train: its training part.
         val: its validation part.
+        augment: ({name: values}, keys) -> {name: values}, as training changes samples; None: they stay as they are.
     """
     names = train.spec.names
     if len(names) > MOST_MODALITIES:
         return None
     halves = Halves(network)
-    fitted, known = dict[str, tuple[np.ndarray, np.ndarray]](), dict[str, np.ndarray]()
+    taught, known = dict[str, tuple[np.ndarray, np.ndarray]](), dict[str, np.ndarray]()
     for name in names:
-        rows = _each_once(train, name)
-        rows = rows[np.unique(np.linspace(0, len(rows) - 1, MOST_FITTED).astype(int))] if len(rows) else rows
-        others = _each_once(val, name)
+        rows, others = _each_once(train, name), _each_once(val, name)
         if not len(rows) or not len(others):
             return None
-        fitted[name] = _embedded(halves, train, rows, name), train.labels[name][rows]
-        known[name] = _embedded(halves, val, others, name)
+        taught[name] = _known_and_unknown(halves, train, rows, name, augment)
+        known[name] = _inner(halves, val, others, name)[1]
     every = np.arange(len(val))
-    present, embedded = val.seen(every), {name: _embedded(halves, val, every, name) for name in names}
+    present, embedded = val.seen(every), {name: _inner(halves, val, every, name)[0] for name in names}
     probabilities, label = dict[int, np.ndarray](), dict[int, np.ndarray]()
     for code, combination in enumerate(codes(len(names))):
         if code:
@@ -94,7 +105,47 @@ def measure_trust(network: keras.Model, train: Pairs, val: Pairs) -> Trust | Non
             label[code] = val.label[rows]
             here = {name: each[rows] for name, each in embedded.items()}
             probabilities[code] = halves.answer(here, tuple(map(bool, combination)))
-    return fit_trust(fitted, known, probabilities, label)
+    return fit_trust(taught, known, probabilities, label, train.spec.num_classes)
+
+
+def _known_and_unknown(
+    halves: Halves, train: Pairs, rows: np.ndarray, name: str, augment: Callable[..., dict[str, Any]] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the encoder tells of inputs of the classes and of none, (n, k), and their classes, int (n,)."""
+    spec, rng = train.spec, np.random.default_rng(0)
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, MOST_FITTED).astype(int))]
+    label, kind = train.labels[name][rows], modality(spec[name].kind)
+    versions = min(VERSIONS, MOST_KNOWN // len(rows)) if augment else 1
+
+    def changed(places: np.ndarray, version: int) -> np.ndarray:
+        values = train.read(rows[places])[name]
+        if not version or not augment:
+            return values
+        return augment({name: tf.constant(values)}, tf.constant(sample_keys(0, version, rows[places])))[name].numpy()
+
+    inner, classes = [], []
+    for version in range(versions):
+        for places in np.array_split(np.arange(len(rows)), -(-len(rows) // 256)):
+            inner.append(halves.inner(name, changed(places, version))[1])
+            classes.append(label[places])
+    made: dict[str, list[tuple[np.ndarray, ...]]] = {}
+    some = rng.permutation(len(rows))[:MOST_UNKNOWN]
+    for chunk in np.array_split(some, -(-len(some) // CHUNK)):
+        own = label[chunk]
+        values = changed(chunk, int(rng.integers(versions)))
+        blocks = [
+            kind.unknowns(values[at : at + BLOCK], own[at : at + BLOCK], spec[name], rng)
+            for at in range(0, len(chunk), BLOCK)
+        ]
+        for how in blocks[0]:
+            embedding, told = halves.inner(name, np.concatenate([block[how] for block in blocks]))
+            made.setdefault(how, []).append((told, own, halves.alone(name, embedding) == own))
+    for chunks in made.values():
+        told, own, right = (np.concatenate(each) for each in zip(*chunks, strict=True))
+        num_right, num = (np.bincount(own, weights, spec.num_classes) for weights in (right, None))
+        inner.append(told[num_right[own] < STILL_KNOWN * num[own]])
+        classes.append(np.full(len(inner[-1]), spec.num_classes))
+    return np.concatenate(inner), np.concatenate(classes)
 
 
 def _each_once(pairs: Pairs, name: str) -> np.ndarray:
@@ -103,10 +154,14 @@ def _each_once(pairs: Pairs, name: str) -> np.ndarray:
     return here[np.unique(pairs.rows[name][here], return_index=True)[1]]
 
 
-def _embedded(halves: Halves, pairs: Pairs, places: np.ndarray, name: str, batch_size: int = 256) -> np.ndarray:
+def _inner(halves: Halves, pairs: Pairs, places: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings, and what else the encoder tells."""
     with readers_errors():
-        blocks = [places[start : start + batch_size] for start in range(0, len(places), batch_size)]
-        return np.concatenate([halves.encode(name, pairs.read(block)[name]) for block in blocks])
+        blocks = [
+            halves.inner(name, pairs.read(places[start : start + 256])[name]) for start in range(0, len(places), 256)
+        ]
+        embedding, inner = zip(*blocks, strict=True)
+        return np.concatenate(embedding), np.concatenate(inner)
 
 
 def load_fitting(run: Run) -> keras.Model:

@@ -54,8 +54,8 @@ class Augmentation:
         `training` None: as the model that the layers are part of is called.
         """
         changed = dict(batch)
-        for name, layers in self.layers.items():
-            for layer in layers:
+        for name in self.layers.keys() & batch.keys():
+            for layer in self.layers[name]:
                 changed[name] = layer(changed[name], keys, training=training)
         return changed
 
@@ -98,10 +98,10 @@ class PreparedData:
         weight, prior = self.class_weight, self.statistics.prior
         return prior if weight is None else np.full(len(prior), 1 / len(prior))
 
-    def augmentation(self) -> Augmentation:
-        """The random changes of the training samples."""
-        front_end = self.source.info["front_end"]
-        return Augmentation(self.config.augment, self.spec, self.statistics.mean, front_end)
+    def augmentation(self, harmless: bool = False) -> Augmentation:
+        """The random changes of the training samples; all, or `AugmentConfig.harmless`."""
+        front_end, config = self.source.info["front_end"], self.config.augment
+        return Augmentation(config.harmless() if harmless else config, self.spec, self.statistics.mean, front_end)
 
     def facts(self) -> dict[str, Any]:
         """The content of a run folder's data.json."""

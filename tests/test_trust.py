@@ -12,10 +12,11 @@ import tensorflow as tf
 from kfusion.data.dataset import Pairs
 from kfusion.exporting.samples import Expected
 from kfusion.inference import measure_trust
+from kfusion.modalities import modality
 from kfusion.model.answers import Answers, shapley_weights
 from kfusion.model.build import Halves
 from kfusion.model.trust import MOST_LOST, Trust, codes, fit_trust
-from kfusion.spec import TRUSTED, Caution, ModalitySpec, Spec
+from kfusion.spec import TRUSTED, Caution, ModalitySpec, Spec, audio_spec
 from kfusion.validation import UserError
 from tests.exports import SMALL, small_network
 
@@ -83,33 +84,67 @@ def test_the_familiarity_is_the_share_of_stranger_validation_inputs(trusted):
     network, trust, val = trusted
     found, num = answered(network, trust, val)["familiarity"], len(val)
     for at, name in enumerate(THREE.names):
-        embedding = Halves(network).encode(name, val.read(np.arange(num))[name]).astype(np.float64)
-        strange = trust.strangeness(name, tf.constant(embedding, tf.float32)).numpy().round(4)
+        inner = Halves(network).inner(name, val.read(np.arange(num))[name])[1]
+        strange = trust.strangeness(name, tf.constant(inner)).numpy().round(4)
         share = (strange[None] > strange[:, None]).sum(axis=1) / num
         np.testing.assert_allclose(found[:, at], (share * num + 1) / (num + 1), atol=0.01)
         assert found[:, at].min() > 0 and (found[:, at] < 0.25).mean() <= 0.25
 
 
-def test_the_distance_is_mahalanobis_of_the_roots_and_of_their_direction():
+def test_what_is_none_of_the_classes_is_strange():
     rng = np.random.default_rng(0)
-    label, embedding = np.arange(60) % 3, rng.uniform(0, 4, (60, 5)).astype(np.float32)
-    val = {"image": embedding[:20] + 0.1}
-    trust = fit_trust({"image": (embedding, label)}, val, {1: np.full((3, 3), 1 / 3)}, {1: np.arange(3)})
-    asked = rng.normal(0, 3, (7, 5)).astype(np.float32)
-    found = trust.distances("image", tf.constant(asked)).numpy()
+    classes = np.arange(400) % 4  # The last one is none of the three.
+    inner = rng.normal(0, 1, (400, 5)) + 4 * np.eye(5)[classes]
+    trust = fit_trust({"pulse": (inner, classes)}, {"pulse": inner[classes < 3]}, {}, {}, 3)
+    strange = trust.strangeness("pulse", tf.constant(inner, tf.float32)).numpy()
+    assert (strange[classes == 3] > np.quantile(strange[classes < 3], 0.95)).mean() > 0.9
+    (hidden, out), x = (trust.arrays[f"pulse_{what}"] for what in ("hidden", "classes")), inner.astype(np.float32)
+    logits = np.maximum(x @ hidden[:-1] + hidden[-1], 0) @ out[:-1] + out[-1]
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(strange, np.log(p[:, 3] / p[:, :3].sum(axis=1)), rtol=1e-3, atol=1e-3)
 
-    def roots(values):
-        rooted = np.sign(values) * np.sqrt(np.abs(values.astype(np.float64)))
-        return rooted, rooted / np.linalg.norm(rooted, axis=1, keepdims=True)
 
-    for at, (known, new) in enumerate(zip(roots(embedding), roots(asked), strict=True)):
-        within = np.concatenate([known[label == k] - known[label == k].mean(axis=0) for k in range(3)])
-        covariance = within.T @ within / 60
-        inverse = np.linalg.inv(covariance + 0.1 * np.trace(covariance) / 5 * np.eye(5))
-        away = new[:, None] - np.stack([known[label == k].mean(axis=0) for k in range(3)])
-        np.testing.assert_allclose(
-            found[:, at], np.log(np.einsum("nki,ij,nkj->nk", away, inverse, away).min(axis=1)), rtol=1e-4
-        )
+def test_a_run_of_the_first_version_goes_by_the_distance_to_its_classes():
+    rng = np.random.default_rng(0)
+    means, embedding = rng.normal(0, 1, (2, 3, 5)), rng.normal(0, 3, (7, 5))
+    whitening, scale = rng.normal(0, 1, (2, 5, 5)), np.array([[1.0, 2.0], [0.5, 0.25]])
+    arrays = {"whitening": whitening, "means": means, "scale": scale}
+    trust = Trust(("image",), {f"image_{name}": each.astype(np.float32) for name, each in arrays.items()})
+    rooted = np.sign(embedding) * np.sqrt(np.abs(embedding))
+    wanted = []
+    for at, values in enumerate((rooted, rooted / np.linalg.norm(rooted, axis=1, keepdims=True))):
+        away = ((values @ whitening[at])[:, None] - means[at]) ** 2
+        wanted.append((np.log(away.sum(axis=2).min(axis=1)) - scale[0, at]) / scale[1, at])
+    found = trust.strangeness("image", tf.constant(embedding, tf.float32))
+    np.testing.assert_allclose(found, np.max(wanted, axis=0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["image", "audio", "vector"])
+def test_unknown_inputs_are_of_the_shape_and_range_and_none_is_as_it_was(kind):
+    shape = {
+        "image": ModalitySpec("image", (8, 6, 3), scale=255),
+        "audio": audio_spec((9, 4)),
+        "vector": ModalitySpec("vector", (6,)),
+    }
+    spec, rng = shape[kind], np.random.default_rng(0)
+    values = rng.uniform(1, 255, (12, *spec.shape)).astype(np.float32)
+    made = modality(kind).unknowns(values, np.arange(12) % 3, spec, rng)
+    assert len(made) >= 2
+    for how, each in made.items():
+        assert each.shape == values.shape and each.dtype == np.float32 and np.isfinite(each).all(), how
+        assert (each != values).reshape(12, -1).any(axis=1).all(), how
+        assert kind != "image" or (each.min() >= 0 and each.max() <= 255.5), how
+
+
+def test_what_stays_of_its_class_is_not_called_unknown(monkeypatch):
+    train = samples(SMALL, 60, 0)
+    monkeypatch.setattr(modality("audio"), "unknowns", lambda values, *rest: {"same": values, "other": -values})
+    monkeypatch.setattr(Halves, "alone", lambda halves, name, embedding: np.zeros(len(embedding), int))
+    found = {}
+    monkeypatch.setattr("kfusion.inference.fit_trust", lambda train, *rest: found.update(train))
+    measure_trust(small_network(), train, samples(SMALL, 30, 1))
+    # The first class is always named: what was made of it is of it still, however it was made.
+    assert (found["audio"][1] == 3).sum() == 2 * 40
 
 
 def test_few_validation_inputs_never_turn_anything_away(trusted):

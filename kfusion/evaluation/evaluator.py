@@ -35,7 +35,7 @@ from kfusion.plots.evaluation import (
 )
 from kfusion.plots.tables import Words, evaluation_tables, robustness_tables, view_titles
 from kfusion.plots.training import confusion_matrix, save
-from kfusion.prepared_data import load_own
+from kfusion.prepared_data import Augmentation, load_own
 from kfusion.run_dir import INSIDE, Run, open_finished
 from kfusion.spec import Caution
 from kfusion.validation import require
@@ -160,7 +160,9 @@ def evaluate(folder: Path, request: Request, console: Console | None = None) -> 
         facts["seed"], facts["weights"] = request.seed, weights
         trust = read_trust(run)
         if trust is None and samples.val is not None:  # A run of an earlier version.
-            trust = measure_trust(network, load_own(run)[1].train, samples.val)
+            train, mean = load_own(run)[1].train, {name: mean for name, (mean, _) in _moments(run).items()}
+            augment = Augmentation(run.config().augment.harmless(), run.spec(), mean, run.data()["source"]["front_end"])
+            trust = measure_trust(network, train, samples.val, augment)
             if trust:
                 write_trust(run, trust)
         if trust:

@@ -33,7 +33,8 @@ from kfusion.modalities import each_of, modality
 from kfusion.modalities.base import with_wrong_value
 from kfusion.modalities.front_ends import Reader
 from kfusion.model.answers import TINY
-from kfusion.model.trust import MOST_MODALITIES, Trust
+from kfusion.model.build import encoder_of
+from kfusion.model.trust import EASY, LEAST, MOST_MODALITIES, Trust
 from kfusion.prepared_data import load_own
 from kfusion.run_dir import SAMPLES, Run
 from kfusion.spec import FUSED, SHARES, Caution, Spec
@@ -256,8 +257,8 @@ class Expected:
         caution: Caution | None = None,
     ) -> None:
         self.spec, self.temperature, self.trust, self.caution = spec, temperature, trust, caution or Caution()
-        outputs = [network.output, network.get_layer("fusion").output, network.get_layer("steps").output]
-        self.network: Any = keras.Model(network.input, outputs)
+        self.network: Any = keras.Model(network.input, [network.output, network.get_layer("fusion").output])
+        self.encoders: Any = {name: encoder_of(network, name) for name in spec.names}
 
     def outputs(self, values: Mapping[str, np.ndarray], present: np.ndarray) -> Arrays:
         """The outputs of an endpoint.
@@ -267,18 +268,21 @@ class Expected:
             present: bool (n, modalities).
         """
         names, said, used = self.spec.names, dict[str, np.ndarray](), present
+        familiarity = np.ones(present.shape)
         if self.trust:
-            familiarity = self.trust.familiarity(tf.constant(self._ask(values, present)[2]), tf.constant(present))
-            used, accepted = self.trust.rests_on(familiarity, tf.constant(present), self.caution.turn_away)
-            said = {"familiarity": familiarity.numpy(), "used": used.numpy(), "accepted": accepted.numpy()}
-            used = said["used"]
-        raw, state, _ = self._ask(values, used)
+            encoded = {name: encoder(values[name], training=False) for name, encoder in self.encoders.items()}
+            inner = {name: each[int(self.trust.taught)] for name, each in encoded.items()}
+            familiarity = self.trust.familiarity(inner, tf.constant(present)).numpy()
+            both = self.trust.rests_on(tf.constant(familiarity), tf.constant(present), self.caution.turn_away)
+            used, accepted = (each.numpy() for each in both)
+            said = {"familiarity": familiarity, "used": used, "accepted": accepted}
+        raw, state = self._ask(values, used)
         label, rows = raw.argmax(axis=1), np.arange(len(raw))
         alone = {}
         for at, name in enumerate(names):
             seen = present & (np.arange(len(names)) == at)
             own = self._ask(values, np.where(seen.any(axis=1, keepdims=True), seen, present))[0]
-            alone[name] = np.where(present[:, [at]], self._tempered(own, name), 0.0)
+            alone[name] = np.where(present[:, [at]], self._tempered(own, name, familiarity[:, [at]]), 0.0)
         # One modality of several is tempered as it is alone.
         several = used.sum(axis=1, keepdims=True) >= min(2, len(names))
         one = sum(np.where(used[:, [at]], each, 0.0) for at, each in enumerate(alone.values()))
@@ -291,7 +295,7 @@ class Expected:
             return np.array([self.spec.class_names[each].encode() for each in classes], object)
 
         return {
-            "probabilities": np.where(several, self._tempered(raw, FUSED), one),
+            "probabilities": np.where(several, self._tempered(raw, FUSED, np.where(used, familiarity, 0)), one),
             "label": label,
             "class_name": named(label),
             **{f"{name}_probabilities": each for name, each in alone.items()},
@@ -306,7 +310,7 @@ class Expected:
         }
 
     def _ask(self, values: Mapping[str, np.ndarray], seen: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Probabilities, the fused embedding, and the embedding of each modality."""
+        """Probabilities, and the fused embedding."""
         return tuple(map(np.asarray, self.network({**values, "present": seen}, training=False)))
 
     def _shares(self, values: Mapping[str, np.ndarray], used: np.ndarray, label: np.ndarray) -> np.ndarray:
@@ -327,8 +331,15 @@ class Expected:
                 before = odds
         return total / len(orders)
 
-    def _tempered(self, probabilities: np.ndarray, view: str) -> np.ndarray:
-        return temper(probabilities, self.temperature[view]) if self.temperature else probabilities
+    def _tempered(self, probabilities: np.ndarray, view: str, familiarity: np.ndarray) -> np.ndarray:
+        if not self.temperature:
+            return probabilities
+        temperature = np.full(len(probabilities), self.temperature[view])
+        if self.trust and self.trust.taught:
+            strange = 1 - np.minimum(familiarity.max(axis=1), EASY) / EASY
+            temperature += np.maximum(LEAST - temperature, 0) * strange
+        rows = zip(probabilities[:, None], temperature, strict=True)
+        return np.concatenate([temper(row, each) for row, each in rows])
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ how an evaluation spoils it, and how a person is shown it. Nothing at the top of
 only asks for a file's ending does not wait for it.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -403,6 +404,21 @@ class Modality:
         """
         return () if std is None else (std.reshape(spec.grid).astype(np.float32),)
 
+    def unknowns(
+        self, values: NDArray, label: NDArray, spec: ModalitySpec, rng: np.random.Generator
+    ) -> dict[str, NDArray]:
+        """Samples of no class by how they were made, (n, *shape) each; see `kfusion.modalities.unknowns`.
+
+        Args:
+            values: samples of the classes, (n, *shape), in the data's own unit.
+            label: their classes, int (n,).
+            spec: their shape.
+            rng: what is random.
+        """
+        from kfusion.modalities.unknowns import of_numbers
+
+        return of_numbers(values, rng)
+
     def summaries(self, name: str, spec: ModalitySpec) -> "list[keras.layers.Layer]":
         """Layers that bring samples to fewer numbers, for a linear model to decide by; cross-validation takes one.
 
@@ -442,8 +458,7 @@ def text_or_unknown(content: bytes) -> str:
         return "an empty file"
     try:
         text = content[:512].decode("utf-8")
-    except UnicodeDecodeError as error:
-        # A letter of several bytes may be cut in two at the end.
+    except UnicodeDecodeError as error:  # A letter of several bytes may be cut in two at the end.
         text = content[: error.start].decode("utf-8") if error.start > 500 else "\0"
     return UNKNOWN if "\0" in text or not text.strip() else "a text"
 
@@ -459,7 +474,7 @@ def normal(draws: NDArray) -> NDArray[np.float32]:
     """Normally distributed numbers from uniform ones in [0, 1)."""
     from scipy.special import ndtri
 
-    # Away from 0, where the inverse of the distribution is infinite: the draws are multiples of 2^-24.
+    # Away from 0, where it is infinite: the draws are multiples of 2^-24.
     return ndtri(np.asarray(draws, np.float64) + 2.0**-25).astype(np.float32)
 
 
@@ -485,15 +500,9 @@ def corrupt(
     return np.asarray(corruption.apply(samples, corruption.amounts[severity - 1], draws, *more), np.float32)
 
 
-def _add_feature_noise(samples: NDArray, amount: float, draws: NDArray, std: NDArray) -> NDArray:
+def _add_noise(samples: NDArray, amount: float, draws: NDArray, std: NDArray) -> NDArray:
     """Normally distributed noise, `amount` of each value's own standard deviation."""
     return samples + amount * std * normal(draws).reshape(samples.shape)
 
 
-FEATURE_NOISE = Corruption(
-    "feature noise",
-    "of the deviation",
-    (0.25, 0.5, 1.0, 1.5, 2.0),
-    lambda shape: int(np.prod(shape)),
-    _add_feature_noise,
-)
+FEATURE_NOISE = Corruption("feature noise", "of the deviation", (0.25, 0.5, 1, 1.5, 2), math.prod, _add_noise)

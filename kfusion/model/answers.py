@@ -21,6 +21,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from kfusion.model.build import encoder_of
 from kfusion.model.trust import MOST_MODALITIES, Trust, code_of, codes
 from kfusion.spec import FUSED, SHARES, Caution, Spec
 
@@ -49,10 +50,7 @@ class Answers:
         caution: Caution | None = None,
     ) -> None:
         self.spec, self.temperature, self.trust, self.caution = spec, temperature, trust, caution or Caution()
-        self.encoders = {
-            name: keras.Model(network.input[name], network.get_layer(f"{name}_embedding_dropout").output)
-            for name in spec.names
-        }
+        self.encoders = {name: encoder_of(network, name) for name in spec.names}
         inputs = [network.get_layer("steps").output, network.input["present"]]
         self.head = keras.Model(inputs, [network.output, network.get_layer("fusion").output])
 
@@ -74,14 +72,18 @@ class Answers:
             "prediction_set" (batch, classes).
         """
         names = self.spec.names
-        embedded = {name: self.encoders[name](each, training=False) for name, each in values.items()}
+        encoded = {name: self.encoders[name](each, training=False) for name, each in values.items()}
         windows = _windows(counts or {}, present)
-        embedded, present = windows.spread(embedded), windows.of_rows(present)
+        embedded = windows.spread({name: each[0] for name, each in encoded.items()})
+        present = windows.of_rows(present)
         zeros = tf.zeros_like(next(iter(embedded.values())))
         steps = tf.stack([embedded.get(name, zeros) for name in names], axis=1)
-        used, judged = present, Tensors()
+        used, judged, familiarity = present, Tensors(), tf.zeros_like(present, tf.float32)
         if self.trust:
-            familiarity = self.trust.familiarity(steps, present)
+            inner = embedded
+            if self.trust.taught:
+                inner = windows.spread({name: each[1] for name, each in encoded.items()})
+            familiarity = self.trust.familiarity(inner, present)
             used, accepted = self.trust.rests_on(familiarity, present, self.caution.turn_away)
             judged = {"familiarity": familiarity, "used": used, "accepted": accepted}
         seen = _combinations([name in values for name in names])
@@ -96,15 +98,18 @@ class Answers:
         pooled = windows.pooled(raw)
         label = tf.argmax(pooled, axis=1, output_type=tf.int64)
         outputs = {
-            "probabilities": windows.pooled(self._tempered(raw, self._temperatures(used))),
+            "probabilities": windows.pooled(
+                self._tempered(raw, self._temperatures(used), tf.where(used, familiarity, 0.0))
+            ),
             "label": label,
             "embedding": windows.mean(tf.reshape(_of(states, rests_on), [batch, state.shape[-1]])),
         }
         for at, name in enumerate(names):
             mask = np.arange(len(names)) == at
             alone = [place for place, each in enumerate(seen) if np.array_equal(each, mask)]
-            tempered = self._tempered(every[:, alone[0]], self._temperature(name)) if alone else tf.zeros_like(raw)
-            here, tempered = windows.any(present)[:, at : at + 1], windows.pooled(tempered)
+            own = every[:, alone[0]] if alone else tf.zeros_like(raw)
+            tempered = windows.pooled(self._tempered(own, self._temperature(name), familiarity[:, at : at + 1]))
+            here = windows.any(present)[:, at : at + 1]
             outputs[f"{name}_probabilities"] = tf.where(here, tempered, tf.zeros_like(tempered))
         if len(names) <= MOST_MODALITIES:
             outputs[SHARES] = windows.mean(_shares(seen, every, used, windows.of_rows(label)))
@@ -127,11 +132,12 @@ class Answers:
         several = tf.reduce_sum(flags, axis=1, keepdims=True) >= 2
         return tf.where(several, fused, tf.reduce_sum(flags * np.array(alone, np.float32), axis=1, keepdims=True))
 
-    @staticmethod
-    def _tempered(probabilities: tf.Tensor, temperature: Any) -> tf.Tensor:
+    def _tempered(self, probabilities: tf.Tensor, temperature: Any, familiarity: tf.Tensor) -> tf.Tensor:
         """p'ₖ = pₖ^(1/T) / Σⱼ pⱼ^(1/T), as `metrics.classification.temper`."""
-        if isinstance(temperature, float) and temperature == 1.0:
+        if not self.temperature:
             return probabilities
+        if self.trust:
+            temperature = self.trust.careful(temperature, familiarity)
         return tf.nn.softmax(tf.math.log(tf.maximum(probabilities, TINY)) / temperature, axis=1)
 
 

@@ -45,6 +45,40 @@ def with_embeddings(network: keras.Model) -> keras.Model:
     return keras.Model(network.input, outputs, name=f"{network.name}_embeddings")
 
 
+CELLS, WIDEST = 2, 1024
+"""Into how many parts each side of a map of features is divided, whose means stand for it; and the most values of a
+layer that are told as they are."""
+
+
+def encoder_of(network: keras.Model, name: str) -> keras.Model:
+    """One modality's encoder, which tells what it computes on the way.
+
+    Args:
+        network: as `build_model` made it, maybe loaded from a file.
+        name: of the modality.
+
+    Returns:
+        A model sharing the network's weights: values -> [the embedding, (batch, embed_dim); what its dense, pooling
+        and standardising layers give, the embedding too, (batch, k)]. A map of features is told by its means over
+        `CELLS` × `CELLS` parts; where there is no such layer, what the embedding is made of is told.
+    """
+    embedding, last = (network.get_layer(f"{name}_embedding{end}") for end in ("", "_dropout"))
+    values, told = network.input[name], []
+    for layer in keras.Model(values, embedding.output).layers:
+        if isinstance(layer, layers.MaxPooling2D):
+            sides = [-(-int(size) // CELLS) for size in layer.output.shape[1:3]]
+            cells = layers.AveragePooling2D(sides, padding="same", dtype="float32", name=f"{layer.name}_cells")
+            told.append(layers.Flatten(dtype="float32", name=f"{layer.name}_told")(cells(layer.output)))
+        elif layer is embedding or not isinstance(layer, layers.Dense | layers.Normalization):
+            continue
+        elif len(layer.output.shape) == 2 and layer.output.shape[1] <= WIDEST:
+            told.append(layer.output)
+    if not told and len(getattr(embedding.input, "shape", ())) == 2:
+        told.append(embedding.input)
+    inner = layers.Concatenate(dtype="float32", name=f"{name}_inner")([*told, embedding.output])
+    return keras.Model(values, [last.output, inner])
+
+
 class Halves:
     """The encoders and the head of a network, each to be called alone.
 
@@ -59,10 +93,11 @@ class Halves:
         steps, present = network.get_layer("steps").output, network.input["present"]
         head = keras.Model([steps, present], network.output)
         self._head = _compiled(lambda steps, present: head([steps, present], training=False), [steps, present])
-        self._encoders = {}
+        self._encoders, self._inner = {}, {}
         for name in modalities_of(network):
-            encoder = keras.Model(network.input[name], network.get_layer(f"{name}_embedding_dropout").output)
-            self._encoders[name] = _compiled(_without_training(encoder), [network.input[name]])
+            encoder = encoder_of(network, name)
+            self._encoders[name] = _compiled(_without_training(encoder, 0), [network.input[name]])
+            self._inner[name] = _compiled(_without_training(encoder, slice(2)), [network.input[name]])
 
     def encode(self, modality: str, values: np.ndarray) -> np.ndarray:
         """Samples of one modality -> their embeddings.
@@ -75,6 +110,27 @@ class Halves:
             float32 (n, embed_dim).
         """
         return self._encoders[modality](values).numpy()
+
+    def inner(self, modality: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Samples of one modality -> their embeddings, and all that `encoder_of` tells, (n, k).
+
+        Args:
+            modality: its name.
+            values: float32 (n, *shape).
+        """
+        embedding, inner = self._inner[modality](values)
+        return embedding.numpy(), inner.numpy()
+
+    def alone(self, modality: str, embedding: np.ndarray) -> np.ndarray:
+        """The classes that one modality names by itself, int (n,).
+
+        Args:
+            modality: its name.
+            embedding: from `encode`.
+        """
+        names = tuple(self._encoders)
+        embeddings = {name: embedding if name == modality else np.zeros_like(embedding) for name in names}
+        return self.answer(embeddings, tuple(name == modality for name in names)).argmax(axis=1)
 
     def answer(self, embeddings: Mapping[str, np.ndarray], present: tuple[bool, ...] | np.ndarray) -> np.ndarray:
         """Embeddings -> class probabilities.
@@ -91,8 +147,8 @@ class Halves:
         return self._head(steps, seen if seen.ndim == 2 else np.tile(seen, (len(steps), 1))).numpy()
 
 
-def _without_training(encoder: keras.Model) -> Any:
-    return lambda values: encoder(values, training=False)
+def _without_training(encoder: keras.Model, which: int | slice) -> Any:
+    return lambda values: encoder(values, training=False)[which]
 
 
 def _compiled(function: Any, inputs: list[Any]) -> Any:

@@ -101,7 +101,7 @@ def write_results(
     ]
     write_text(run.folder / "report.txt", "\n".join(text))
     keep_samples(run, parts)
-    if trust := measure_trust(network, parts.train, parts.val):
+    if trust := measure_trust(network, parts.train, parts.val, prepared.augmentation(harmless=True)):
         write_trust(run, trust)
     run.write_json("metrics.json", results)
     if console:

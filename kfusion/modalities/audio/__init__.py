@@ -280,6 +280,15 @@ class Audio(Modality):
     def _unit(self, spec: ModalitySpec) -> Literal["bands", "coefficients"]:
         return "bands" if self._are_bands(spec) else "coefficients"
 
+    def unknowns(
+        self, values: NDArray, label: NDArray, spec: ModalitySpec, rng: np.random.Generator
+    ) -> dict[str, NDArray]:
+        """Backwards, spliced, cut up, of two sounds, too fast or slow; any course of the coefficients, and hum."""
+        from kfusion.modalities.audio.unknowns import of_sounds
+
+        made = of_sounds(values.reshape(-1, *spec.grid), label, rng)
+        return {name: each.reshape(values.shape) for name, each in made.items()}
+
     def summaries(self, name: str, spec: ModalitySpec) -> "list[keras.layers.Layer]":
         """Of each coefficient what it is over the sound, for sounds that last; and besides when, for words."""
         from kfusion.modalities.audio.encoder import LEAST_FRAMES, SoundSummary

@@ -251,6 +251,14 @@ class Image(Modality):
         """Nothing."""
         return ()
 
+    def unknowns(
+        self, values: NDArray, label: NDArray, spec: ModalitySpec, rng: np.random.Generator
+    ) -> dict[str, NDArray]:
+        """Turned, mirrored, spliced, cut up, laid over others and bent; lines, areas and noise."""
+        from kfusion.modalities.image.unknowns import of_pictures
+
+        return of_pictures(values, label, float(spec.scale), rng)
+
     def summaries(self, name: str, spec: ModalitySpec) -> "list[keras.layers.Layer]":
         """Edges by place and direction, colours by place, and how bright the picture is."""
         from kfusion.modalities.image.encoder import PictureSummary
