@@ -113,7 +113,7 @@ def test_front_ends_of_pictures_and_sounds_have_names_that_last():
     assert "kfusion.modalities.image.formats._decode_webp" in pictures
     parts = module._used(Audio().reader())
     assert {
-        "kfusion.modalities.audio.features.SPEECH",
+        "kfusion.modalities.audio.word.SPEECH",
         "kfusion.modalities.audio.recipe.SoundRecipe",
         "kfusion.modalities.audio.features.mel_bands",
         "kfusion.modalities.audio.decoding.Header",

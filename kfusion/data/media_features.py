@@ -52,7 +52,7 @@ from kfusion.modalities.front_ends import Reader, file_reader, fingerprint, fing
 from kfusion.spec import ModalitySpec, Spec
 from kfusion.validation import UserError, broken
 
-BATCH = 64
+BATCH = 256
 NUM_THREADS = 2
 
 

@@ -14,6 +14,7 @@ ITU-T G.711 (A-law and µ-law).
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,40 +42,100 @@ PASSED = 0.95
 """Share of the new band that passes unchanged; from there a raised cosine falls to nothing at the band's end."""
 RESAMPLE_GUARD_S = 0.05
 """Silence behind the sound: the transform is circular, and the filter's ringing must not come round to the start."""
+_MOST_SECONDS = 64
+"""More than any sound has, its guard included."""
 
 
-def resample(samples: Any, rate_hz: Any, new_rate_hz: int) -> tf.Tensor:
-    """Changes the sample rate, with an anti-alias filter where it becomes lower.
+def ragged(values: Any, lengths: Any) -> Any:
+    """The ragged tensor of rows that lie one after another.
+
+    Args:
+        values: (n, …).
+        lengths: int32 (rows,), how many of them each row has.
+    """
+    kind: Any = tf.RaggedTensor
+    return kind.from_row_lengths(values, tf.convert_to_tensor(lengths), validate=False)
+
+
+def pieces(values: Any, lengths: Any, which: int) -> Any:
+    """One piece of each of some rows that are cut up: what is kept is copied as a whole, not number by number.
+
+    Args:
+        values: (n,), all pieces of all rows, one after another.
+        lengths: int32 (rows, pieces), of each piece.
+        which: of the pieces is kept.
+    """
+    cut = ragged(values, tf.reshape(lengths, [-1]))
+    return tf.gather(cut, tf.range(tf.shape(lengths)[0]) * lengths.shape[1] + which)
+
+
+def in_sizes(rows: Any, size: Any, change: Callable[[Any, Any, Any], Any]) -> tuple[Any, tf.Tensor]:
+    """Rows changed together with all others of their size, as transforms are that have one size in a call.
+
+    Args:
+        rows: float32 (rows, None), at least one.
+        size: int64 (rows,), a number for each size.
+        change: takes the rows of one size, which they are, int32, and their size; gives as many rows.
+
+    Returns:
+        The changed rows, in an order that costs least, and which row each is, int32 (rows,).
+    """
+    sizes = tf.unique(size)[0]
+    kinds = (tf.float32, tf.int32, tf.int32)
+    arrays = tuple(tf.TensorArray(kind, tf.size(sizes), infer_shape=False, element_shape=[None]) for kind in kinds)
+
+    def step(number: Any, arrays: Any) -> tuple[Any, Any]:
+        place = tf.cast(tf.where(size == sizes[number])[:, 0], tf.int32)
+        changed = change(tf.gather(rows, place), place, sizes[number])
+        parts = changed.values, changed.row_lengths(), place
+        return number + 1, tuple(array.write(number, part) for array, part in zip(arrays, parts, strict=True))
+
+    _, arrays = tf.while_loop(lambda number, _: number < tf.size(sizes), step, (0, arrays))
+    values, lengths, place = (array.concat() for array in arrays)
+    return ragged(values, lengths), place
+
+
+def resample(rows: Any, rate_hz: Any, new_rate_hz: int) -> tuple[Any, tf.Tensor]:
+    """Changes the sample rate of sounds, with an anti-alias filter where it becomes lower.
 
     Sample k of the result lies at k / new_rate_hz seconds; beyond its ends, the sound is taken as silent.
 
     Args:
-        samples: float32 (n,), n ≥ 1.
-        rate_hz: int64 scalar.
+        rows: float32 (sounds, None), each of n ≥ 1 samples.
+        rate_hz: int64 (sounds,).
         new_rate_hz: samples a second of the result.
 
     Returns:
-        float32 (ceil(n · new_rate_hz / rate_hz),); the samples themselves where the rates are equal.
+        float32 (sounds, None), of ceil(n · new_rate_hz / rate_hz) samples, as they are where the rates are equal; and
+        which sound each is, int32 (sounds,).
     """
-    rate_hz = tf.convert_to_tensor(rate_hz, tf.int64)
-    return tf.cond(rate_hz == new_rate_hz, lambda: samples, lambda: _through_spectrum(samples, rate_hz, new_rate_hz))
-
-
-def _through_spectrum(samples: Any, rate_hz: Any, new_rate_hz: int) -> tf.Tensor:
-    num = tf.size(samples, tf.int64)
+    num = tf.cast(rows.row_lengths(), tf.int64)
     # In whole seconds, both rates have a whole number of samples.
     seconds = 1 + (num + tf.cast(tf.cast(rate_hz, tf.float32) * RESAMPLE_GUARD_S, tf.int64)) // rate_hz
-    spectrum = tf.signal.rfft(tf.pad(samples, [[0, seconds * rate_hz - num]]))
+    size = tf.where(rate_hz == new_rate_hz, tf.zeros_like(rate_hz), rate_hz * _MOST_SECONDS + seconds)
+
+    def change(some: Any, _: Any, size: Any) -> Any:
+        of_size = size // _MOST_SECONDS, size % _MOST_SECONDS
+        return tf.cond(size == 0, lambda: some, lambda: _through_spectrum(some, *of_size, new_rate_hz))
+
+    as_they_are = rows, tf.range(tf.size(size))
+    return tf.cond(tf.reduce_any(size > 0), lambda: in_sizes(rows, size, change), lambda: as_they_are)
+
+
+def _through_spectrum(rows: Any, rate_hz: Any, seconds: Any, new_rate_hz: int) -> Any:
+    num = tf.cast(rows.row_lengths(), tf.int64)
+    spectrum = tf.signal.rfft(rows.to_tensor(), [tf.cast(seconds * rate_hz, tf.int32)])
     num_new = seconds * new_rate_hz
     frequency = tf.range(num_new // 2 + 1, dtype=tf.int64) * 2 / num_new
     share = tf.clip_by_value((tf.cast(frequency, tf.float32) - PASSED) / (1.0 - PASSED), 0.0, 1.0)
     passed = tf.where(rate_hz < new_rate_hz, 1.0, 0.5 + 0.5 * tf.cos(math.pi * share))
     kept = passed * tf.cast(new_rate_hz / rate_hz, tf.float32)
-    spectrum = spectrum[: num_new // 2 + 1]
-    above = tf.size(kept) - tf.size(spectrum)  # A lower rate has nothing there.
-    spectrum = tf.pad(spectrum, [[0, above]]) * tf.cast(kept, tf.complex64)
+    spectrum = spectrum[:, : num_new // 2 + 1]
+    above = tf.size(kept) - tf.shape(spectrum)[1]  # A lower rate has nothing there.
+    spectrum = tf.pad(spectrum, [[0, 0], [0, above]]) * tf.cast(kept, tf.complex64)
     changed = tf.signal.irfft(spectrum, [tf.cast(num_new, tf.int32)])
-    return changed[: -(-num * new_rate_hz // rate_hz)]
+    wanted = -(-num * new_rate_hz // rate_hz)
+    return pieces(tf.reshape(changed, [-1]), tf.cast(tf.stack([wanted, num_new - wanted], axis=1), tf.int32), 0)
 
 
 MAX_CHUNKS = 64
@@ -121,6 +182,54 @@ class Header(NamedTuple):
         return tf.argmax(tf.concat([same, [True]], axis=0), output_type=tf.int32)
 
 
+def read_wavs(contents: Any, middle: bool = False) -> tuple[Any, tf.Tensor, tf.Tensor]:
+    """`read_wav` for a batch: the files that are as most are together, all others one by one.
+
+    Args:
+        contents: string (batch,), the files; an empty one is a sound that is absent.
+        middle: as of `read_wav`.
+
+    Returns:
+        samples float32 (batch, None), rates int64 (batch,) and reasons string (batch,); none for an absent sound.
+    """
+    heads, num = tf.io.decode_raw(contents, tf.uint16, fixed_length=len(USUAL)), tf.size(contents)
+    words, lengths = tf.cast(heads, tf.int64), tf.cast(tf.strings.length(contents), tf.int64)
+    rate_hz, size = words[:, 12] + 65536 * words[:, 13], words[:, 20] + 65536 * words[:, 21]
+    whole = (size >= 2) & (size <= lengths - len(USUAL)) & (size <= 2 * LONGEST_S * rate_hz)
+    in_range = (rate_hz >= LOWEST_RATE_HZ) & (rate_hz <= HIGHEST_RATE_HZ)
+    usual = whole & in_range & tf.strings.regex_full_match(tf.strings.substr(contents, 0, len(USUAL)), _LIKE)
+    count = tf.where(usual, size // 2, 0)
+    data = tf.strings.substr(contents, tf.where(usual, tf.constant(len(USUAL), tf.int64), 0), 2 * count)
+    samples = tf.cast(tf.io.decode_raw(tf.strings.reduce_join(data), tf.int16), tf.float32) / 32768.0
+
+    other = tf.cast(tf.where(~usual & (lengths > 0))[:, 0], tf.int32)
+    kinds = tf.float32, tf.int64, tf.string, tf.int32
+    shapes = [None], [], [], []
+    arrays = tuple(
+        tf.TensorArray(kind, tf.size(other), infer_shape=False, element_shape=shape)
+        for kind, shape in zip(kinds, shapes, strict=True)
+    )
+
+    def step(number: Any, arrays: Any) -> tuple[Any, Any]:
+        found = read_wav(contents[other[number]], middle)
+        parts = *found, tf.size(found[0])
+        return number + 1, tuple(array.write(number, part) for array, part in zip(arrays, parts, strict=True))
+
+    _, arrays = tf.while_loop(lambda number, _: number < tf.size(other), step, (0, arrays), parallel_iterations=2)
+    values, place = tf.concat([samples, arrays[0].concat()], axis=0), other[:, None]
+    counts = tf.concat([tf.cast(count, tf.int32), arrays[3].stack()], axis=0)
+    rows = ragged(values, counts)
+    order = tf.tensor_scatter_nd_update(tf.range(num), place, num + tf.range(tf.size(other)))
+    rate_hz = tf.tensor_scatter_nd_update(tf.where(usual, rate_hz, LOWEST_RATE_HZ), place, arrays[1].stack())
+    reason = tf.tensor_scatter_nd_update(tf.fill([num], ""), place, arrays[2].stack())
+    return tf.cond(tf.size(other) > 0, lambda: tf.gather(rows, order), lambda: rows), rate_hz, reason
+
+
+USUAL = b"RIFF....WAVEfmt \x10\0\0\0\1\0\1\0........\2\0\x10\0data...."
+"""The head of a file of one channel of 16 bits, as most are: nothing in it must be looked for. Dots are any bytes."""
+_LIKE = "".join(r"\C" if byte == ord(".") else rf"\x{byte:02x}" for byte in USUAL)
+
+
 def read_wav(content: Any, middle: bool = False) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Samples of one WAV file: PCM of 8 to 32 bits, float, A-law or µ-law, 4 to 192 kHz, up to 60 seconds.
 
@@ -134,28 +243,6 @@ def read_wav(content: Any, middle: bool = False) -> tuple[tf.Tensor, tf.Tensor, 
         sample_rate_hz int64 scalar; the lowest one with a reason.
         reason string scalar; empty where all is well.
     """
-    head, length = _bytes_at(content, 0, len(USUAL)), tf.cast(tf.strings.length(content), tf.int64)
-    words = tf.cast(tf.io.decode_raw(head, tf.uint16), tf.int64)
-    rate_hz, size = words[12] + 65536 * words[13], words[20] + 65536 * words[21]
-    whole = (size >= 2) & (size <= length - len(USUAL)) & (size <= 2 * LONGEST_S * rate_hz)
-    usual = (
-        whole & (rate_hz >= LOWEST_RATE_HZ) & (rate_hz <= HIGHEST_RATE_HZ) & tf.strings.regex_full_match(head, _LIKE)
-    )
-
-    def plainly() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        data = tf.io.decode_raw(tf.strings.substr(content, np.int64(len(USUAL)), size // 2 * 2), tf.int16)
-        return tf.cast(data, tf.float32) / 32768.0, rate_hz, tf.constant("")
-
-    return tf.cond(usual, plainly, lambda: _read_any(content, middle))
-
-
-USUAL = b"RIFF....WAVEfmt \x10\0\0\0\1\0\1\0........\2\0\x10\0data...."
-"""The head of a file of one channel of 16 bits, as most are: nothing in it must be looked for. Dots are any bytes."""
-_LIKE = "".join(r"\C" if byte == ord(".") else rf"\x{byte:02x}" for byte in USUAL)
-
-
-def _read_any(content: Any, middle: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """As `read_wav`, of a file of any head."""
     header = read_header(content)
     reason = reason_against(header, content, middle)
     fine = reason == b""
