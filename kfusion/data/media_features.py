@@ -52,7 +52,8 @@ from kfusion.modalities.front_ends import Reader, file_reader, fingerprint, fing
 from kfusion.spec import ModalitySpec, Spec
 from kfusion.validation import UserError, broken
 
-BATCH = 256
+BATCH, BATCH_BYTES = 256, 2**26
+"""Files that are read together, the larger they are the fewer."""
 NUM_THREADS = 2
 
 
@@ -149,7 +150,9 @@ def _checksum(path: Path) -> int:
 def _made(paths: Sequence[Path], front_end: FrontEnd, console: Console | None) -> tuple[np.ndarray, dict[Path, str]]:
     """Reads all files, in batches on all cores: their features, and why some cannot be read."""
     array, refused = np.empty((len(paths), *front_end.shape), front_end.dtype), dict[Path, str]()
-    batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
+    mean_size = sum(path.stat().st_size for path in paths) // max(len(paths), 1)
+    size = min(max(BATCH_BYTES // (mean_size + 1), 1), BATCH)
+    batches = [paths[start : start + size] for start in range(0, len(paths), size)]
     label = f"reading {len(paths):,} files"
 
     def made(batch: Sequence[Path]) -> tuple[np.ndarray, list[str]]:
@@ -166,7 +169,7 @@ def _made(paths: Sequence[Path], front_end: FrontEnd, console: Console | None) -
             read = pool.map(made, batches)
             shown = track(read, label, len(batches), console=console, transient=True, disable=silent)
             for number, (values, reasons) in enumerate(shown):
-                array[number * BATCH : (number + 1) * BATCH] = values
+                array[number * size : (number + 1) * size] = values
                 refused |= {path: reason for path, reason in zip(batches[number], reasons, strict=True) if reason}
     finally:
         pool.shutdown(cancel_futures=True)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 MAX_CHANNELS = 4
 """A picture rarely has more: red, green, blue and opacity."""
 GRAPH_OPS = """DecodePng DecodeJpeg ExtractJpegShape ScaleAndTranslate ResizeNearestNeighbor AvgPool DenseBincount
-    MatrixDiagV3 MatrixSolve TensorScatterUpdate UnsortedSegmentMax TensorDataset TensorSliceDataset
-    ParallelMapDatasetV2 IgnoreErrorsDataset ConcatenateDataset BatchDatasetV2 DatasetToSingleElement
+    MatrixDiagV3 MatrixSolve TensorScatterUpdate UnsortedSegmentMax DecodePaddedRaw TensorDataset TensorSliceDataset
+    MapDataset ParallelMapDatasetV2 IgnoreErrorsDataset ConcatenateDataset BatchDatasetV2 DatasetToSingleElement
     Case StatelessCase DecodeImage Atan2"""
 """Of the reader of pictures, whose data sets are of what is in the request already, and read no files; and of
 `summary`."""
