@@ -29,7 +29,7 @@ MAX_MAGNITUDE = 1e18
 """Of any value: a network computes with squares, which must be within float32."""
 SEVERITIES = (1, 2, 3, 4, 5)
 UNKNOWN = "another beginning"
-"""Of a file whose format nobody here knows, and which is no text."""
+"""Of a file of a format that nobody knows, and no text."""
 Shape = tuple[int, ...]
 BadValues = tuple[str, Any, str]
 """What is wrong, the wrong values, and words that the refusal must hold."""
@@ -449,11 +449,7 @@ class Modality:
 
 
 def text_or_unknown(content: bytes) -> str:
-    """What a file of no known beginning is, in words.
-
-    Args:
-        content: its first bytes.
-    """
+    """What a file of no known beginning is, in words, by its first bytes."""
     if not content:
         return "an empty file"
     try:
@@ -476,11 +472,6 @@ def normal(draws: NDArray) -> NDArray[np.float32]:
 
     # Away from 0, where it is infinite: the draws are multiples of 2^-24.
     return ndtri(np.asarray(draws, np.float64) + 2.0**-25).astype(np.float32)
-
-
-def side(draws: NDArray) -> NDArray[np.bool_]:
-    """One of two sides for each sample, either as likely."""
-    return draws[:, 0] < 0.5
 
 
 def corrupt(

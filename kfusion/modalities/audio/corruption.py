@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.fft import dct, idct
 
 from kfusion.modalities.audio.recipe import MEL, SPOKEN_DIGITS, SoundRecipe
-from kfusion.modalities.base import Corruption, Shape, normal, side
+from kfusion.modalities.base import Corruption, Shape, normal
 
 NUM_BANDS = 32
 """Bands in which powers are added; with fewer than the recipe has, levels in decibels must be scaled to agree."""
@@ -61,7 +61,7 @@ def shift(sounds: NDArray, amount: float, draws: NDArray, around: Surroundings) 
     """Earlier or later by the share `amount` of the frames; what moves in is the sound's quietest frame."""
     frames = sounds.shape[1]
     steps = round(amount * frames)
-    place = np.arange(frames)[None] + np.where(side(draws), steps, -steps)[:, None]
+    place = np.arange(frames)[None] + np.where(draws[:, 0] < 0.5, steps, -steps)[:, None]
     moved = np.take_along_axis(sounds, np.clip(place, 0, frames - 1)[..., None], axis=1)
     return np.where(((place < 0) | (place >= frames))[..., None], _quietest(sounds, around), moved)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, rotate
 
-from kfusion.modalities.base import Corruption, Shape, normal, side
+from kfusion.modalities.base import Corruption, Shape, normal
 
 COLOURS = 3
 
@@ -39,7 +39,7 @@ def occlude(images: NDArray, amount: float, draws: NDArray) -> NDArray[np.float3
 
 def turn(images: NDArray, amount: float, draws: NDArray) -> NDArray[np.float32]:
     """A rotation by `amount` degrees, to either side; around a colour picture, its nearest pixels go on."""
-    out, left = np.empty_like(images), side(draws)
+    out, left = np.empty_like(images), draws[:, 0] < 0.5
     mode = "nearest" if images.shape[-1] == COLOURS else "constant"
     for chosen, angle in ((left, amount), (~left, -amount)):
         if chosen.any():
@@ -56,7 +56,7 @@ def weaken_contrast(images: NDArray, amount: float, draws: NDArray) -> NDArray[n
 def invert(images: NDArray, amount: float, draws: NDArray) -> NDArray[np.float32]:
     """A negative of the share `amount` of the image, from its left or its right edge; 1: of all of it."""
     place = (np.arange(images.shape[2]) + 0.5) / images.shape[2]
-    place = np.where(side(draws)[:, None], place[None], 1 - place[None])
+    place = np.where((draws[:, 0] < 0.5)[:, None], place[None], 1 - place[None])
     return np.where((place <= amount)[:, None, :, None], 1 - images, images)
 
 
