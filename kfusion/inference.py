@@ -1,5 +1,6 @@
 """A trained network, loaded from its run; and its predictions for each view of some samples."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -75,7 +76,11 @@ STILL_KNOWN = 0.9
 
 
 def measure_trust(
-    network: keras.Model, train: Pairs, val: Pairs, augment: Callable[..., dict[str, Any]] | None = None
+    network: keras.Model,
+    train: Pairs,
+    val: Pairs,
+    augment: Callable[..., dict[str, Any]] | None = None,
+    effort: float = 1.0,
 ) -> Trust | None:
     """What the trust in a network rests on; None where a part lacks a modality, or there are too many of them.
 
@@ -84,6 +89,7 @@ def measure_trust(
         train: its training part.
         val: its validation part.
         augment: ({name: values}, keys) -> {name: values}, as training changes samples; None: they stay as they are.
+        effort: in (0, 1]: the share of unknown inputs, changed versions and steps that is worth its time.
     """
     names = train.spec.names
     if len(names) > MOST_MODALITIES:
@@ -94,7 +100,7 @@ def measure_trust(
         rows, others = _each_once(train, name), _each_once(val, name)
         if not len(rows) or not len(others):
             return None
-        taught[name] = _known_and_unknown(halves, train, rows, name, augment)
+        taught[name] = _known_and_unknown(halves, train, rows, name, augment, effort)
         known[name] = _inner(halves, val, others, name)[1]
     every = np.arange(len(val))
     present, embedded = val.seen(every), {name: _inner(halves, val, every, name)[0] for name in names}
@@ -105,17 +111,22 @@ def measure_trust(
             label[code] = val.label[rows]
             here = {name: each[rows] for name, each in embedded.items()}
             probabilities[code] = halves.answer(here, tuple(map(bool, combination)))
-    return fit_trust(taught, known, probabilities, label, train.spec.num_classes)
+    return fit_trust(taught, known, probabilities, label, train.spec.num_classes, effort)
 
 
 def _known_and_unknown(
-    halves: Halves, train: Pairs, rows: np.ndarray, name: str, augment: Callable[..., dict[str, Any]] | None
+    halves: Halves,
+    train: Pairs,
+    rows: np.ndarray,
+    name: str,
+    augment: Callable[..., dict[str, Any]] | None,
+    effort: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """What the encoder tells of inputs of the classes and of none, (n, k), and their classes, int (n,)."""
     spec, rng = train.spec, np.random.default_rng(0)
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, MOST_FITTED).astype(int))]
     label, kind = train.labels[name][rows], modality(spec[name].kind)
-    versions = min(VERSIONS, MOST_KNOWN // len(rows)) if augment else 1
+    versions = math.ceil(effort * min(VERSIONS, MOST_KNOWN // len(rows))) if augment else 1
 
     def changed(places: np.ndarray, version: int) -> np.ndarray:
         values = train.read(rows[places])[name]
@@ -129,7 +140,7 @@ def _known_and_unknown(
             inner.append(halves.inner(name, changed(places, version))[1])
             classes.append(label[places])
     made: dict[str, list[tuple[np.ndarray, ...]]] = {}
-    some = rng.permutation(len(rows))[:MOST_UNKNOWN]
+    some = rng.permutation(len(rows))[: math.ceil(effort * MOST_UNKNOWN)]
     for chunk in np.array_split(some, -(-len(some) // CHUNK)):
         own = label[chunk]
         values = changed(chunk, int(rng.integers(versions)))

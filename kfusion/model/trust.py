@@ -188,6 +188,7 @@ def fit_trust(
     probabilities: Mapping[int, np.ndarray],
     label: Mapping[int, np.ndarray],
     num_classes: int,
+    effort: float = 1.0,
 ) -> Trust:
     """Measures what a network's trust rests on.
 
@@ -199,10 +200,11 @@ def fit_trust(
             have them.
         label: their classes, int (r,).
         num_classes: that the network knows.
+        effort: in (0, 1]: the share of the steps that is worth its time.
     """
     arrays: Arrays = {}
     for name, (inner, classes) in train.items():
-        arrays[f"{name}_hidden"], arrays[f"{name}_classes"] = _taught(inner, classes, num_classes)
+        arrays[f"{name}_hidden"], arrays[f"{name}_classes"] = _taught(inner, classes, num_classes, effort)
         known = tf.constant(val[name], tf.float32)
         arrays[f"{name}_strangeness"] = np.sort(Trust((name,), arrays).strangeness(name, known).numpy())
     for code, each in probabilities.items():
@@ -212,11 +214,11 @@ def fit_trust(
     return Trust(tuple(train), arrays)
 
 
-def _taught(inner: np.ndarray, classes: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+def _taught(inner: np.ndarray, classes: np.ndarray, num_classes: int, effort: float) -> tuple[np.ndarray, np.ndarray]:
     """W and V with their biases as the last rows; each half of a batch is known or unknown, where there is either."""
     rng, middle, deviation = np.random.default_rng(0), inner.mean(axis=0), inner.std(axis=0) + 1e-3
     x, y = tf.constant((inner - middle) / deviation, tf.float32), tf.constant(classes, tf.int32)
-    steps = min(MOST_STEPS, -(-PASSES * len(inner) // BATCH))
+    steps = math.ceil(effort * min(MOST_STEPS, PASSES * len(inner) / BATCH))
     halves = [
         rows for rows in (np.flatnonzero(classes < num_classes), np.flatnonzero(classes == num_classes)) if len(rows)
     ]
