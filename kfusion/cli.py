@@ -87,6 +87,21 @@ def quiet(even_if_failing: bool = False) -> Iterator[None]:
         _chatter.end(shown)
 
 
+def import_keras() -> None:
+    """Imports Keras as an answering command needs it, without scikit-learn and matplotlib, which take longer than it.
+
+    They are for Keras' wrappers and galleries alone, which do without them. Not for a program that has its own use of
+    the wrappers.
+    """
+    hidden = [name for name in ("sklearn", "matplotlib") if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: their import fails.
+    try:
+        import keras  # noqa: F401
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
 @contextmanager
 def without_tracing_advice() -> Iterator[None]:
     """Holds back TensorFlow's advice on functions that are traced anew: each model of a process has its own."""

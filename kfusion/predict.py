@@ -13,7 +13,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from kfusion.cli import console, fail, parse, quiet, run_main
+from kfusion.cli import console, fail, import_keras, parse, quiet, run_main
+from kfusion.run_dir import begun
 from kfusion.spec import Caution
 from kfusion.validation import UserError
 
@@ -78,6 +79,8 @@ def main() -> None:
     if command.workers < 1:
         raise UserError(f"'workers' must be ≥ 1. Received: {command.workers}")
     with quiet():
+        if begun(command.model):
+            import_keras()
         from kfusion.prediction.engine import answer_shards
         from kfusion.prediction.job import Job, predict
     engine = answer_shards

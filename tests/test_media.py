@@ -19,8 +19,7 @@ from kfusion.data import media_features as media_cache
 from kfusion.data.dataset import Source
 from kfusion.data.loaders import load
 from kfusion.data.splits import split
-from kfusion.modalities.audio import Audio
-from kfusion.modalities.audio import features as silence
+from kfusion.modalities.audio import Audio, word
 from kfusion.modalities.audio.recipe import SPOKEN_DIGITS, SPOKEN_WORDS
 from kfusion.modalities.front_ends import note_on
 from kfusion.modalities.image import handwriting as ink
@@ -215,7 +214,7 @@ def test_cache_is_used_and_a_changed_or_damaged_one_is_made_anew(pairs, cache, m
 @pytest.mark.parametrize(
     ("module", "constant", "value", "kind"),
     [
-        (silence, "ABOVE_ROOM_DB", 9.0, "sounds"),
+        (word, "ABOVE_ROOM_DB", 9.0, "sounds"),
         (Audio, "recipe", NOISY, "sounds"),
         (ink, "WIDEST", 9.0, "images"),
     ],
@@ -363,7 +362,7 @@ def train(data: Path, out: Path, *flags: str) -> Done:
 def test_command_trains_on_a_folder_of_files_and_leaves_nothing_of_a_bad_one(made, pairs, tmp_path_factory, undrawn):
     work = tmp_path_factory.mktemp("runs")
     more = ("--recipe", "robust", "--audio-filters", "4", "8", "--word-copies", "1")
-    done = train(made / "pairs", work / "run", "--epochs", "12", *more)
+    done = train(made / "pairs", work / "run", "--epochs", "24", *more)
     assert done.returncode == 0, done.stderr
     run = open_run(work / "run")
     assert run.data()["source"]["front_end"] == SPOKEN_WORDS.front_end

@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 
 from kfusion.io import read_json, write_json
-from kfusion.modalities.audio.features import read_sounds
 from kfusion.modalities.front_ends import file_reader
 from kfusion.prediction import inputs as contents
 from kfusion.prediction.job import Job, predict, run_job
@@ -39,7 +38,8 @@ def write_manifest(path, rows, columns=("image", "audio")):
 
 def sounds(num_rows):
     """The features of the sounds that `write_media` writes."""
-    return read_sounds(tf.constant([wav(200 + 40 * row) for row in range(num_rows)]), audio_spec())[0].numpy()
+    files = tf.constant([wav(200 + 40 * row) for row in range(num_rows)])
+    return file_reader(audio_spec())(files)[0].numpy()
 
 
 def test_a_folder_of_files_is_matched_by_stem(trained_run, model, tmp_path):

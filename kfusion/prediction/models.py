@@ -126,9 +126,10 @@ class RunModel:
         self._cutters = {name: kind.windows(shape) for name, kind, shape in each_of(self.spec)}
         counted = {name: tf.TensorSpec((None,), tf.int32) for name, cutter in self._cutters.items() if cutter}
         # Traced where the first long file comes.
-        self._pooling = tf.function(answer, input_signature=[signature, counted])
+        self._pooling = tf.function(answer, input_signature=[signature, counted], autograph=False)
         # Concrete: to TensorFlow, the functions of several runs in one process look like one that is traced again.
-        self._answer = tf.function(lambda batch: answer(batch), input_signature=[signature]).get_concrete_function()
+        answering = tf.function(lambda batch: answer(batch), input_signature=[signature], autograph=False)
+        self._answer = answering.get_concrete_function()
 
     def prepare(self, rows: Arrays | Files) -> Arrays:
         """Reads files as the training data were read."""
