@@ -261,9 +261,9 @@ def evaluation_tables(facts: Facts, words: Words) -> Iterator[Table]:
     yield calibration_table(facts["calibration"])
     if "trust" in facts:
         yield trust_table(facts["trust"])
-    if facts["worst"]:
-        rows = [(called(row), row["label"], row["votes"][FUSED]["class"]) for row in facts["worst"][:SHOWN_CLASSES]]
-        yield Table("worst errors", ("row", "truth", "answer"), rows, words=(0, 1, 2))
+    if worst := facts["worst"][:SHOWN_CLASSES]:
+        rows = [(called(row), row["label"], *(each["class"] for each in row["votes"].values())) for row in worst]
+        yield Table("worst errors", ("row", "truth", *worst[0]["votes"]), rows, words=tuple(range(len(rows[0]))))
 
 
 def called(row: Facts) -> str:
