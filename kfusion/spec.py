@@ -5,7 +5,7 @@ go by name; wherever an axis runs over them, it has the order of `Spec.modalitie
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -230,3 +230,14 @@ def views_of(names: tuple[str, ...]) -> dict[str, tuple[bool, ...]]:
     """The views of some modalities: `FUSED`, then each alone; which of them each view may see, in their order."""
     alone = {name: tuple(other == name for other in names) for name in names}
     return {FUSED: (True,) * len(names), **alone}
+
+
+def together(names: Iterable[str], last: str = "and") -> str:
+    """Names in a sentence: "image, sound and vector".
+
+    Args:
+        names: one or more.
+        last: the word before the last one.
+    """
+    *first, end = names
+    return f"{', '.join(first)} {last} {end}" if first else end

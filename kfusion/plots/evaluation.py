@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from kfusion.metrics.classification import require
 from kfusion.modalities.base import Pictures
 from kfusion.plots.style import BLUE, DPI, GREY, ORANGE, PALETTE, bare, look, new_figure, plain
-from kfusion.plots.tables import Words, together, view_titles
-from kfusion.spec import FUSED
+from kfusion.plots.tables import Words, view_titles
+from kfusion.spec import FUSED, together
 
 # Tol's "muted" palette and a dark grey: ten colours that are told apart with every common kind of colour vision.
 COLOURS = (

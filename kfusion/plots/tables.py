@@ -16,7 +16,7 @@ from rich.text import Text
 from kfusion.metrics.classification import AVERAGES, LATE_FUSION, class_rows
 from kfusion.modalities import each_of
 from kfusion.modalities.base import Modality
-from kfusion.spec import FUSED, Spec
+from kfusion.spec import FUSED, Spec, together
 
 Facts = Mapping[str, Any]
 SHOWN_CLASSES = 12
@@ -73,17 +73,6 @@ class Words:
     def answer(self) -> str:
         """The answer to all modalities."""
         return "fused answer" if len(self.nouns) > 1 else "answer"
-
-
-def together(names: Iterable[str], last: str = "and") -> str:
-    """Names in a sentence: "image, sound and vector".
-
-    Args:
-        names: one or more.
-        last: the word before the last one.
-    """
-    *first, end = names
-    return f"{', '.join(first)} {last} {end}" if first else end
 
 
 def view_titles(views: Iterable[str]) -> dict[str, str]:
@@ -262,8 +251,14 @@ def evaluation_tables(facts: Facts, words: Words) -> Iterator[Table]:
     if "trust" in facts:
         yield trust_table(facts["trust"])
     if worst := facts["worst"][:SHOWN_CLASSES]:
-        rows = [(called(row), row["label"], *(each["class"] for each in row["votes"].values())) for row in worst]
-        yield Table("worst errors", ("row", "truth", *worst[0]["votes"]), rows, words=tuple(range(len(rows[0]))))
+        rows = [(called(row), row["label"], wrong_votes(row)) for row in worst]
+        yield Table("worst errors", ("row", "truth", "wrong"), rows, words=(0, 1, 2))
+
+
+def wrong_votes(row: Facts) -> str:
+    """The answers to a sample that are not its class, each in a line: `3` of both, `image: 7` of one alone."""
+    wrong = {view: vote["class"] for view, vote in row["votes"].items() if vote["class"] != row["label"]}
+    return "\n".join(each if view == FUSED else f"{view}: {each}" for view, each in wrong.items())
 
 
 def called(row: Facts) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from kfusion.config import HEADS, Config, differences
 from kfusion.io import write_text
 from kfusion.metrics.significance import compare
-from kfusion.plots.tables import Table, p_value, separation_table, together, view_titles
+from kfusion.plots.tables import Table, p_value, separation_table, view_titles
 from kfusion.recipes import RECIPES, closest_recipe
 from kfusion.reporting.components import (
     Block,
@@ -49,7 +49,7 @@ from kfusion.reporting.sections import (
     training,
     trust,
 )
-from kfusion.spec import FUSED
+from kfusion.spec import FUSED, together
 from kfusion.validation import UserError
 
 T = TypeVar("T")

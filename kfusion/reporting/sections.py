@@ -31,7 +31,6 @@ from kfusion.plots.tables import (
     separation_table,
     sources_table,
     tests_table,
-    together,
     trust_sentences,
     trust_table,
     view_titles,
@@ -59,7 +58,7 @@ from kfusion.reporting.components import (
     score,
 )
 from kfusion.reporting.run_data import Findings
-from kfusion.spec import FUSED
+from kfusion.spec import FUSED, together
 
 SPLITS = {
     "clip": "no {every} on two sides",
