@@ -71,6 +71,8 @@ MOST_FITTED, MOST_KNOWN, VERSIONS = 4000, 10_000, 5
 many versions of one."""
 MOST_UNKNOWN, CHUNK, BLOCK = 1280, 64, 8
 """Training inputs of which each kind of unknown input is made; how many are held at once; and how many share chance."""
+LONG = 1000
+"""Steps of a training from which on all effort is made: what a shorter one knows is worth no more time than it took."""
 STILL_KNOWN = 0.9
 """Where the network is right on this share of what was made of a class in some way, that is no unknown input."""
 
@@ -80,7 +82,7 @@ def measure_trust(
     train: Pairs,
     val: Pairs,
     augment: Callable[..., dict[str, Any]] | None = None,
-    effort: float = 1.0,
+    steps: float = math.inf,
 ) -> Trust | None:
     """What the trust in a network rests on; None where a part lacks a modality, or there are too many of them.
 
@@ -89,12 +91,12 @@ def measure_trust(
         train: its training part.
         val: its validation part.
         augment: ({name: values}, keys) -> {name: values}, as training changes samples; None: they stay as they are.
-        effort: in (0, 1]: the share of unknown inputs, changed versions and steps that is worth its time.
+        steps: that the training took; of one below `LONG` fewer unknown inputs and changed versions are made.
     """
     names = train.spec.names
     if len(names) > MOST_MODALITIES:
         return None
-    halves = Halves(network)
+    halves, effort = Halves(network), min(1.0, steps / LONG)
     taught, known = dict[str, tuple[np.ndarray, np.ndarray]](), dict[str, np.ndarray]()
     for name in names:
         rows, others = _each_once(train, name), _each_once(val, name)

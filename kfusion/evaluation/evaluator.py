@@ -162,7 +162,9 @@ def evaluate(folder: Path, request: Request, console: Console | None = None) -> 
         if trust is None and samples.val is not None:  # A run of an earlier version.
             train, mean = load_own(run)[1].train, {name: mean for name, (mean, _) in _moments(run).items()}
             augment = Augmentation(run.config().augment.harmless(), run.spec(), mean, run.data()["source"]["front_end"])
-            trust = measure_trust(network, train, samples.val, augment)
+            done = run.metrics()
+            steps = done["epochs"] * len(train) / done.get("batch_size", run.config().training.batch_size)
+            trust = measure_trust(network, train, samples.val, augment, steps)
             if trust:
                 write_trust(run, trust)
         if trust:

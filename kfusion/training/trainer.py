@@ -59,8 +59,6 @@ BASELINES, SMALLER, NETWORK = "baselines", "smaller", "network"
 """What may be kept, the simplest first."""
 FEW_ROWS = 2000
 """Training rows below which a smaller network may be the better one."""
-LONG = 1000
-"""Steps of a training from which on all effort is made to know what it does not know."""
 NUM_SHOWN, NUM_CHANGED = 6, 6
 """Samples in the picture of the augmentation, and changed versions of each."""
 
@@ -103,10 +101,9 @@ def write_results(
     ]
     write_text(run.folder / "report.txt", "\n".join(text))
     keep_samples(run, parts)
-    # What a training of a few steps knows is not worth more time than the training.
     done = prepared.training
-    effort = min(1.0, len(history) * done.passes * len(parts.train) / done.batch_size / LONG)
-    if trust := measure_trust(network, parts.train, parts.val, prepared.augmentation(harmless=True), effort):
+    steps = len(history) * done.passes * len(parts.train) / done.batch_size
+    if trust := measure_trust(network, parts.train, parts.val, prepared.augmentation(harmless=True), steps):
         write_trust(run, trust)
     run.write_json("metrics.json", results)
     if console:
