@@ -79,7 +79,7 @@ def test_a_search_without_a_completed_trial_ends_with_the_first_error(tmp_path):
     done = search(tmp_path, *SLICE, "--tune", "peak_learning_rate=1e30,1e31", "--out", "search")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "no trial was completed; the first failed with: ValueError: 'loss' must stay finite" in done.stderr
+    assert "no trial was completed; the first failed with: UserError: 'loss' must stay finite" in done.stderr
     assert "2 failed" in done.stdout and "'loss' must stay finite" in done.stdout
     assert not (tmp_path / "search" / "best.json").exists()
 

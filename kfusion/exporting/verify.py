@@ -31,8 +31,8 @@ ARITHMETIC = """Add AddV2 AddN Sub Mul Div RealDiv FloorDiv FloorMod DivNoNan Ne
     Log1p Sin Cos Erf Erfc Floor Ceil Round Rint Maximum Minimum SquaredDifference Reciprocal ClipByValue Cumsum"""
 LOGIC = "Equal NotEqual Less LessEqual Greater GreaterEqual LogicalAnd LogicalOr LogicalNot Select SelectV2 IsFinite"
 REDUCTIONS = "Sum Mean Max Min Prod All Any ArgMax ArgMin"
-NETWORK = """MatMul BatchMatMulV2 BatchMatMulV3 Einsum BiasAdd Conv2D MaxPool Relu Sigmoid Tanh Softmax LogSoftmax Elu
-    FusedBatchNormV3"""
+NETWORK = """MatMul BatchMatMulV2 BatchMatMulV3 Einsum BiasAdd Conv2D MaxPool AvgPool Relu Sigmoid Tanh Softmax
+    LogSoftmax Elu FusedBatchNormV3"""
 STRINGS = "AsString StringJoin ReduceJoin StringLength StringSplitV2 StaticRegexReplace Substr"
 FILES = "DecodeRaw TopKV2 UnsortedSegmentSum"
 """Of the readers of files; ops that one kind alone needs are in its `Modality.ops`."""

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from kfusion.config import AugmentConfig, DataConfig, ModelConfig
 
 GRAPH_OPS = """RFFT IRFFT Real Imag DecodePaddedRaw RaggedGather RaggedTensorToTensor SegmentMax SegmentMean
-    TensorListConcatV2 TensorListReserve TensorListSetItem TensorListStack TensorScatterUpdate Unique StatelessCase"""
+    TensorListConcatV2 TensorListFromTensor TensorListGetItem TensorListReserve TensorListSetItem TensorListStack
+    TensorScatterUpdate Unique StatelessCase"""
 """Of the reader of sounds."""
 
 
