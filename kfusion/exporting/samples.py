@@ -14,7 +14,7 @@ kind (`Modality.sample_file`).
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -257,8 +257,11 @@ class Expected:
         caution: Caution | None = None,
     ) -> None:
         self.spec, self.temperature, self.trust, self.caution = spec, temperature, trust, caution or Caution()
-        self.network: Any = keras.Model(network.input, [network.output, network.get_layer("fusion").output])
-        self.encoders: Any = {name: encoder_of(network, name) for name in spec.names}
+        whole: Any = keras.Model(network.input, [network.output, network.get_layer("fusion").output])
+        inputs = {name: tf.TensorSpec((None, *each.shape[1:]), each.dtype) for name, each in network.input.items()}
+        # Graphs: without one, a call takes as long for one row as for hundreds.
+        self.network = _graph(whole, inputs)
+        self.encoders = {name: _graph(encoder_of(network, name), inputs[name]) for name in spec.names}
 
     def outputs(self, values: Mapping[str, np.ndarray], present: np.ndarray) -> Arrays:
         """The outputs of an endpoint.
@@ -270,7 +273,7 @@ class Expected:
         names, said, used = self.spec.names, dict[str, np.ndarray](), present
         familiarity = np.ones(present.shape)
         if self.trust:
-            encoded = {name: encoder(values[name], training=False) for name, encoder in self.encoders.items()}
+            encoded = {name: encoder(values[name]) for name, encoder in self.encoders.items()}
             inner = {name: each[int(self.trust.taught)] for name, each in encoded.items()}
             familiarity = self.trust.familiarity(inner, tf.constant(present)).numpy()
             both = self.trust.rests_on(tf.constant(familiarity), tf.constant(present), self.caution.turn_away)
@@ -311,7 +314,7 @@ class Expected:
 
     def _ask(self, values: Mapping[str, np.ndarray], seen: np.ndarray) -> tuple[np.ndarray, ...]:
         """Probabilities, and the fused embedding."""
-        return tuple(map(np.asarray, self.network({**values, "present": seen}, training=False)))
+        return tuple(map(np.asarray, self.network({**values, "present": seen})))
 
     def _shares(self, values: Mapping[str, np.ndarray], used: np.ndarray, label: np.ndarray) -> np.ndarray:
         """Shapley values as the mean gain over all orders in which modalities may come."""
@@ -340,6 +343,10 @@ class Expected:
             temperature += np.maximum(LEAST - temperature, 0) * strange
         rows = zip(probabilities[:, None], temperature, strict=True)
         return np.concatenate([temper(row, each) for row, each in rows])
+
+
+def _graph(network: Any, inputs: Any) -> Any:
+    return tf.function(partial(network, training=False), [inputs], autograph=False)
 
 
 @dataclass(frozen=True, eq=False)

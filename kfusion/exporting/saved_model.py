@@ -13,6 +13,7 @@ Reference: https://www.tensorflow.org/tfx/serving/saved_model_warmup
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,8 @@ def plan_of(folder: Path, endpoints: Endpoints, real: Samples, expected: Expecte
     known, bad = [], list[BadRequest]()
     for signature in endpoints.names:
         for size in BATCHES:
-            known.append((Request(signature, real.request(signature, size)), real.expected(signature, size, expected)))
+            answer = partial(real.expected, signature, size, expected)
+            known.append((Request(signature, real.request(signature, size)), answer))
         # Three whole samples: what is wrong with one row must not pass in the company of good ones.
         make = bad_arrays if signature in endpoints.arrays else bad_files
         bad += make(signature, real.request(signature, 3, whole=True), endpoints.spec)

@@ -377,14 +377,16 @@ def write_saved_model(folder: Path, network: keras.Model, endpoints: Endpoints) 
         network: what the endpoints are made of.
         endpoints: all of them are written.
     """
-    archive: Any = keras.export.ExportArchive()
-    archive.track(network)
     specs = {signature: endpoints.inputs(signature) for signature in endpoints.names}
+    graphs = {}
     for signature, inputs in specs.items():
-        # Without a rank: see above.
+        # Without a rank: see above. Concrete: Keras' ExportArchive has TensorFlow trace each function twice.
         unranked = [tf.TensorSpec(ANY_SHAPE, each.dtype, name) for name, each in inputs.items()]
-        archive.add_endpoint(signature, partial(_predict, endpoints, signature, tuple(inputs)), unranked)
-    archive.write_out(str(folder), verbose=False)
+        answer = tf.function(partial(_predict, endpoints, signature, tuple(inputs)), unranked, autograph=False)
+        graphs[signature] = answer.get_concrete_function()
+    tracked = tf.Module()
+    tracked.weights = [each.value for each in network.variables]
+    tf.saved_model.save(tracked, str(folder), graphs)
     _declare_shapes(folder, specs)
 
 

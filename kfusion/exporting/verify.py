@@ -5,7 +5,8 @@ hold plain ops alone, which every TensorFlow has on a CPU: no Python (`PyFunc`),
 touches a file but the loading of the weights, no state that one request leaves to the next, and no random numbers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,25 +68,26 @@ class Plan:
     """The requests to a model.
 
     Args:
-        known: requests and what the network itself predicts.
+        known: requests, and what computes the network's own prediction.
         bad: requests that must be refused.
         warmup: the requests in the model's own warmup file.
         ops: what its graph may hold.
     """
 
-    known: list[tuple[Request, Arrays]]
+    known: list[tuple[Request, Callable[[], Arrays]]]
     bad: list[BadRequest]
     warmup: list[Request]
     ops: frozenset[str] = ALLOWED
 
     def requests(self) -> list[Request]:
         """All of them; after each bad request the first good one of its endpoint."""
-        again = [part for each in self.bad for part in (each.request, self.good(each.request.signature)[0])]
-        return [request for request, _ in self.known] + again + self.warmup
+        known = [request for request, _ in self.known]
+        again = [part for each in self.bad for part in (each.request, known[self.good(each)])]
+        return known + again + self.warmup
 
-    def good(self, signature: str) -> tuple[Request, Arrays]:
-        """The first known request of an endpoint."""
-        return next(pair for pair in self.known if pair[0].signature == signature)
+    def good(self, bad: BadRequest) -> int:
+        """The place of the first known request to the same endpoint."""
+        return next(at for at, (each, _) in enumerate(self.known) if each.signature == bad.request.signature)
 
 
 def verify(folder: Path, plan: Plan) -> list[Check]:
@@ -99,14 +101,17 @@ def verify(folder: Path, plan: Plan) -> list[Check]:
         The lines of the table; the model is verified if all have passed.
     """
     checks = [_ops(folder, plan.ops), _weights(folder)]
-    session = ask_apart(folder, plan.requests())
+    with ThreadPoolExecutor(1) as thread:  # The other process answers while this one computes what is expected.
+        asked = thread.submit(ask_apart, folder, plan.requests())
+        expected = [answer() for _, answer in plan.known]
+        session = asked.result()
     checks.append(_process(session, len(plan.requests())))
     if not checks[-1].passed:
         return checks
     replies, first_bad = session.replies, len(plan.known)
     first_warmup = first_bad + 2 * len(plan.bad)
-    checks += _parity(plan, replies[:first_bad], list(read_signatures(folder)))
-    checks.append(_refusals(plan, replies[first_bad:first_warmup]))
+    checks += _parity(plan, expected, replies[:first_bad], list(read_signatures(folder)))
+    checks.append(_refusals(plan, expected, replies[first_bad:first_warmup]))
     checks.append(_warmup(replies[first_warmup:]))
     return checks
 
@@ -171,29 +176,28 @@ def _process(session: Session, num_requests: int) -> Check:
     return Check(title, "tensorflow" not in session.modules, found)
 
 
-def _parity(plan: Plan, replies: list[Reply], signatures: list[str]) -> list[Check]:
+def _parity(plan: Plan, expected: list[Arrays], replies: list[Reply], signatures: list[str]) -> list[Check]:
     checks = []
     for signature in signatures:
         known = [
-            (reply, expected, next(iter(request.inputs.values())))
-            for (request, expected), reply in zip(plan.known, replies, strict=True)
+            (reply, wanted, next(iter(request.inputs.values())))
+            for (request, _), wanted, reply in zip(plan.known, expected, replies, strict=True)
             if request.signature == signature
         ]
         refusals = [reply.text for reply, _, _ in known if reply.code != "OK"]
-        worst = max((distance(reply.outputs, expected) for reply, expected, _ in known), default=float("inf"))
+        worst = max((distance(reply.outputs, wanted) for reply, wanted, _ in known), default=float("inf"))
         sizes = ", ".join(str(len(values)) for _, _, values in known)
         found = refusals[0] if refusals else f"largest difference {worst:.1e}, batches {sizes}"
         checks.append(Check(signature, not refusals and worst <= TOLERANCE, found))
     return checks
 
 
-def _refusals(plan: Plan, replies: list[Reply]) -> Check:
+def _refusals(plan: Plan, expected: list[Arrays], replies: list[Reply]) -> Check:
     wrong = []
     for each, reply, after in zip(plan.bad, replies[::2], replies[1::2], strict=True):
-        _, expected = plan.good(each.request.signature)
         if reply.code != REFUSED or each.phrase not in reply.text:
             wrong.append(f"{each.request.signature}, {each.title}: {reply.code} {reply.text}".rstrip())
-        elif after.code != "OK" or distance(after.outputs, expected) > TOLERANCE:
+        elif after.code != "OK" or distance(after.outputs, expected[plan.good(each)]) > TOLERANCE:
             wrong.append(f"{each.request.signature}, after {each.title}: a good request is answered wrong")
     found = wrong[0] if wrong else f"all {len(plan.bad)} refused, then a good one answered"
     return Check("bad requests", not wrong, found)

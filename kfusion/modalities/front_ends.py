@@ -48,7 +48,7 @@ def file_reader(spec: ModalitySpec, raw: bool = False) -> Reader:
     """
     kind = modality(spec)
     if raw or not type(kind).__module__.startswith(_PACKAGE):
-        return _traced(kind, spec, raw)
+        return _calling(_traced(kind, spec, raw))
 
     def read(contents: Any) -> tuple[tf.Tensor, tf.Tensor]:
         with _LOADING:  # By one thread; the others wait for it.
@@ -60,8 +60,10 @@ def file_reader(spec: ModalitySpec, raw: bool = False) -> Reader:
 
 @cache
 def _traced(kind: Modality, spec: ModalitySpec, raw: bool) -> Any:
+    """A concrete function: another one is traced a second time by its second caller."""
     read = kind.raw_reader() if raw else kind.reader()
-    return tf.function(lambda contents: read(contents, spec), input_signature=[_FILES], autograph=False)
+    graph = tf.function(lambda contents: read(contents, spec), input_signature=[_FILES], autograph=False)
+    return graph.get_concrete_function()
 
 
 @cache
@@ -77,19 +79,21 @@ def _kept(kind: Modality, spec: ModalitySpec) -> Reader:
         checksum, content = path.read_bytes().split(b"\n", 1)
         if hashlib.sha256(content).hexdigest().encode() == checksum:
             graph.ParseFromString(content)
-            read = tf.compat.v1.wrap_function(imported, [_FILES])
-            return lambda contents: tuple(read(tf.convert_to_tensor(contents)))
+            return _calling(tf.compat.v1.wrap_function(imported, [_FILES]))
     except (OSError, ValueError):
         pass  # There is none, or a damaged one.
     traced = _traced(kind, spec, False)
-    concrete = traced.get_concrete_function()
-    content = concrete.graph.as_graph_def().SerializeToString(deterministic=True)
-    if [tensor.name for tensor in concrete.outputs] == _RESULTS:
+    content = traced.graph.as_graph_def().SerializeToString(deterministic=True)
+    if [tensor.name for tensor in traced.outputs] == _RESULTS:
         with suppress(OSError):  # The next process has to trace it, too.
             path.parent.mkdir(parents=True, exist_ok=True)
             checksum = hashlib.sha256(content).hexdigest().encode()
             write_atomically(path, lambda partial: partial.write_bytes(checksum + b"\n" + content))
-    return traced
+    return _calling(traced)
+
+
+def _calling(graph: Any) -> Reader:
+    return lambda contents: tuple(graph(tf.convert_to_tensor(contents)))
 
 
 def readers_of(spec: Spec, source: Mapping[str, Any], raw: bool = False) -> tuple[dict[str, Reader], dict[str, str]]:
