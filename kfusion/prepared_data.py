@@ -249,7 +249,7 @@ def load_own(run: Run) -> tuple[Source, Split]:
     """
     config = run.config()
     data = config.data
-    if isinstance(data.data, str) and is_media(data.data):
+    if any(map(is_media, data.sources)):
         # What the files decided at training, and what an older run could not yet say.
         for _, kind, shape in each_of(run.spec()):
             data = replace(data, **kind.file_settings(shape))

@@ -127,6 +127,20 @@ def test_files_are_read_as_the_built_in_features_are_and_number_words_are_digits
     assert origin is not None and np.bincount(origin)[0] == 30
 
 
+def test_files_of_several_sources_are_read_by_the_features_that_the_settings_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("KFUSION_CACHE", str(tmp_path / "cache"))
+    folders = [str(tmp_path / name) for name in ("mine", "yours")]
+    for folder, classes in zip(folders, (("one", "two"), ("two", "three")), strict=True):
+        write_media(Path(folder), 4, paired=False, classes=classes)
+    named: dict[str, Any] = {"sound": "word", "word_features": "log-mel", "word_copies": 1}
+    of_one, of_both = (load(DataConfig(data=data, **named)) for data in (folders[0], tuple(folders)))
+    assert of_both.spec["audio"] == of_one.spec["audio"] and "log-mel" in of_both.spec["audio"].front_end
+    copies = of_both["audio"].copies
+    assert copies is not None and len(copies) == len(of_both["audio"]) and copies.any(axis=(1, 2)).all()
+    # Beside ready-made features they are read as these were.
+    assert load(DataConfig(data=("builtin", folders[0]), **named)).spec == load(DataConfig()).spec
+
+
 def test_accuracy_is_told_by_source():
     answers = {"fused": np.eye(2)[[0, 1, 0, 0]], "image": np.eye(2)[[0, 1, 0, 1]], "audio": np.eye(2)[[1, 1, 0, 0]]}
     label, both = np.array([0, 1, 1, 1]), {"image": np.array([0, 0, 1, 1]), "audio": np.array([0, 0, -1, 1])}

@@ -192,6 +192,7 @@ def _load_several(config: DataConfig, console: Console | None) -> Source:
                 for _, kind, shape in each_of(source.spec):
                     settings = {**kind.file_settings(shape), **settings}
             named = {name: getattr(config, name) for name in names if getattr(config, name) != getattr(usual, name)}
+            settings = {"word_features": config.word_features, **settings}
             columns = config.columns if Path(data).is_file() else ()
             own = DataConfig(data=data, limit=config.limit, columns=columns, **{**settings, **named})
         read[data] = load(own, console)

@@ -384,7 +384,7 @@ def write_saved_model(folder: Path, network: keras.Model, endpoints: Endpoints) 
         unranked = [tf.TensorSpec(ANY_SHAPE, each.dtype, name) for name, each in inputs.items()]
         answer = tf.function(partial(_predict, endpoints, signature, tuple(inputs)), unranked, autograph=False)
         graphs[signature] = answer.get_concrete_function()
-    tracked = tf.Module()
+    tracked: Any = tf.Module()
     tracked.weights = [each.value for each in network.variables]
     tf.saved_model.save(tracked, str(folder), graphs)
     _declare_shapes(folder, specs)
