@@ -151,6 +151,41 @@ def test_a_version_that_refuses_its_warmup_is_not_served_until_any_file_changes(
     run(shelf, life)
 
 
+def test_the_first_version_answers_before_all_its_endpoints_are_warm_and_a_later_one_after(shelf, caplog):
+    async def life():
+        for number in (1, 2):
+            shelf.copy(number)
+            warmup = shelf.folder / str(number) / WARMUP / "tf_serving_warmup_requests"
+            content = warmup.read_bytes()
+            warmup.write_bytes(content + content.replace(b"serving_default", b"serving_Default") + content)
+        (shelf.folder / "2").rename(shelf.folder / "two")
+        assert await shelf.look(1) == {1: "AVAILABLE"} and shelf.ask() == 1
+        await asyncio.gather(*shelf.models._working)
+        # What it is asked meanwhile it refuses, and goes on.
+        (line,) = [record for record in caplog.records if record.message == "a warm-up request is refused"]
+        assert "serving_Default" in line.error and shelf.ask() == 1
+        (shelf.folder / "two").rename(shelf.folder / "2")
+        assert await shelf.look() == {1: "AVAILABLE", 2: "END"}
+        assert "serving_Default" in shelf.models.versions[2].error
+
+    run(shelf, life)
+
+
+def test_a_server_that_ends_does_not_wait_for_what_is_still_cold(shelf):
+    async def life():
+        shelf.copy(1)
+        await shelf.look(1)
+        version = shelf.models.versions[1]
+        version._cold = [("serving_default", ONE)] * 10_000_000
+        version.hold()
+        shelf.models._do(shelf.models._warm_up(version))
+        await asyncio.sleep(0.05)
+
+    began = time.monotonic()
+    run(shelf, life)
+    assert time.monotonic() - began < 60
+
+
 def test_files_that_change_while_they_are_loaded_are_loaded_again(shelf, monkeypatch):
     async def life():
         shelf.copy(1)
@@ -158,8 +193,8 @@ def test_files_that_change_while_they_are_loaded_are_loaded_again(shelf, monkeyp
         shelf.copy(2)
         version_load, late = type(shelf.models.versions[1]).load, [3]
 
-        def load(version):
-            version_load(version)
+        def load(version, *in_haste):
+            version_load(version, *in_haste)
             if late:  # The weights of another model arrive now.
                 number = late.pop()
                 shutil.rmtree(version.folder / WEIGHTS)
@@ -187,7 +222,7 @@ def test_the_latest_two_that_can_be_loaded_are_served(tmp_path, made):
         assert shelf.models.find("tiny", label="old").number == 1
         shutil.rmtree(tmp_path / "3")
         states = await shelf.look(3)
-        await asyncio.gather(*shelf.models._ending)
+        await asyncio.gather(*shelf.models._working)
         assert states[2] == states[1] == "AVAILABLE" and shelf.ask() == 2
 
     run(shelf, life)
@@ -199,7 +234,7 @@ def test_versions_that_appear_whole_replace_one_another_and_come_back(shelf):
         await shelf.look(1)
         shelf.publish(2)
         assert (await shelf.look())[2] == "AVAILABLE"
-        await asyncio.gather(*shelf.models._ending)
+        await asyncio.gather(*shelf.models._working)
         assert shelf.models.versions[1].state == "END"
         shutil.rmtree(shelf.folder / "2")
         await shelf.look()

@@ -7,7 +7,9 @@ A version may also be copied into its place file by file. While another version 
 scans have found the same files; one that fails to load is skipped, and tried again when any of its files changes.
 
 The warm-up requests that come with a version are answered before it counts as ready: a model's first runs are its
-slowest. They are read without TensorFlow. Reference: https://www.tensorflow.org/tfx/serving/saved_model_warmup
+slowest. Where nothing is served yet, those to its first endpoint must do, and the others follow while it answers: who
+waits for that one answer waits less than for all. They are read without TensorFlow.
+Reference: https://www.tensorflow.org/tfx/serving/saved_model_warmup
 """
 
 import asyncio
@@ -15,7 +17,7 @@ import logging
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -69,13 +71,17 @@ class Version:
         self.damaged: set[str] = set()
         """Names of files beside the model that could not be read, and that are in the log already."""
         self._root = root
+        self._cold: list[tuple[str, dict[str, np.ndarray]]] = []
         self._model: ServedModel | None = None
         self._held = 0
         self._free = asyncio.Event()
         self._free.set()
 
-    def load(self) -> None:
+    def load(self, in_haste: bool = False) -> None:
         """Reads the SavedModel and warms it up; in a thread, since it takes seconds.
+
+        Args:
+            in_haste: only the endpoint of the first warm-up request is warmed up; `warm_up` does the rest.
 
         Raises:
             UserError: it cannot be loaded, does not answer its own warm-up requests, or a file of it lies outside the
@@ -84,13 +90,26 @@ class Version:
         check_inside(self.folder, self._root)
         try:
             self._model = ServedModel(self.folder)
-            for signature, inputs in warmup_requests(self.folder):
-                self._model.ask(signature, inputs)
+            requests = list(warmup_requests(self.folder))
+            for signature, inputs in requests:
+                if in_haste and signature != requests[0][0]:
+                    self._cold.append((signature, inputs))
+                else:
+                    self._model.ask(signature, inputs)
         except BaseException as error:
             self.close()
             if isinstance(error, Refused | ValueError | KeyError):
                 raise UserError(str(error)) from error
             raise
+
+    def warm_up(self) -> None:
+        """Answers the warm-up requests that `load` left, in a thread, unless the version ends.
+
+        Raises:
+            Refused: the runtime's error.
+        """
+        while self._cold and self.state == "AVAILABLE":
+            self.ask(*self._cold.pop(0))
 
     @property
     def signatures(self) -> dict[str, Signature]:
@@ -215,7 +234,7 @@ class Models:
         self._num_versions, self._forget = num_versions, forget
         self._seen: dict[int, Fingerprint] = {}
         self._failed: dict[int, Fingerprint] = {}
-        self._ending: set[asyncio.Task[None]] = set()
+        self._working: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(1, "loader")
 
     def find(self, model: str, number: int | None = None, label: str | None = None) -> Version:
@@ -294,15 +313,15 @@ class Models:
         settled = at_once or self._seen.get(number) == files
         self._seen[number] = files
         # What failed is tried again only when it changes.
-        return settled and self._failed.get(number) != files and await self._load(number, files)
+        return settled and self._failed.get(number) != files and await self._load(number, files, at_once)
 
-    async def _load(self, number: int, files: Fingerprint) -> bool:
+    async def _load(self, number: int, files: Fingerprint, in_haste: bool) -> bool:
         """Loads a version whose fingerprint is `files`; whether it answers."""
         version = Version(self.folder, number)
         version.state = "LOADING"
         self.versions[number] = version
         try:
-            await self._in_thread(version.load)
+            await self._in_thread(version.load, in_haste)
             if await self._in_thread(fingerprint, version.folder, self.folder) != files:
                 await self._in_thread(version.close)
                 raise UserError(f"{number}: must stay as it is while it is loaded. Found: files that have changed")
@@ -313,7 +332,19 @@ class Models:
             return False
         version.state = "AVAILABLE"
         logger.info("version loaded", extra={"version": number})
+        if in_haste:
+            version.hold()
+            self._do(self._warm_up(version))
         return True
+
+    async def _warm_up(self, version: Version) -> None:
+        try:
+            await self._in_thread(version.warm_up)
+        except (Refused, UserError) as error:  # It goes on answering what it can.
+            text = self._without_paths(str(error))
+            logger.error("a warm-up request is refused", extra={"version": version.number, "error": text})
+        finally:
+            version.release()
 
     async def _in_thread(self, function: Callable[..., T], *args: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
@@ -325,9 +356,13 @@ class Models:
 
     def _end(self, version: Version) -> None:
         version.state = "UNLOADING"
-        task = asyncio.create_task(self._close(version))
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+        self._do(self._close(version))
+
+    def _do(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begins what `close` waits for."""
+        task = asyncio.create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
 
     async def _close(self, version: Version) -> None:
         await version.drained()
@@ -344,5 +379,5 @@ class Models:
         for version in self.versions.values():
             if version.state == "AVAILABLE":
                 self._end(version)
-        await asyncio.gather(*self._ending)
+        await asyncio.gather(*self._working)
         self._threads.shutdown()
