@@ -147,7 +147,7 @@ def _known_and_unknown(
         own = label[chunk]
         values = changed(chunk, int(rng.integers(versions)))
         blocks = [
-            kind.unknowns(values[at : at + BLOCK], own[at : at + BLOCK], spec[name], rng)
+            kind.unknowns(values[at : at + BLOCK], own[at : at + BLOCK], spec[name], rng, spec.class_names)
             for at in range(0, len(chunk), BLOCK)
         ]
         for how in blocks[0]:

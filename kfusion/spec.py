@@ -16,6 +16,8 @@ FUSED = "fused"
 AVERAGES = ("accuracy", "macro avg", "weighted avg")
 """Rows of the test report that are no classes."""
 DIGITS = tuple(str(digit) for digit in range(10))
+NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+"""What the digits are called in collections of words."""
 DIGIT_SHAPE = (28, 28, 1)
 """Of a written digit: height, width and channels."""
 TRUSTED = ("familiarity", "used", "accepted", "prediction_set")

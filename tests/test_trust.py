@@ -13,10 +13,11 @@ from kfusion.data.dataset import Pairs
 from kfusion.exporting.samples import Expected
 from kfusion.inference import measure_trust
 from kfusion.modalities import modality
+from kfusion.modalities.image.unknowns import letters_besides
 from kfusion.model.answers import Answers, shapley_weights
 from kfusion.model.build import Halves
 from kfusion.model.trust import MOST_LOST, Trust, codes, fit_trust
-from kfusion.spec import TRUSTED, Caution, ModalitySpec, Spec, audio_spec
+from kfusion.spec import TRUSTED, Caution, ModalitySpec, Spec, audio_spec, image_spec
 from kfusion.validation import UserError
 from tests.exports import SMALL, small_network
 
@@ -128,12 +129,34 @@ def test_unknown_inputs_are_of_the_shape_and_range_and_none_is_as_it_was(kind):
     }
     spec, rng = shape[kind], np.random.default_rng(0)
     values = rng.uniform(1, 255, (12, *spec.shape)).astype(np.float32)
-    made = modality(kind).unknowns(values, np.arange(12) % 3, spec, rng)
-    assert len(made) >= 2
+    made = modality(kind).unknowns(values, np.arange(12) % 3, spec, rng, ("zero", "1", "Two"))
+    assert len(made) >= 2 and ("letters" in made) == (kind == "image")
     for how, each in made.items():
         assert each.shape == values.shape and each.dtype == np.float32 and np.isfinite(each).all(), how
         assert (each != values).reshape(12, -1).any(axis=1).all(), how
         assert kind != "image" or (each.min() >= 0 and each.max() <= 255.5), how
+
+
+@pytest.mark.parametrize(
+    "names, letters",
+    [
+        ([*"0123456789"], "ACEFHJKLMNPRTUVWXYacdefhkmnprtuvwxy"),
+        (["one", "two", "A"], "BCDEFGHJKLMNOPQRSTUVWXYbcdefghkmnopqrstuvwxy"),
+        (["7", "cat"], ""),  # A cat may well be a letter.
+        (["七", "八"], ""),
+        ([], ""),
+    ],
+)
+def test_letters_that_are_no_class_are_unknown_pictures_where_each_class_is_a_sign_by_its_name(names, letters):
+    assert letters_besides(names) == letters
+    made = modality("image").unknowns(
+        np.ones((4, 28, 28, 1), np.float32), np.arange(4), image_spec(), np.random.default_rng(0), names
+    )
+    drawn = [name for name in made if "letters" in name]
+    assert len(drawn) == (3 if letters else 0) and ("still more" in made) == bool(letters)
+    for name in drawn[:2]:  # As large as signs are in MNIST, and in its middle.
+        rows, columns = np.nonzero(made[name].max(axis=(0, 3)) > 100)
+        assert 2 <= rows.min() < 9 and 19 <= rows.max() < 28 and columns.min() < columns.max(), name
 
 
 def test_what_stays_of_its_class_is_not_called_unknown(monkeypatch):

@@ -31,7 +31,7 @@ from kfusion.data.splits import joined
 from kfusion.data.statistics import same_scale
 from kfusion.modalities import each_of, front_end_of, kinds, modality
 from kfusion.modalities.audio.recipe import FSDD_FRONT_END, ragged_to_frames
-from kfusion.spec import DIGIT_SHAPE, DIGITS, ModalitySpec, Spec
+from kfusion.spec import DIGIT_SHAPE, DIGITS, NUMBER_WORDS, ModalitySpec, Spec
 from kfusion.validation import UserError
 
 LICENCE = "images: MNIST (LeCun, Cortes, Burges), CC BY-SA 3.0; sounds: Free Spoken Digit Dataset, CC BY-SA 4.0"
@@ -211,10 +211,6 @@ def is_media(data: str) -> bool:
 def _limited(source: Source, limit: int) -> Source:
     """A source that is not aligned, with at most `limit` rows of each modality."""
     return source.take({name: first_of_each_class(data.label, limit) for name, data in source.data.items()})
-
-
-NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-"""What the digits are called in collections of words."""
 
 
 def join(sources: Mapping[str, Source]) -> Source:

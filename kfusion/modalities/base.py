@@ -405,7 +405,7 @@ class Modality:
         return () if std is None else (std.reshape(spec.grid).astype(np.float32),)
 
     def unknowns(
-        self, values: NDArray, label: NDArray, spec: ModalitySpec, rng: np.random.Generator
+        self, values: NDArray, label: NDArray, spec: ModalitySpec, rng: np.random.Generator, names: Sequence[str] = ()
     ) -> dict[str, NDArray]:
         """Samples of no class by how they were made, (n, *shape) each; see `kfusion.modalities.unknowns`.
 
@@ -414,6 +414,7 @@ class Modality:
             label: their classes, int (n,).
             spec: their shape.
             rng: what is random.
+            names: of all classes.
         """
         from kfusion.modalities.unknowns import of_numbers
 

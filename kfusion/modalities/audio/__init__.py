@@ -282,7 +282,7 @@ class Audio(Modality):
         return "bands" if self._are_bands(spec) else "coefficients"
 
     def unknowns(
-        self, values: NDArray, label: NDArray, spec: ModalitySpec, rng: np.random.Generator
+        self, values: NDArray, label: NDArray, spec: ModalitySpec, rng: np.random.Generator, names: Sequence[str] = ()
     ) -> dict[str, NDArray]:
         """Backwards, spliced, cut up, of two sounds, too fast or slow; any course of the coefficients, and hum."""
         from kfusion.modalities.audio.unknowns import of_sounds

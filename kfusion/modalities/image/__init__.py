@@ -252,12 +252,12 @@ class Image(Modality):
         return ()
 
     def unknowns(
-        self, values: NDArray, label: NDArray, spec: ModalitySpec, rng: np.random.Generator
+        self, values: NDArray, label: NDArray, spec: ModalitySpec, rng: np.random.Generator, names: Sequence[str] = ()
     ) -> dict[str, NDArray]:
-        """Turned, mirrored, spliced, cut up, laid over others and bent; lines, areas and noise."""
+        """Turned, mirrored, spliced, cut up, laid over others and bent; lines, areas, noise and letters."""
         from kfusion.modalities.image.unknowns import of_pictures
 
-        return of_pictures(values, label, float(spec.scale), rng)
+        return of_pictures(values, label, float(spec.scale), rng, names)
 
     def summaries(self, name: str, spec: ModalitySpec) -> "list[keras.layers.Layer]":
         """Edges by place and direction, colours by place, and how bright the picture is."""
