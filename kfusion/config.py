@@ -175,7 +175,8 @@ class ModelConfig:
     audio_filters: tuple[int, ...] = (24, 48, 96)
     """audio_encoder=conv: filters of its blocks; all but the last end in a max-pooling."""
     audio_centre: bool = False
-    """audio_encoder=conv: subtract each band's mean over the sound, which takes the microphone's colour away."""
+    """audio_encoder=conv: subtract each band's mean over the sound, which takes the microphone's colour away; of words
+    it is always subtracted."""
     dropout: float = 0.3
     """Share of the audio encoder's units dropped in training."""
     image_dropout: float = 0.0

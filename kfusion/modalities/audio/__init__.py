@@ -232,6 +232,8 @@ class Audio(Modality):
             return super().encode(values, name, spec, config, mean, variance)
         from kfusion.modalities.audio.encoder import encode_grid
 
+        if recipe_of(spec, self.recipe) == SPOKEN_WORDS:  # A word is the same through any microphone.
+            config = replace(config, audio_centre=True)
         return encode_grid(values, name, spec, config, mean, variance)
 
     def augmentations(
