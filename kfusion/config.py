@@ -101,7 +101,8 @@ class DataConfig:
     sound_seconds: float = 0.0
     """Features of 'sound': the middle so many seconds of each file (0.5 to 60); 0: the files' median, up to 60."""
     sound_frames: int = 0
-    """Features of 'sound': frames of each file, up to 1200; 0: 50, and as many for each further 10 seconds."""
+    """Features of 'sound': frames of each file, up to 1200; 0: 50, and as many for each further 10 seconds. Of log-mel
+    'word': frames of a second; 0: 100."""
     sound_rate_hz: int = 0
     """Features of 'sound': the rate to which files are brought, 8000 to 48000; 0: that of most files."""
     split_seed: int = -1
@@ -139,7 +140,8 @@ class DataConfig:
         require(0 <= self.sound_frames <= 1200, "sound_frames", "in [0, 1200]", self.sound_frames)
         require(0 <= self.word_copies <= 100, "word_copies", "in [0, 100]", self.word_copies)
         for name in ("sound_seconds", "sound_rate_hz", "sound_frames"):
-            word = self.sound == "word" and getattr(self, name) > 0
+            bands = name == "sound_frames" and self.word_features == "log-mel"
+            word = self.sound == "word" and not bands and getattr(self, name) > 0
             require(not word, name, "0 with features for words, sound=word", getattr(self, name))
         both = sorted(set(self.test_speakers) & set(self.val_speakers))
         require(not both, "val_speakers", "other people than 'test_speakers'", both)

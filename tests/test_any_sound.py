@@ -17,7 +17,7 @@ from kfusion.modalities.audio.decoding import ragged, resample
 from kfusion.modalities.audio.encoder import by_band
 from kfusion.modalities.audio.features import mel_bands, mfcc_sequence, middle, read_sounds
 from kfusion.modalities.audio.files import wav_file
-from kfusion.modalities.audio.recipe import SPOKEN_DIGITS, SPOKEN_WORDS, SoundRecipe, any_sound
+from kfusion.modalities.audio.recipe import SPOKEN_DIGITS, SoundRecipe, any_sound, word_bands
 from kfusion.model.build import as_float32, build_model
 from kfusion.spec import Spec, audio_spec, image_spec
 
@@ -173,13 +173,13 @@ def test_centred_it_does_not_hear_a_microphones_colour():
 
 
 def test_of_words_the_colour_is_never_heard():
-    audio = replace(audio_spec(SPOKEN_WORDS.grid), front_end=SPOKEN_WORDS.front_end)
+    audio = replace(audio_spec(word_bands().grid), front_end=word_bands().front_end)
     spec = Spec({"image": image_spec((6, 6, 1)), "audio": audio}, ("a", "b"))
     config = ModelConfig(filters=(2,), embed_dim=8, hidden_dim=8, audio_filters=(3, 4))
-    network = build_model(config, spec, np.full(2000, -40.0), np.full(2000, 144.0))
-    heard = np.random.default_rng(0).normal(-40, 12, (3, 2000)).astype(np.float32)
+    network = build_model(config, spec, np.full(4000, -40.0), np.full(4000, 144.0))
+    heard = np.random.default_rng(0).normal(-40, 12, (3, 4000)).astype(np.float32)
     batch = {"image": np.zeros((3, 6, 6, 1), np.float32), "audio": heard, "present": np.tile([[False, True]], (3, 1))}
-    coloured = heard + np.tile(np.linspace(-6, 6, 40), 50).astype(np.float32)
+    coloured = heard + np.tile(np.linspace(-6, 6, 40), 100).astype(np.float32)
     np.testing.assert_allclose(network({**batch, "audio": coloured}), network(batch), atol=1e-4)
 
 

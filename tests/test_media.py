@@ -20,7 +20,7 @@ from kfusion.data.dataset import Source
 from kfusion.data.loaders import load
 from kfusion.data.splits import split
 from kfusion.modalities.audio import Audio, word
-from kfusion.modalities.audio.recipe import SPOKEN_DIGITS, SPOKEN_WORDS
+from kfusion.modalities.audio.recipe import SPOKEN_DIGITS, word_bands
 from kfusion.modalities.front_ends import note_on
 from kfusion.modalities.image import handwriting as ink
 from kfusion.modalities.image.decoding import IMAGE_FRONT_END
@@ -99,7 +99,7 @@ def test_classes_that_are_numbers_keep_their_order(tmp_path):
 def test_words_as_bands_have_copies_that_training_draws_from(made, cache, monkeypatch):
     settings = {"word_features": "log-mel", "word_copies": 2, "limit": 6}
     source = read(made / "pairs", **settings)
-    audio, size = source["audio"], SPOKEN_WORDS.num_frames * SPOKEN_WORDS.num_coefficients
+    audio, size = source["audio"], word_bands().num_frames * word_bands().num_coefficients
     assert audio.copies is not None and audio.copies.shape == (6, 2, size)
     one = np.asarray(audio.copies[0], np.float32)
     assert np.abs(one[0] - one[1]).max() > 1 and np.abs(one - audio.values[0]).max(axis=1).min() > 1
@@ -365,7 +365,7 @@ def test_command_trains_on_a_folder_of_files_and_leaves_nothing_of_a_bad_one(mad
     done = train(made / "pairs", work / "run", "--epochs", "24", *more)
     assert done.returncode == 0, done.stderr
     run = open_run(work / "run")
-    assert run.data()["source"]["front_end"] == SPOKEN_WORDS.front_end
+    assert run.data()["source"]["front_end"] == word_bands().front_end
     assert run.data()["source"]["image_front_end"] == IMAGE_FRONT_END
     assert run.spec().class_names == ("one", "three", "two")
     assert run.metrics()["views"]["fused"]["accuracy"] > 0.6

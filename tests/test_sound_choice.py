@@ -19,7 +19,7 @@ from kfusion.modalities import modality
 from kfusion.modalities.audio.augmentation import AROUND_S, MOST_SPEED, QUIETER_DB, add_background, varied_files, vary
 from kfusion.modalities.audio.corruption import Surroundings, add_white_noise, fitting
 from kfusion.modalities.audio.files import WINDOW_DATA, is_longer, lengths, window_files, windows
-from kfusion.modalities.audio.recipe import SPOKEN_DIGITS, SPOKEN_WORDS, any_sound, chosen_recipe, recipe_named
+from kfusion.modalities.audio.recipe import SPOKEN_DIGITS, any_sound, chosen_recipe, recipe_named, word_bands
 from kfusion.model.build import build_model
 from kfusion.spec import ModalitySpec, Spec, audio_spec
 from kfusion.validation import UserError
@@ -87,9 +87,15 @@ def test_words_are_bands_where_that_is_asked_for():
     for config in (DataConfig(sound="word"), DataConfig(sound="word", word_features="log-mel")):
         spec, _ = AUDIO.spec_of_files(config, [])
         assert AUDIO.spec_of_files(DataConfig(**AUDIO.file_settings(spec)), [])[0] == spec
-    assert recipe_named(spec.front_end) == SPOKEN_WORDS and spec.grid == (50, 40)
-    assert AUDIO.hears(spec) == {"grid": (50, 40), "unit": "log-mel bands", "rate_hz": 8000, "seconds": 1.0}
+    assert recipe_named(spec.front_end) == word_bands() and spec.grid == (100, 40)
+    assert AUDIO.hears(spec) == {"grid": (100, 40), "unit": "log-mel bands", "rate_hz": 8000, "seconds": 1.0}
     assert not AUDIO.unreadable(AUDIO.front_end(spec), spec)
+    # Runs before 2026-11-29 have half as many frames, and are read as they were.
+    earlier = replace(audio_spec((50, 40)), front_end="wav-8000hz-trimmed-log-mel-40 + middle-1s-50")
+    assert AUDIO.spec_of_files(DataConfig(**AUDIO.file_settings(earlier)), [])[0] == earlier
+    assert AUDIO.front_end(earlier) == earlier.front_end and AUDIO.variants(earlier)
+    with pytest.raises(UserError, match="sound_frames"):
+        DataConfig(sound="word", sound_frames=50)
     other = DataConfig(sound="sound", word_features="log-mel", sound_seconds=3, sound_rate_hz=16_000)
     assert AUDIO.spec_of_files(other, [])[0] == spec_of(ENGINE)
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from kfusion.modalities.audio.recipe import (
     SPOKEN_DIGITS,
-    SPOKEN_WORDS,
     SoundRecipe,
     chosen_recipe,
     has_windows,
     recipe_named,
     recipe_of,
+    word_bands,
 )
 from kfusion.modalities.base import BadValues, Corruption, FileReader, Modality, Pictures, Shape, Variants
 from kfusion.spec import ModalitySpec, audio_spec
@@ -127,7 +127,7 @@ class Audio(Modality):
             config.sound, config.sound_seconds, config.sound_rate_hz, measured, config.sound_frames
         )
         if recipe is None and config.word_features == "log-mel":
-            recipe = SPOKEN_WORDS
+            recipe = word_bands(config.sound_frames)
         if recipe is None:
             return self._spec(self.recipe.grid), note
         return replace(self._spec(recipe.grid), front_end=recipe.front_end), note
@@ -135,8 +135,10 @@ class Audio(Modality):
     def file_settings(self, spec: ModalitySpec) -> dict[str, Any]:
         """The recipe's name and numbers."""
         recipe = recipe_of(spec, self.recipe)
-        if recipe in (self.recipe, SPOKEN_WORDS):
-            return {"sound": "word", "word_features": recipe.values}
+        if recipe == self.recipe:
+            return {"sound": "word", "word_features": "mfcc"}
+        if recipe.is_of_words:
+            return {"sound": "word", "word_features": "log-mel", "sound_frames": recipe.num_frames}
         numbers = {"sound_seconds": recipe.seconds, "sound_rate_hz": recipe.sample_rate_hz}
         return {"sound": "sound", **numbers, "sound_frames": recipe.num_frames}
 
@@ -167,7 +169,7 @@ class Audio(Modality):
         from kfusion.modalities.audio.files import is_longer, window_files
 
         recipe = recipe_of(spec, self.recipe)
-        if recipe == SPOKEN_WORDS:
+        if recipe.is_of_words:
             from kfusion.modalities.audio.augmentation import varied_files
 
             return varied_files
@@ -232,7 +234,7 @@ class Audio(Modality):
             return super().encode(values, name, spec, config, mean, variance)
         from kfusion.modalities.audio.encoder import encode_grid
 
-        if recipe_of(spec, self.recipe) == SPOKEN_WORDS:  # A word is the same through any microphone.
+        if recipe_of(spec, self.recipe).is_of_words:  # A word is the same through any microphone.
             config = replace(config, audio_centre=True)
         return encode_grid(values, name, spec, config, mean, variance)
 

@@ -124,6 +124,11 @@ class SoundRecipe:
         return f"{made} + middle-{self.seconds:g}s-{self.num_frames}"
 
     @property
+    def is_of_words(self) -> bool:
+        """Whether it is a recipe of `word_bands`."""
+        return self.trim and self.values == "log-mel"
+
+    @property
     def seconds(self) -> float:
         """How much of a recording the frames cover, where they are not stretched."""
         return round(self.hop_ms * self.num_frames / 1000, 2)
@@ -166,6 +171,15 @@ def any_sound(
     )
 
 
+def word_bands(num_frames: int = 0) -> SoundRecipe:
+    """The recipe of words as bands: what lies outside the word is cut off, and nothing is stretched.
+
+    Args:
+        num_frames: of a second; 0: 100. Runs before 2026-11-29 have 50, which hear strangers less well.
+    """
+    return replace(any_sound(1.0, SPOKEN_DIGITS.sample_rate_hz, num_frames or 100), trim=True, heed_steady=False)
+
+
 MOST_WINDOWS = 120
 """Of one recording: of a longer one they lie further apart, and do not overlap any more."""
 
@@ -203,18 +217,16 @@ def window_starts(num: int, size: int, spare: int, count: int = 0) -> list[int]:
 
 
 def recipe_named(front_end: str) -> SoundRecipe | None:
-    """`SPOKEN_WORDS`, or the recipe of `any_sound`, that has a name; None where none has.
+    """The recipe of `word_bands` or `any_sound` that has a name; None where none has.
 
     Args:
         front_end: as `SoundRecipe.front_end` gives it.
     """
-    if front_end == SPOKEN_WORDS.front_end:
-        return SPOKEN_WORDS
-    found = re.fullmatch(r"wav-(\d+)hz-log-mel-(\d+) \+ middle-([\d.]+)s-(\d+)", front_end)
+    found = re.fullmatch(r"wav-(\d+)hz(-trimmed)?-log-mel-(\d+) \+ middle-([\d.]+)s-(\d+)", front_end)
     if not found:
         return None
-    rate, bands, seconds, frames = found.groups()
-    recipe = any_sound(float(seconds), int(rate), int(frames), int(bands))
+    rate, trimmed, bands, seconds, frames = found.groups()
+    recipe = word_bands(int(frames)) if trimmed else any_sound(float(seconds), int(rate), int(frames), int(bands))
     return recipe if recipe.front_end == front_end else None
 
 
@@ -284,8 +296,6 @@ ANY_RANGE_DB = 100.0
 
 SPOKEN_DIGITS = SoundRecipe()
 """The recipe of the built-in sounds, as near as it can be found out: see tests/test_mfcc.py."""
-SPOKEN_WORDS = replace(any_sound(1.0, SPOKEN_DIGITS.sample_rate_hz), trim=True, heed_steady=False)
-"""The recipe of words as bands: what lies outside the word is cut off, and nothing is stretched."""
 FSDD_FRONT_END = (
     f"fsdd-mfcc-{SPOKEN_DIGITS.sample_rate_hz}hz-{SPOKEN_DIGITS.num_coefficients} + linear-{SPOKEN_DIGITS.num_frames}"
 )
