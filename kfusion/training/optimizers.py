@@ -203,26 +203,37 @@ class FusedAdamW(keras.optimizers.AdamW):
         self._tuned, self._rate, self._first_step = frozenset(map(_key, variables)), rate, first_step
         self.exclude_from_weight_decay(var_list=list(variables))
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """One step of one variable."""
-        if self._tuned and _key(variable) in self._tuned:
-            learning_rate = tf.cast(learning_rate, tf.float32)
-            learning_rate *= tf.where(self.iterations.value >= self._first_step, self._rate, 0.0)
-        index = self._get_variable_index(variable)
-        step = tf.cast(self.iterations.value, tf.float32) + 1.0
-        beta_1, beta_2 = tf.constant(self.beta_1, tf.float32), tf.constant(self.beta_2, tf.float32)
-        tf.raw_ops.ResourceApplyAdam(
-            var=_handle(variable),
-            m=_handle(self._momentums[index]),
-            v=_handle(self._velocities[index]),
-            beta1_power=tf.pow(beta_1, step),
-            beta2_power=tf.pow(beta_2, step),
-            lr=tf.cast(learning_rate, tf.float32),
-            beta1=beta_1,
-            beta2=beta_2,
-            epsilon=tf.constant(self.epsilon, tf.float32),
-            grad=tf.cast(gradient, tf.float32),
-        )
+    def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
+        """θ = θ - θ · weight_decay · lr, with the rate computed once and not for each variable."""
+        if self.weight_decay is None:
+            return
+        rate, decay = tf.cast(self.learning_rate, tf.float32), tf.constant(self.weight_decay, tf.float32)
+        for variable in (each.value if isinstance(each, keras.Variable) else each for each in variables):
+            if self._use_weight_decay(variable):
+                variable.assign_sub(variable * decay * rate)
+
+    def _backend_update_step(
+        self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any
+    ) -> None:
+        """One step of all variables; without what Keras does for several devices, which takes its time to trace."""
+        step, rate = tf.cast(self.iterations.value, tf.float32) + 1.0, tf.cast(learning_rate, tf.float32)
+        betas = [tf.constant(beta, tf.float32) for beta in (self.beta_1, self.beta_2)]
+        powers = [tf.pow(beta, step) for beta in betas]
+        low = tf.where(self.iterations.value >= self._first_step, self._rate, 0.0) * rate if self._tuned else rate
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
+            index = self._get_variable_index(variable)
+            tf.raw_ops.ResourceApplyAdam(
+                var=_handle(variable),
+                m=_handle(self._momentums[index]),
+                v=_handle(self._velocities[index]),
+                beta1_power=powers[0],
+                beta2_power=powers[1],
+                lr=low if _key(variable) in self._tuned else rate,
+                beta1=betas[0],
+                beta2=betas[1],
+                epsilon=tf.constant(self.epsilon, tf.float32),
+                grad=tf.cast(gradient, tf.float32),
+            )
 
 
 def _key(variable: Any) -> int:
@@ -363,4 +374,6 @@ def compile_model(
         steps_per_execution=min(STEPS_PER_EXECUTION, steps_per_epoch),
         jit_compile=False,
     )
+    # A step that makes the optimizer's variables is traced a second time, as one that does not.
+    model.optimizer.build(model.trainable_variables)  # pyright: ignore[reportAttributeAccessIssue]
     return model
