@@ -44,7 +44,8 @@ class Turns(keras.callbacks.Callback):
         self.began = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self.trained, self.steps = time.perf_counter() - self.began, batch + 1
+        # Several steps run between two calls; Keras counts the last ones as if they were as many.
+        self.trained, self.steps = time.perf_counter() - self.began, min(batch + 1, self.params["steps"])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.logs = {name: float(value) for name, value in (logs or {}).items()}
