@@ -38,7 +38,7 @@ Reader = Callable[[Any], tuple[tf.Tensor, tf.Tensor]]
 
 
 def file_reader(spec: ModalitySpec, raw: bool = False) -> Reader:
-    """What reads the files of a modality, as one graph, which is traced once for each shape: that takes seconds.
+    """What reads the files of a modality, as one graph, which is traced once: that takes seconds.
 
     The graph for standard files of kfusion's own kinds is kept in the user's cache, for the next process.
 

@@ -63,7 +63,8 @@ def of_pictures(
     ways: dict[str, Callable[[int, int, Rng], NDArray]] = {"lines": _lines, "areas": _areas, "noise": _noise}
     if letters := letters_besides(class_names):
         # As many as of four ways: they are what is nearest to signs.
-        ways |= dict.fromkeys(("letters", "more letters", "still more", "letters, bent"), partial(_letter, letters))
+        kinds = ("letters", "more letters", "still more letters", "letters, bent")
+        ways |= dict.fromkeys(kinds, partial(_letter, letters))
     drawn = {
         name: np.stack([draw(height, width, rng) for _ in range(num)])[..., None] * colours
         for name, draw in ways.items()
