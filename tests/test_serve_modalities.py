@@ -49,6 +49,17 @@ def one(tmp_path_factory):
         yield server
 
 
+@pytest.fixture(scope="module")
+def wary(tmp_path_factory):
+    """Of bright pictures. Its endpoint takes the sound first, by the alphabet; outputs tell of the picture first."""
+    folder = tmp_path_factory.mktemp("wary")
+    version = export_modalities(folder / "made" / "1", ("image", "audio"), ("image", "audio"), ("image",))
+    write_examples(version, [{name: value for name, value in example().items() if name != "vector"}])
+    (version / "assets.extra" / "data.json").write_text(json.dumps({"modalities": {"image": {}, "audio": {}}}))
+    with serve(folder / "made", folder / "log.txt") as server:
+        yield server
+
+
 def test_the_page_is_told_each_modality_and_its_shape(three, one):
     info = three.get("/model.json")[1]
     shapes = {modality["name"]: modality["shape"] for modality in info["modalities"]}
@@ -183,4 +194,29 @@ def test_the_page_hides_the_cards_of_modalities_that_the_model_lacks(browser, on
         page.asked("serving_default", lambda: page.page.locator("textarea").fill("0.5 2 1"))
         page.wait_for("By the vector, 63 % sure.", "#verdict")
         assert page.page.locator("#bars thead th").all_inner_texts() == ["vector"] and page.bars("tür") == ["63"]
+        assert page.violations() == [] and page.peaceful()
+
+
+def test_the_page_and_the_client_name_what_is_unfamiliar_and_not_its_neighbour(browser, wary):
+    assert [modality["name"] for modality in wary.get("/model.json")[1]["modalities"]] == ["image", "audio"]
+    with Page(browser, wary.url, named="made") as page:
+        page.draw(THREE)
+        page.wait_for("I don’t know this picture. A guess: ", "#verdict")
+        page.example("sound", "tür")
+        page.wait_for("I don’t know this picture. By the sound alone, 33 % sure.", "#verdict")
+        page.wait_for("With the promised coverage it is one of: hut, tür, zaun.", "#added")
+        page.page.locator("#clear-picture").click()
+        page.example("picture", "tür")
+        page.wait_for("What each adds to the log-odds of hut: picture +0.3, sound +0.3.", "#added")
+        assert page.violations() == [] and page.peaceful()
+    with Client(wary.url, "made") as client:
+        found = client.predict(np.ones((6, 5)), np.zeros(26))
+    assert found.modalities == ("image", "audio") and found.outputs["used"].tolist() == [[False, True]]
+
+
+def test_numbers_are_told_where_the_evidence_lies(browser, one):
+    with Page(browser, one.url, named="made") as page:
+        page.page.get_by_label("Show where it looks").check()
+        page.page.locator("textarea").fill("0.5 2 1")
+        page.wait_for("Most of the evidence, in this order: number 2, number 1.", "#input-vector .note")
         assert page.violations() == [] and page.peaceful()

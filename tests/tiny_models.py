@@ -42,7 +42,9 @@ def export_tiny(folder: Path, factor: float) -> Path:
     return folder
 
 
-def export_modalities(folder: Path, names: tuple[str, ...], files: tuple[str, ...] = ()) -> Path:
+def export_modalities(
+    folder: Path, names: tuple[str, ...], files: tuple[str, ...] = (), wary_of: tuple[str, ...] = ()
+) -> Path:
     """A version of some of the modalities in `SHAPES`.
 
     A modality's probabilities are the softmax of three sums: of every third of its values from the first, the second
@@ -53,6 +55,9 @@ def export_modalities(folder: Path, names: tuple[str, ...], files: tuple[str, ..
         names: of the modalities.
         files: those that `raw_bytes` and `read_bytes` read from files, as the first bytes of a file; none: there are no
             such endpoints. They take the others as arrays, in which a row of NaN is absent.
+        wary_of: modalities that are unfamiliar where any of their values is above 0.5; none: the version does not say.
+            What is unfamiliar is treated as absent beside another one. The shares are the first class's probabilities,
+            and the prediction sets hold all classes.
     """
     module: Any = tf.Module()
     raw = {f"{name}_bytes": tf.TensorSpec((None,), tf.string, f"{name}_bytes") for name in files}
@@ -60,16 +65,26 @@ def export_modalities(folder: Path, names: tuple[str, ...], files: tuple[str, ..
     arrays = {name: tf.TensorSpec((None, *SHAPES[name]), tf.float32, name) for name in names}
 
     def outputs(values: dict[str, tf.Tensor], present: tf.Tensor) -> dict[str, tf.Tensor]:
-        alone = {}
+        alone, familiar = {}, []
         for index, name in enumerate(names):
             flat = tf.reshape(values.get(name, tf.zeros_like(present[:, :1], tf.float32)), [tf.shape(present)[0], -1])
             sums = tf.stack([tf.reduce_sum(flat[:, start::3], axis=1) for start in range(3)], axis=1)
             alone[name] = tf.where(present[:, index : index + 1], tf.nn.softmax(sums), tf.zeros_like(sums))
-        fused = tf.add_n(list(alone.values())) / tf.reduce_sum(tf.cast(present, tf.float32), axis=1, keepdims=True)
+            strange = tf.reduce_any(flat > 0.5, axis=1) if name in wary_of else tf.zeros_like(present[:, 0])
+            familiar.append(tf.logical_and(present[:, index], tf.logical_not(strange)))
+        known = tf.stack(familiar, axis=1)
+        accepted = tf.reduce_any(known, axis=1)
+        used = tf.where(accepted[:, None], known, present)
+        weight = tf.cast(used, tf.float32)
+        counted = tf.stack(list(alone.values()), axis=1) * weight[:, :, None]
+        fused = tf.reduce_sum(counted, axis=1) / tf.reduce_sum(weight, axis=1, keepdims=True)
         label = tf.argmax(fused, axis=1)
         named = {f"{name}_probabilities": probabilities for name, probabilities in alone.items()}
         class_name = tf.gather(tf.constant(CLASSES), label)
-        return {"probabilities": fused, "label": label, "class_name": class_name, **named, "present": present}
+        told = {"familiarity": tf.cast(known, tf.float32), "used": used, "accepted": accepted}
+        told |= {"shares": counted[:, :, 0], "prediction_set": fused >= 0}
+        named |= {"present": present, **(told if wary_of else {})}
+        return {"probabilities": fused, "label": label, "class_name": class_name, **named}
 
     def by_arrays(**values: tf.Tensor) -> dict[str, tf.Tensor]:
         for name, array in values.items():

@@ -37,6 +37,7 @@ from kfusion.serving.middleware import (
 )
 from kfusion.serving.model_manager import Models, Version
 from kfusion.serving.rest_api import Api
+from kfusion.spec import Spec
 from kfusion.validation import UserError
 
 T = TypeVar("T")
@@ -85,12 +86,15 @@ def modalities_of(signatures: dict[str, Signature], facts: dict[str, Any]) -> li
 
     Returns:
         {"name", "shape": of one sample, "takes_files": whether `raw_bytes` and `read_bytes` read it} for each; "hears"
-        of sounds in files: see `Modality.hears`.
+        of sounds in files: see `Modality.hears`. Their order is the model's, in which outputs such as "used" have a
+        column for each; a signature's inputs have lost it.
     """
     default = signatures.get("serving_default", NO_SIGNATURE)
     file_inputs = [signatures.get(name, NO_SIGNATURE).inputs for name in ("raw_bytes", "read_bytes")]
     hears = facts.get("hears")
     heard = hears if isinstance(hears, dict) else {}
+    noted = facts.get("modalities")
+    order = [*(noted if isinstance(noted, dict) else Spec().names), *default.inputs]
     return [
         {
             "name": name,
@@ -98,7 +102,7 @@ def modalities_of(signatures: dict[str, Signature], facts: dict[str, Any]) -> li
             "takes_files": all(f"{name}_bytes" in inputs for inputs in file_inputs),
             **({"hears": heard[name]} if name in heard else {}),
         }
-        for name, (_, _, shape) in default.inputs.items()
+        for name, (_, _, shape) in sorted(default.inputs.items(), key=lambda each: order.index(each[0]))
         if "probabilities" in default.outputs
     ]
 
