@@ -9,7 +9,7 @@ export function showNothing(classNames, cards, hint) {
   state("empty");
   element("label").replaceChildren(hidden("No answer yet"));
   element("verdict").textContent = hint;
-  element("latency").textContent = "";
+  element("latency").textContent = element("added").textContent = "";
   showBars(classNames, cards, {});
 }
 
@@ -23,7 +23,7 @@ export function showAnswer(classNames, cards, names, outputs, milliseconds) {
   const sure = `, ${top < 0.9995 ? percent(top) : "over 99.9"} % sure.`;
   const agree = new Set(votes).size < 2;
   const strange = present.filter((name) => outputs.used && !outputs.used[names.indexOf(name)]);
-  if (outputs.accepted === false) return showUnknown(classNames, cards, outputs, nouns, sure, milliseconds);
+  if (outputs.accepted === false) return showUnknown(classNames, cards, names, outputs, nouns, sure, milliseconds);
   state(agree ? "answered" : "conflict");
   element("label").replaceChildren(hidden("The answer is "), outputs.class_name);
   const says = nouns.map((noun, at) => `the ${noun} says ${votes[at]}`).join(", ");
@@ -40,18 +40,32 @@ export function showAnswer(classNames, cards, names, outputs, milliseconds) {
       `I don’t know this ${strange.map((name) => cards[name].noun).join(" or this ")}. ` +
       `By the ${known.join(" and the ")} alone${sure}`;
   }
+  showRest(classNames, cards, names, outputs, milliseconds);
+}
+
+// What follows the headline: bars, what each input adds, what else the answer may be, and how long it took.
+function showRest(classNames, cards, names, outputs, milliseconds) {
+  const used = names.filter((name, at) => outputs.used?.[at] ?? outputs[`${name}_probabilities`]?.some(Boolean));
+  const worth = (name) => outputs.shares[names.indexOf(name)];
+  const listed = (name) => `${cards[name].noun} ${worth(name) < 0 ? "−" : "+"}${Math.abs(worth(name)).toFixed(1)}`;
+  const set = classNames.filter((_, at) => outputs.prediction_set?.[at]);
+  const lines = [];
+  if (outputs.shares && used.length > 1) {
+    lines.push(`What each adds to the log-odds of ${outputs.class_name}: ${used.map(listed).join(", ")}.`);
+  }
+  if (set.length > 1) lines.push(`With the promised coverage it is one of: ${set.join(", ")}.`);
+  element("added").textContent = lines.join(" ");
   element("latency").textContent = `Answered in ${Math.max(1, Math.round(milliseconds))} ms, there and back.`;
   showBars(classNames, cards, outputs);
 }
 
 // Nothing of it is like anything that the model was trained on.
-function showUnknown(classNames, cards, outputs, nouns, sure, milliseconds) {
+function showUnknown(classNames, cards, names, outputs, nouns, sure, milliseconds) {
   state("conflict");
   element("label").replaceChildren(hidden("No answer: unknown"), make("span", "", "?", { ariaHidden: "true" }));
   element("verdict").textContent =
     `I don’t know this ${nouns.join(" or this ")}. A guess: ${outputs.class_name}${sure}`;
-  element("latency").textContent = `Answered in ${Math.max(1, Math.round(milliseconds))} ms, there and back.`;
-  showBars(classNames, cards, outputs);
+  showRest(classNames, cards, names, outputs, milliseconds);
 }
 
 export function showTrouble(sentence) {

@@ -1,6 +1,7 @@
 // The page: a card for each modality of the model, the question to it, and what is shown of its answer.
 import { showAnswer, showNothing, showTrouble } from "./answer_card.js";
 import { element, offerExamples, problem } from "./elements.js";
+import { evidence } from "./evidence.js";
 import { NumbersCard } from "./numbers_card.js";
 import { PictureCard } from "./picture_card.js";
 import { ask, modelInfo } from "./rest.js";
@@ -14,6 +15,8 @@ let model = null;
 let offered = null;
 let asking = null;
 let inputs = {};
+let shown = {}; // The evidence in the inputs.
+let told = null; // The last answer's outputs.
 
 async function start() {
   try {
@@ -86,6 +89,8 @@ async function update() {
   const current = (asking = new AbortController());
   const given = Object.entries(cards).filter(([, card]) => card.sample);
   if (!element("answer-problem").hidden) showTrouble("");
+  told = null;
+  element("why-text").textContent = "";
   if (!given.length) {
     showEmpty();
     return showInputs({});
@@ -95,25 +100,49 @@ async function update() {
     const answer = await ask(model, samples, current.signal);
     if (current !== asking) return;
     const names = model.modalities.map((modality) => modality.name);
-    showAnswer(model.class_names, cards, names, answer.outputs, answer.milliseconds);
+    told = answer.outputs;
+    showAnswer(model.class_names, cards, names, told, answer.milliseconds);
     showInputs(Object.fromEntries(given.map(([name]) => [name, answer.inputs[name]])));
+    await explain(current);
   } catch (error) {
     if (current === asking) fail(error);
   }
+}
+
+// Where the evidence for the last answer lies, if that is asked for.
+async function explain(current) {
+  element("why-text").textContent = "";
+  if (!element("why").checked || !told) return;
+  const names = model.modalities.map(({ name }) => name);
+  const used = names.filter((name, at) => inputs[name] && (told.used?.[at] ?? true));
+  if (used.length > 1 && used.length < names.length) {
+    element("why-text").textContent = "Only an answer to one input, or to all of them, can be looked into.";
+    return;
+  }
+  element("why-text").textContent = "Looking …";
+  const grids = Object.fromEntries(used.map((name) => [name, cards[name].grid]));
+  const own = Object.fromEntries(used.map((name) => [name, inputs[name]]));
+  const found = await evidence(model, own, grids, told.label, current.signal);
+  if (current !== asking) return;
+  showInputs(inputs, found);
+  element("why-text").textContent = `Coloured in what the model took: where the evidence for ${told.class_name} lies.`;
 }
 
 function showEmpty() {
   showNothing(model?.class_names ?? [], cards, isUsual() ? SENSES : ANY);
 }
 
-function showInputs(values) {
+// found: the evidence in them, where it was asked for.
+function showInputs(values, found = {}) {
   inputs = values;
-  for (const [name, card] of Object.entries(cards)) card.showInput(inputs[name]);
+  shown = found;
+  for (const [name, card] of Object.entries(cards)) card.showInput(inputs[name], shown[name]);
 }
 
 function fail(error) {
   showEmpty();
   showInputs({});
+  told = null;
   const [, name, ofFile, ofNumbers] = /^(\w+?)(?:_bytes, row 0: (.*)| (must .*))/s.exec(error.message) ?? [];
   const card = cards[name];
   if (card) return problem(card.id, `The ${card.noun} ${ofFile ?? ofNumbers}`);
@@ -147,13 +176,17 @@ for (const card of Object.values(OWN)) {
   });
 }
 element("again").addEventListener("click", update);
+element("why").addEventListener("change", async () => {
+  if (!element("why").checked) showInputs(inputs);
+  await update();
+});
 acceptDrops((id, file) => {
   const card = Object.values(cards).find((each) => each.id === id);
   if (card && !element(`${id}-file`).disabled) card.take(file);
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   OWN.audio.paint();
-  showInputs(inputs);
+  showInputs(inputs, shown);
 });
 showEmpty();
 start();

@@ -1,12 +1,14 @@
 // The card of any other modality: its numbers, typed, pasted, or an example.
 import { element, make, press, problem } from "./elements.js";
 
+const MOST_TOLD = 3;
+
 export class NumbersCard {
   // modality: {name, shape}; changed(): is called whenever `sample` has: {values}, or null.
   constructor({ name, shape }, changed) {
     this.id = `input-${name}`;
     this.title = this.noun = name;
-    this.shape = shape;
+    this.shape = this.grid = shape;
     this.size = shape.reduce((product, length) => product * length, 1);
     this.changed = changed;
     this.sample = null;
@@ -19,7 +21,8 @@ export class NumbersCard {
     const title = make("h3", "", "Examples", { id: id("examples-title") });
     const examples = make("div", "examples", [title, make("ul", "", [])], { id: id("examples"), hidden: true });
     const heading = make("h2", "", name, { id: id("title") });
-    const parts = [heading, label, this.text, make("div", "tools", clear), examples, wrong];
+    this.note = make("p", "note", [], { hidden: true });
+    const parts = [heading, label, this.text, this.note, make("div", "tools", clear), examples, wrong];
     const card = make("section", "card", parts, { id: this.id });
     card.setAttribute("aria-labelledby", id("title"));
     element("answer").before(card);
@@ -61,7 +64,13 @@ export class NumbersCard {
     return this.put(values.flat(Infinity).join(", "), button);
   }
 
-  showInput() {}
+  // evidence: of each number, or nothing.
+  showInput(_, evidence) {
+    const places = (evidence ?? []).map((worth, at) => [worth, at + 1]).filter(([worth]) => worth > 0);
+    const most = places.sort(([one], [other]) => other - one).slice(0, MOST_TOLD).map(([, place]) => place);
+    this.note.hidden = !most.length;
+    this.note.textContent = `Most of the evidence, in this order: number ${most.join(", number ")}.`;
+  }
 
   remove() {
     element(this.id).remove();

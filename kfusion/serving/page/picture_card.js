@@ -1,7 +1,7 @@
 // The card of the picture: drawn, dropped, opened, or an example.
 import { element, make, press, problem } from "./elements.js";
 import { Pad, drawByKeys } from "./pad.js";
-import { plotPixels, seen, wipe } from "./plot.js";
+import { plotEvidence, plotPixels, seen, wipe } from "./plot.js";
 import { base64 } from "./rest.js";
 
 const MAX_BYTES = 50e6;
@@ -104,6 +104,7 @@ export class PictureCard {
 
   // modality: of the model.
   open({ shape, takes_files }) {
+    this.grid = shape;
     this.channels = shape.at(-1);
     if (!takes_files) return this.close();
     if (this.channels === 1) return;
@@ -116,13 +117,15 @@ export class PictureCard {
     return make("img", "", [], { width: 28, height: 28, alt: "", src: `data:image/png;base64,${png64}` });
   }
 
-  // image: [row][column][channel], or nothing.
-  showInput(image) {
+  // image: [row][column][channel], or nothing; evidence: of each value, or nothing.
+  showInput(image, evidence) {
     if (!image) {
       wipe(element("seen-picture"));
       return seen("picture", "What the model sees: nothing yet", "The picture as the network takes it.");
     }
     plotPixels(element("seen-picture"), image);
+    const places = evidence?.filter((_, at) => at % this.channels === 0);
+    if (places) plotEvidence(element("seen-picture"), places);
     const size = `${image[0].length} × ${image.length} pixels`;
     const isDigit = image.length === 28 && image[0].length === 28 && image[0][0].length === 1;
     const centred = this.sample?.file && isDigit ? ", the sign centred by its mass" : "";

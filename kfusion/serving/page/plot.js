@@ -66,6 +66,18 @@ export function plotFeatures(canvas, features, coefficients) {
   }
 }
 
+// evidence: of each place of a canvas, row by row; where there is more of it, more of the colour covers the canvas.
+export function plotEvidence(canvas, evidence) {
+  const { width } = canvas;
+  const context = canvas.getContext("2d");
+  const most = Math.max(...evidence);
+  context.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--evidence");
+  evidence.forEach((worth, at) => {
+    context.globalAlpha = most > 0 ? Math.max(0, (0.85 * worth) / most) : 0;
+    context.fillRect(at % width, Math.floor(at / width), 1, 1);
+  });
+}
+
 export function wipe(canvas) {
   canvasContext(canvas, 1, 1);
 }

@@ -8,17 +8,21 @@ export function modelInfo() {
   return request("model.json");
 }
 
-// One row to one endpoint -> its outputs. The version is named, so that the answer fits the class names.
+// One row to one endpoint -> its outputs.
 export async function predict(model, signature, inputs, signal) {
+  return (await predictAll(model, signature, [inputs], signal))[0];
+}
+
+// The same for several rows. The version is named, so that the answer fits the class names.
+export async function predictAll(model, signature, instances, signal) {
   // TensorFlow Serving reads NaN in JSON, which the standard has not.
-  const text = JSON.stringify({ signature_name: signature, instances: [inputs] }, (_, value) =>
+  const text = JSON.stringify({ signature_name: signature, instances }, (_, value) =>
     Number.isNaN(value) ? "NaN" : value,
   );
   const body = text.replaceAll('"NaN"', "NaN");
   const path = `v1/models/${encodeURIComponent(model.name)}/versions/${model.version}:predict`;
   const headers = { "Content-Type": "application/json" };
-  const { predictions } = await request(path, { method: "POST", headers, body, signal });
-  return predictions[0];
+  return (await request(path, { method: "POST", headers, body, signal })).predictions;
 }
 
 // A file's content as the REST interface takes it.

@@ -1,6 +1,6 @@
 // The card of the sound: recorded, dropped, opened, or an example.
 import { element, press, problem } from "./elements.js";
-import { plotFeatures, plotLevels, plotWave, seen, wipe } from "./plot.js";
+import { plotEvidence, plotFeatures, plotLevels, plotWave, seen, wipe } from "./plot.js";
 import { base64 } from "./rest.js";
 import { readSound, record } from "./sound.js";
 
@@ -115,8 +115,12 @@ export class SoundCard {
     if (!takes_files) this.close();
   }
 
-  // features: frame after frame, or nothing.
-  showInput(features) {
+  get grid() {
+    return this.hearing.grid;
+  }
+
+  // features: frame after frame, or nothing; evidence: likewise.
+  showInput(features, evidence) {
     if (!features) {
       wipe(element("seen-sound"));
       return seen("sound", "What the model hears: nothing yet", "The sound as the network takes it.");
@@ -124,6 +128,8 @@ export class SoundCard {
     const [, coefficients] = this.hearing.grid;
     const frames = features.length / coefficients;
     plotFeatures(element("seen-sound"), features, coefficients);
+    const place = (at) => (at % frames) * coefficients + coefficients - 1 - Math.floor(at / frames);
+    if (evidence) plotEvidence(element("seen-sound"), evidence.map((_, at) => evidence[place(at)]));
     const values = `${coefficients} ${this.hearing.unit}`;
     const sentence = `${frames} frames (left to right) of ${values} (bottom to top), each on its own scale.`;
     seen("sound", `What the model hears: ${frames} frames of features`, sentence);
