@@ -9,6 +9,7 @@ from kfusion.prediction.explanation import occlusion, windows_of
 from kfusion.prediction.inputs import Arrays
 from kfusion.prediction.models import load_model
 from kfusion.spec import ModalitySpec
+from tests.page.visitor import Page
 
 COLOURED = """(id) => {
     const canvas = document.getElementById(id);
@@ -41,6 +42,19 @@ def test_the_page_colours_what_speaks_for_the_answer_and_takes_it_away_again(pag
     page.page.get_by_label("Show where it looks").uncheck()
     page.page.wait_for_function("() => !document.getElementById('why-text').textContent")
     assert coloured(page, "picture") == 0
+
+
+def test_an_answer_stays_where_it_cannot_be_looked_into(browser, server):
+    def refuse_many(route):
+        rows = route.request.post_data_json["instances"]
+        route.fulfill(status=400, json={"error": "too many rows"}) if len(rows) > 1 else route.continue_()
+
+    with Page(browser, server.url) as page:
+        page.page.route("**/*:predict", refuse_many)
+        page.page.get_by_label("Show where it looks").check()
+        _, said = page.asked("image_only", lambda: page.example("picture", "3"))
+        page.wait_for("It cannot be looked into: too many rows", "#why-text")
+        assert page.label == said["class_name"] and page.page.locator("#answer-problem").is_hidden()
 
 
 def test_its_evidence_is_that_of_the_command(page, server, served_model: Path):

@@ -122,10 +122,16 @@ async function explain(current) {
   element("why-text").textContent = "Looking …";
   const grids = Object.fromEntries(used.map((name) => [name, cards[name].grid]));
   const own = Object.fromEntries(used.map((name) => [name, inputs[name]]));
-  const found = await evidence(model, own, grids, told.label, current.signal);
-  if (current !== asking) return;
-  showInputs(inputs, found);
-  element("why-text").textContent = `Coloured in what the model took: where the evidence for ${told.class_name} lies.`;
+  try {
+    const found = await evidence(model, own, grids, told.label, current.signal);
+    if (current !== asking) return;
+    showInputs(inputs, found);
+    const place = `where the evidence for ${told.class_name} lies`;
+    element("why-text").textContent = `Coloured in what the model took: ${place}.`;
+  } catch (error) {
+    if (current !== asking) return;
+    element("why-text").textContent = `It cannot be looked into: ${error.message}`; // The answer stays.
+  }
 }
 
 function showEmpty() {
