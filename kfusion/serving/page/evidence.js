@@ -3,7 +3,7 @@
 import { predictAll } from "./rest.js";
 
 const WINDOW = 5; // Windows beside each other on an axis; each is moved by half its size.
-const MAX_ROWS = 16; // Of one request; servers have limits.
+const [MAX_ROWS, MAX_VALUES] = [16, 200_000]; // Of one request; servers have limits.
 const TINY = 1.2e-38;
 
 // inputs: what the answer rests on, by modality, one of them or all, as the network takes them; grids: their shapes,
@@ -11,16 +11,18 @@ const TINY = 1.2e-38;
 export async function evidence(model, inputs, grids, label, signal) {
   const names = Object.keys(inputs);
   const signature = names.length === model.modalities.length ? "serving_default" : `${names[0]}_only`;
-  const odds = async (rows) => (await predictAll(model, signature, rows, signal)).map((row) => logOdds(row, label));
+  const odds = async (asked) => (await predictAll(model, signature, asked, signal)).map((row) => logOdds(row, label));
   const [whole] = await odds([inputs]);
+  const size = Object.values(inputs).flat(Infinity).length;
+  const rows = Math.max(1, Math.min(MAX_ROWS, Math.floor(MAX_VALUES / size)));
   const found = {};
   for (const name of names) {
     const values = inputs[name].flat(Infinity);
     const shown = blank(values, grids[name]);
     const windows = windowsOf(grids[name]);
     const [sum, count] = [new Float64Array(values.length), new Float64Array(values.length)];
-    for (let from = 0; from < windows.length; from += MAX_ROWS) {
-      const some = windows.slice(from, from + MAX_ROWS);
+    for (let from = 0; from < windows.length; from += rows) {
+      const some = windows.slice(from, from + rows);
       const lost = await odds(some.map((window) => ({ ...inputs, [name]: hide(inputs[name], values, shown, window) })));
       some.forEach((window, at) => {
         for (const place of window) {
