@@ -69,7 +69,7 @@ def pool(probabilities: np.ndarray) -> np.ndarray:
 MOST_FITTED, MOST_KNOWN, VERSIONS = 4000, 10_000, 5
 """Training inputs of a modality from which its familiarity is learned: how many, with their changed versions, and how
 many versions of one."""
-MOST_UNKNOWN, CHUNK, BLOCK = 1280, 64, 8
+MOST_UNKNOWN, CHUNK, BLOCK = 896, 64, 8
 """Training inputs of which each kind of unknown input is made; how many are held at once; and how many share chance."""
 LONG = 1000
 """Steps of a training from which on all effort is made: what a shorter one knows is worth no more time than it took."""

@@ -40,7 +40,7 @@ DECIMALS = 4
 """Of how strange an input is: what differs by less is a matter of rounding."""
 HIDDEN, DROPPED, BATCH = 256, 0.3, 128
 """Of the network that says how strange an input is: its width, the share that dropout hides, and rows of one step."""
-MOST_STEPS, PASSES, RATE, DECAY = 1000, 12, 2e-3, 1e-2
+MOST_STEPS, PASSES, RATE, DECAY = 500, 12, 2e-3, 1e-2
 """Of its training: most steps, as often as it sees each row if these suffice, learning rate, and weight decay."""
 MOST_LOST = 0.1
 """A modality is treated as absent only where the others are right on validation at most this much less often."""
