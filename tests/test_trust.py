@@ -16,7 +16,7 @@ from kfusion.modalities import modality
 from kfusion.modalities.image.unknowns import letters_besides
 from kfusion.model.answers import Answers, shapley_weights
 from kfusion.model.build import Halves
-from kfusion.model.trust import MOST_LOST, Trust, codes, fit_trust
+from kfusion.model.trust import DECIMALS, MOST_LOST, Trust, codes, fit_trust
 from kfusion.spec import TRUSTED, Caution, ModalitySpec, Spec, audio_spec, image_spec
 from kfusion.validation import UserError
 from tests.exports import SMALL, small_network
@@ -86,7 +86,7 @@ def test_the_familiarity_is_the_share_of_stranger_validation_inputs(trusted):
     found, num = answered(network, trust, val)["familiarity"], len(val)
     for at, name in enumerate(THREE.names):
         inner = Halves(network).inner(name, val.read(np.arange(num))[name])[1]
-        strange = trust.strangeness(name, tf.constant(inner)).numpy().round(4)
+        strange = trust.strangeness(name, tf.constant(inner)).numpy().round(DECIMALS)
         share = (strange[None] > strange[:, None]).sum(axis=1) / num
         np.testing.assert_allclose(found[:, at], (share * num + 1) / (num + 1), atol=0.01)
         assert found[:, at].min() > 0 and (found[:, at] < 0.25).mean() <= 0.25

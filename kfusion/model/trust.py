@@ -36,8 +36,8 @@ MOST_MODALITIES = 6
 """Of which every combination is predicted from; with more, there is neither trust nor a share of each modality."""
 NUM_KNOTS = 256
 """Validation inputs, evenly over their order, between which the familiarity is interpolated."""
-DECIMALS = 4
-"""Of how strange an input is: what differs by less is a matter of rounding."""
+DECIMALS = 3
+"""Of how strange an input is: what differs by less is nothing; how a graph rounds must not tell it apart."""
 HIDDEN, DROPPED, BATCH = 256, 0.3, 128
 """Of the network that says how strange an input is: its width, the share that dropout hides, and rows of one step."""
 MOST_STEPS, PASSES, RATE, DECAY = 500, 12, 2e-3, 1e-2
