@@ -64,7 +64,7 @@ def test_its_evidence_is_that_of_the_command(page, server, served_model: Path):
     image = np.random.default_rng(0).random((28, 28, 1)).astype(np.float32)
     inputs = {"image": image.tolist(), "audio": audio.tolist()}
     script = """async ([model, inputs, grids, label]) =>
-        (await import("./evidence.js")).evidence(model, inputs, grids, label)"""
+        (await import("./evidence.js")).occlusion(model, inputs, grids, label)"""
     found = page.page.evaluate(script, [told, inputs, {"image": [28, 28, 1], "audio": [39, 13]}, 3])
     rows = Arrays({"image": image[None], "audio": audio[None]}, np.ones((1, 2), bool), [""])
     model = load_model(served_model / "1", all_views=True)

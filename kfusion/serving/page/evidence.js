@@ -8,32 +8,32 @@ const TINY = 1.2e-38;
 
 // inputs: what the answer rests on, by modality, one of them or all, as the network takes them; grids: their shapes,
 // by modality. Returns for each what its values are worth to the class `label`, in their order.
-export async function evidence(model, inputs, grids, label, signal) {
+export async function occlusion(model, inputs, grids, label, signal) {
   const names = Object.keys(inputs);
   const signature = names.length === model.modalities.length ? "serving_default" : `${names[0]}_only`;
-  const odds = async (asked) => (await predictAll(model, signature, asked, signal)).map((row) => logOdds(row, label));
+  const odds = async (instances) => (await predictAll(model, signature, instances, signal)).map((row) => logOdds(row, label));
   const [whole] = await odds([inputs]);
   const size = Object.values(inputs).flat(Infinity).length;
   const rows = Math.max(1, Math.min(MAX_ROWS, Math.floor(MAX_VALUES / size)));
-  const found = {};
+  const evidence = {};
   for (const name of names) {
     const values = inputs[name].flat(Infinity);
-    const shown = blank(values, grids[name]);
+    const medians = mediansOf(values, grids[name]);
     const windows = windowsOf(grids[name]);
     const [sum, count] = [new Float64Array(values.length), new Float64Array(values.length)];
     for (let from = 0; from < windows.length; from += rows) {
-      const some = windows.slice(from, from + rows);
-      const lost = await odds(some.map((window) => ({ ...inputs, [name]: hide(inputs[name], values, shown, window) })));
-      some.forEach((window, at) => {
+      const chunk = windows.slice(from, from + rows);
+      const hiddenOdds = await odds(chunk.map((window) => ({ ...inputs, [name]: hide(inputs[name], values, medians, window) })));
+      chunk.forEach((window, at) => {
         for (const place of window) {
-          sum[place] += whole - lost[at];
+          sum[place] += whole - hiddenOdds[at];
           count[place] += 1;
         }
       });
     }
-    found[name] = Array.from(sum, (total, place) => total / count[place]);
+    evidence[name] = Array.from(sum, (total, place) => total / count[place]);
   }
-  return found;
+  return evidence;
 }
 
 function logOdds({ probabilities }, label) {
@@ -57,7 +57,7 @@ export function windowsOf(grid) {
 }
 
 // The median over a picture's pixels in each channel, over a sound's frames in each band; of other numbers, over all.
-function blank(values, grid) {
+function mediansOf(values, grid) {
   const period = grid.length > 1 ? grid.at(-1) : 1;
   return Array.from({ length: period }, (_, own) => {
     const sorted = values.filter((value, at) => at % period === own && !Number.isNaN(value)).sort((a, b) => a - b);
@@ -67,9 +67,9 @@ function blank(values, grid) {
 }
 
 // The same nested array with some places at the median.
-function hide(nested, values, shown, window) {
+function hide(nested, values, medians, window) {
   const hidden = [...values];
-  for (const place of window) hidden[place] = shown[place % shown.length];
+  for (const place of window) hidden[place] = medians[place % medians.length];
   let next = 0;
   const filled = (part) => part.map((each) => (Array.isArray(each) ? filled(each) : hidden[next++]));
   return filled(nested);

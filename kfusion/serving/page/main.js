@@ -1,7 +1,7 @@
 // The page: a card for each modality of the model, the question to it, and what is shown of its answer.
 import { showAnswer, showNothing, showTrouble } from "./answer_card.js";
 import { element, offerExamples, problem } from "./elements.js";
-import { evidence } from "./evidence.js";
+import { occlusion } from "./evidence.js";
 import { NumbersCard } from "./numbers_card.js";
 import { PictureCard } from "./picture_card.js";
 import { ask, modelInfo } from "./rest.js";
@@ -15,8 +15,7 @@ let model = null;
 let offered = null;
 let asking = null;
 let inputs = {};
-let shown = {}; // The evidence in the inputs.
-let told = null; // The last answer's outputs.
+let evidence = {}; // Of the answer, in the inputs.
 
 async function start() {
   try {
@@ -89,7 +88,6 @@ async function update() {
   const current = (asking = new AbortController());
   const given = Object.entries(cards).filter(([, card]) => card.sample);
   if (!element("answer-problem").hidden) showTrouble("");
-  told = null;
   element("why-text").textContent = "";
   if (!given.length) {
     showEmpty();
@@ -100,21 +98,19 @@ async function update() {
     const answer = await ask(model, samples, current.signal);
     if (current !== asking) return;
     const names = model.modalities.map((modality) => modality.name);
-    told = answer.outputs;
-    showAnswer(model.class_names, cards, names, told, answer.milliseconds);
+    showAnswer(model.class_names, cards, names, answer.outputs, answer.milliseconds);
     showInputs(Object.fromEntries(given.map(([name]) => [name, answer.inputs[name]])));
-    await explain(current);
+    await explain(answer.outputs, current);
   } catch (error) {
     if (current === asking) fail(error);
   }
 }
 
-// Where the evidence for the last answer lies, if that is asked for.
-async function explain(current) {
-  element("why-text").textContent = "";
-  if (!element("why").checked || !told) return;
+// Where the evidence for an answer lies, if that is asked for.
+async function explain(outputs, current) {
+  if (!element("why").checked) return;
   const names = model.modalities.map(({ name }) => name);
-  const used = names.filter((name, at) => inputs[name] && (told.used?.[at] ?? true));
+  const used = names.filter((name, at) => inputs[name] && (outputs.used?.[at] ?? true));
   if (used.length > 1 && used.length < names.length) {
     element("why-text").textContent = "Only an answer to one input, or to all of them, can be looked into.";
     return;
@@ -123,10 +119,10 @@ async function explain(current) {
   const grids = Object.fromEntries(used.map((name) => [name, cards[name].grid]));
   const own = Object.fromEntries(used.map((name) => [name, inputs[name]]));
   try {
-    const found = await evidence(model, own, grids, told.label, current.signal);
+    const marked = await occlusion(model, own, grids, outputs.label, current.signal);
     if (current !== asking) return;
-    showInputs(inputs, found);
-    const place = `where the evidence for ${told.class_name} lies`;
+    showInputs(inputs, marked);
+    const place = `where the evidence for ${outputs.class_name} lies`;
     element("why-text").textContent = `Coloured in what the model took: ${place}.`;
   } catch (error) {
     if (current !== asking) return;
@@ -138,17 +134,15 @@ function showEmpty() {
   showNothing(model?.class_names ?? [], cards, isUsual() ? SENSES : ANY);
 }
 
-// found: the evidence in them, where it was asked for.
-function showInputs(values, found = {}) {
+function showInputs(values, marked = {}) {
   inputs = values;
-  shown = found;
-  for (const [name, card] of Object.entries(cards)) card.showInput(inputs[name], shown[name]);
+  evidence = marked;
+  for (const [name, card] of Object.entries(cards)) card.showInput(inputs[name], evidence[name]);
 }
 
 function fail(error) {
   showEmpty();
   showInputs({});
-  told = null;
   const [, name, ofFile, ofNumbers] = /^(\w+?)(?:_bytes, row 0: (.*)| (must .*))/s.exec(error.message) ?? [];
   const card = cards[name];
   if (card) return problem(card.id, `The ${card.noun} ${ofFile ?? ofNumbers}`);
@@ -192,7 +186,7 @@ acceptDrops((id, file) => {
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   OWN.audio.paint();
-  showInputs(inputs, shown);
+  showInputs(inputs, evidence);
 });
 showEmpty();
 start();
